@@ -1,0 +1,1 @@
+"""Find the ways in which a split leaks, and prove what was consumed."""

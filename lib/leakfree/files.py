@@ -1,0 +1,53 @@
+"""Atomic writes and content hashes of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block ends without an error.
+
+    A reader sees the old file or the whole new one, also when the writer is killed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text with line feeds on every platform, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+    return Path(path)
+
+
+def write_json(path: Path, content: object) -> Path:
+    """Write JSON with sorted keys, atomically."""
+    return write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def file_hash(path: Path, algorithm: Callable = hashlib.sha256) -> str:
+    """Return the hex digest of a file's bytes."""
+    digest = algorithm()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,50 @@
+"""Where images come from: a folder, the Deep Lake hub, the phantom, or a store made before."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from leakfree.sources.base import Problem, RawImage, Source, SourceError
+
+__all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
+
+HUB_ADDRESS = "hub://activeloop/chest-xray-train"
+
+
+def open_source(data: str, **options: object) -> Source:
+    """Turn the value of ``--data`` into a source.
+
+    Parameters
+    ----------
+    data : str
+        ``phantom``, ``hub``, an address such as ``hub://owner/name`` (any scheme that Deep Lake reads),
+        a Deep Lake dataset in the hub's format, or a folder of images.
+    **options
+        Settings of the phantom, or ``token`` for the hub.
+
+    Raises
+    ------
+    SourceError
+        If nothing usable is there.
+    """
+    if data == "phantom":
+        from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+        return PhantomSource(PhantomSettings(**options))
+    from leakfree.sources.hub import HubSource, is_deeplake
+
+    if data == "hub":
+        return HubSource(HUB_ADDRESS, **options)
+    if re.match(r"^[a-z][a-z0-9+.-]+://", data):
+        return HubSource(data, **options)
+    path = Path(data)
+    if not path.exists():
+        raise SourceError(f"{data}: no such file or folder")
+    if not path.is_dir():
+        raise SourceError(f"{data}: is a file; a folder of images or a Deep Lake dataset is needed")
+    if is_deeplake(path):
+        return HubSource(str(path), **options)
+    from leakfree.sources.folder import FolderSource
+
+    return FolderSource(path)

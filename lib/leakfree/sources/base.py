@@ -1,0 +1,73 @@
+"""What every source of images hands over: encoded files with what their origin says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+#: Labels that a source may give. ``pneumonia`` is pneumonia whose etiology the source does not tell.
+LABELS = ("normal", "bacterial", "viral", "pneumonia")
+#: Parts that a source may declare. ``unsplit`` is used where the source has no parts.
+PARTS = ("train", "val", "test", "unsplit")
+
+
+class SourceError(Exception):
+    """The source cannot be used; the message is one line that names what and why."""
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image as its source holds it, not yet decoded.
+
+    Attributes
+    ----------
+    file : str
+        Path relative to the source, with forward slashes; unique, and the image id of the cohort.
+    data : bytes
+        The encoded file (JPEG, PNG, ...), unchanged.
+    label : str
+        One of `LABELS`.
+    part : str
+        One of `PARTS`.
+    person_num : int or None
+        Patient number where the source gives one beside the name (the hub), else None.
+    """
+
+    file: str
+    data: bytes
+    label: str
+    part: str
+    person_num: int | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that the source lists but that cannot be an image of the cohort.
+
+    Attributes
+    ----------
+    file : str
+        Path relative to the source.
+    reason : str
+        ``foreign``, ``empty``, ``unreadable: ...`` or ``corrupt: ...``.
+    """
+
+    file: str
+    reason: str
+
+
+class Source(Protocol):
+    """An iterable of images with a name and a cheap fingerprint of its content."""
+
+    #: Short name of the cohort, used for folder names, such as ``chest_xray`` or ``phantom``.
+    name: str
+
+    def __len__(self) -> int:
+        """Return the number of items that iteration yields."""
+
+    def __iter__(self) -> Iterator[RawImage | Problem]:
+        """Yield images, and problems in the place of what cannot be one."""
+
+    def fingerprint(self) -> str:
+        """Return a hex digest that changes when the content may have changed (cheap: no decoding)."""

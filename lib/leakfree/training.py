@@ -1,0 +1,278 @@
+"""Train a network on cached pixels, keep the epoch that validation chose, and predict."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import f1_score
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from leakfree.audit.ledger import Ledger
+from leakfree.pixels import PixelCache
+
+#: Batch size of validation and prediction: no gradients are held, so it need not follow training's.
+PREDICT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how a network is trained; equal on both sides of a comparison.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training part.
+    batch_size : int
+        Images a step.
+    learning_rate : float
+        Of Adam, or the peak of the one-cycle schedule of AdamW.
+    optimizer : {"adam", "adamw-one-cycle"}
+        ``adam`` is the reference study's.
+    augment : bool
+        Small rotations, shifts, zooms and changes of exposure. Never a mirror image: the heart has a side.
+    class_weights : bool
+        Weight the loss by inverse class frequency of the training part.
+    bf16 : bool
+        Autocast to bfloat16.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    optimizer: Literal["adam", "adamw-one-cycle"] = "adamw-one-cycle"
+    augment: bool = True
+    class_weights: bool = True
+    bf16: bool = True
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of the training part's grey values, on the scale 0 to 1."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def fit(cls, pixels: np.ndarray) -> Normalisation:
+        """Measure uint8 pixels of any shape."""
+        histogram = np.bincount(pixels.reshape(-1), minlength=256).astype(np.float64)
+        values = np.arange(256) / 255.0
+        mean = float(histogram @ values / histogram.sum())
+        std = float(np.sqrt(histogram @ (values - mean) ** 2 / histogram.sum()))
+        return cls(round(mean, 6), round(max(std, 1e-3), 6))
+
+    def apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 (b, 1, h, w) into normalised float32, channels last."""
+        x = pixels.to(memory_format=torch.channels_last, dtype=torch.float32)
+        return x.mul_(1.0 / (255.0 * self.std)).sub_(self.mean / self.std)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        With the weights of `epoch`, rounded to half precision: what is scored is what is saved.
+    history : pandas.DataFrame
+        ``epoch, train_loss, val_loss, val_macro_f1, val_accuracy`` (validation columns empty without one).
+    epoch : int
+        The epoch kept, counted from 1: chosen on validation, the last one without.
+    normalisation : Normalisation
+    """
+
+    network: nn.Module
+    history: pd.DataFrame
+    epoch: int
+    normalisation: Normalisation
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed torch and ask for deterministic kernels; return a generator of its own."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.Generator().manual_seed(seed)
+
+
+def batches(
+    cache: PixelCache, rows: np.ndarray, size: int, ledger: Ledger, stage: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield ids, shape (b,), and uint8 tensors (b, 1, h, w) of the rows, entering both in the ledger."""
+    for start in range(0, len(rows), size):
+        ids, pixels = cache.take(rows[start : start + size])
+        ledger.record(stage, ids, pixels)
+        yield ids, torch.from_numpy(pixels).unsqueeze(1)
+
+
+def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Rotate (up to 7 degrees), shift (4 %), zoom (5 %) and change contrast and exposure (10 %) per image.
+
+    Parameters
+    ----------
+    x : torch.Tensor, float32 (b, 1, h, w), normalised
+    generator : torch.Generator
+        Source of the draws.
+    """
+    b = len(x)
+    draws = torch.rand((6, b), generator=generator) * 2 - 1
+    angle, zoom = draws[0] * (7.0 * torch.pi / 180.0), 1 + draws[1] * 0.05
+    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    theta = torch.stack([cosine, -sine, draws[2] * 0.08, sine, cosine, draws[3] * 0.08], dim=1).view(b, 2, 3)
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    contrast, exposure = (1 + 0.1 * draws[4]).view(b, 1, 1, 1), (0.1 * draws[5]).view(b, 1, 1, 1)
+    return x.mul_(contrast).add_(exposure)
+
+
+def fit(
+    network: nn.Module,
+    cache: PixelCache,
+    labels: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray | None,
+    budget: Budget,
+    *,
+    seed: int,
+    ledger: Ledger,
+    description: str = "fit",
+) -> Fitted:
+    """Train a network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps float (b, 1, h, w) to logits; its initial weights come from the caller's seed.
+    cache : PixelCache
+        Pixels.
+    labels : numpy.ndarray of int64, shape (len(cache),)
+        Class of each cached row; negative where the row does not take part.
+    train, val : numpy.ndarray of int64
+        Rows of the cache; without `val` the last epoch is kept.
+    budget : Budget
+        Length and kind of the training.
+    seed : int
+        Seed of shuffling and augmentation.
+    ledger : Ledger
+        Records every row that is yielded.
+    description : str
+        Shown with the progress.
+
+    Returns
+    -------
+    Fitted
+    """
+    generator = seed_everything(seed)
+    classes = int(labels[train].max()) + 1
+    normalisation = Normalisation.fit(cache.pixels[train])
+    network = network.to(memory_format=torch.channels_last)
+    weight = None
+    if budget.class_weights:
+        counts = np.bincount(labels[train], minlength=classes)
+        weight = torch.tensor(len(train) / (classes * counts), dtype=torch.float32)
+    steps = budget.epochs * -(-len(train) // budget.batch_size)
+    optimizer, schedule = _optimizer(network, budget, steps)
+    history, best = [], None
+    with tqdm(total=budget.epochs * len(train), desc=description, unit="image", mininterval=5) as progress:
+        for epoch in range(1, budget.epochs + 1):
+            network.train()
+            order = train[torch.randperm(len(train), generator=generator).numpy()]
+            total = 0.0
+            for ids, pixels in batches(cache, order, budget.batch_size, ledger, "train"):
+                target = torch.from_numpy(labels[cache.rows(ids)])
+                x = normalisation.apply(pixels)
+                x = augment(x, generator) if budget.augment else x
+                with torch.autocast("cpu", torch.bfloat16, enabled=budget.bf16):
+                    loss = functional.cross_entropy(network(x).float(), target, weight)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                if schedule is not None:
+                    schedule.step()
+                total += float(loss.detach()) * len(ids)
+                progress.update(len(ids))
+            row = {"epoch": epoch, "train_loss": round(total / len(train), 6)}
+            if val is not None:
+                row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
+            history.append(row)
+            tqdm.write(f"{description}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+            rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
+            if best is None or val is None or rank > best[0]:
+                # A deep copy: an alias would go on training and save the last epoch as the best.
+                best = (rank, epoch, copy.deepcopy(network.state_dict()))
+    network.load_state_dict({key: _round_half(value) for key, value in best[2].items()})
+    columns = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_accuracy"]
+    return Fitted(network, pd.DataFrame(history).reindex(columns=columns), best[1], normalisation)
+
+
+def predict(
+    network: nn.Module,
+    cache: PixelCache,
+    rows: np.ndarray,
+    normalisation: Normalisation,
+    *,
+    ledger: Ledger,
+    stage: str,
+    bf16: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict probabilities.
+
+    Returns
+    -------
+    ids : numpy.ndarray of object (str), shape (n,)
+        As yielded with the pixels.
+    probabilities : numpy.ndarray of float64, shape (n, classes)
+    """
+    network.eval()
+    all_ids, all_logits = [], []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        for ids, pixels in batches(cache, rows, PREDICT_BATCH, ledger, stage):
+            all_ids.append(ids)
+            all_logits.append(network(normalisation.apply(pixels)).double())
+    return np.concatenate(all_ids), torch.softmax(torch.cat(all_logits), dim=1).numpy()
+
+
+def _validate(
+    network: nn.Module,
+    cache: PixelCache,
+    labels: np.ndarray,
+    val: np.ndarray,
+    normalisation: Normalisation,
+    budget: Budget,
+    ledger: Ledger,
+) -> dict[str, float]:
+    ids, probabilities = predict(
+        network, cache, val, normalisation, ledger=ledger, stage="val", bf16=budget.bf16
+    )
+    truth = labels[cache.rows(ids)]
+    chosen = probabilities.argmax(axis=1)
+    picked = probabilities[np.arange(len(truth)), truth].clip(1e-7)
+    return {
+        "val_loss": round(float(-np.log(picked).mean()), 6),
+        "val_macro_f1": round(float(f1_score(truth, chosen, average="macro")), 6),
+        "val_accuracy": round(float((truth == chosen).mean()), 6),
+    }
+
+
+def _optimizer(
+    network: nn.Module, budget: Budget, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR | None]:
+    if budget.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr=budget.learning_rate, fused=True), None
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=budget.learning_rate, weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=budget.learning_rate, total_steps=steps)
+    return optimizer, schedule
+
+
+def _round_half(value: torch.Tensor) -> torch.Tensor:
+    return value.half().to(value.dtype) if value.is_floating_point() else value
