@@ -16,7 +16,7 @@ from pathlib import Path
 import deeplake
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from leakfree.images import ImageError, inspect
 from leakfree.sources import Problem, RawImage, Source, SourceError, open_source

@@ -105,3 +105,42 @@ def patient_ids(table: pd.DataFrame, scope: Scope = "series") -> np.ndarray:
 def missing_identifier(table: pd.DataFrame) -> np.ndarray:
     """Tell which images carry no identifier: bool, shape (n,)."""
     return (identifiers(table)["prefix"] == "").to_numpy()
+
+
+def scope_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Count patients under every scope.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``scope, patients, with_several_images, most_images, share_of_images_with_sibling``: the last is the
+        fraction of images whose patient has another image.
+    """
+    rows = []
+    for scope in SCOPES:
+        sizes = pd.Series(patient_ids(table, scope)).value_counts()
+        several = sizes[sizes > 1]
+        rows.append(
+            {
+                "scope": scope,
+                "patients": len(sizes),
+                "with_several_images": len(several),
+                "most_images": int(sizes.max()),
+                "share_of_images_with_sibling": several.sum() / len(table),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def identifier_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Count identifiers by class and by the prefix that the name carries.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``label, prefix, images, distinct_numbers``; the prefix ``none`` stands for a missing identifier.
+    """
+    found = identifiers(table).assign(label=table["label"])
+    found["prefix"] = found["prefix"].replace("", "none")
+    grouped = found.groupby(["label", "prefix"], sort=True)["number"]
+    return grouped.agg(images="size", distinct_numbers="nunique").reset_index()

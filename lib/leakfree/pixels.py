@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from leakfree.cohort import Cohort
 from leakfree.files import replacing
@@ -81,7 +82,7 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
                 digests = dict(zip(ids.tolist(), stored["digests"].tolist(), strict=True))
                 return PixelCache(ids, stored["pixels"], digests)
         except Exception as error:  # a damaged cache file is only worth decoding again
-            tqdm.write(f"{path.name}: cached pixels cannot be read ({error}); decoding again")
+            tqdm.write(f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr)
     pixels = np.empty((len(table), size, size), dtype=np.uint8)
     ids = np.empty(len(table), dtype=object)
     digests = np.empty(len(table), dtype=np.uint64)

@@ -31,14 +31,14 @@ _STRATA = {"normal": 0, "bacterial": 1, "viral": 2, "pneumonia": 3}
 
 
 def person_num(table: pd.DataFrame) -> np.ndarray:
-    """Return the hub's ``person_num`` of each image: float, shape (n,), NaN for NORMAL and nameless images."""
+    """Return the hub's ``person_num``: float, shape (n,), NaN for NORMAL and nameless images."""
     found = patients.identifiers(table)
     normal = found["prefix"].isin(["", "IM", "NORMAL2-IM", "NORMAL"])
     return found["number"].mask(normal).to_numpy(dtype=float, na_value=np.nan)
 
 
 def series_patients(table: pd.DataFrame) -> np.ndarray:
-    """Return (etiology, number) of person files as str, None elsewhere: the reference's rows under ``series``."""
+    """Return (etiology, number) of person files as str, None elsewhere: ``series`` on the same rows."""
     known = ~np.isnan(person_num(table))
     return np.where(known, patients.patient_ids(table, "series"), None)
 
@@ -104,3 +104,8 @@ def _counts(rule: np.ndarray, labels: pd.Series) -> list[tuple[str, object, obje
 
 def _numeric(values: np.ndarray) -> bool:
     return all(isinstance(value, float) for value in values)
+
+
+def is_reference_cohort(table: pd.DataFrame) -> bool:
+    """Tell whether development rows are the reference's 5,216 images, by the counts of their classes."""
+    return table["label"].value_counts().to_dict() == {"normal": 1341, "bacterial": 2530, "viral": 1345}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from leakfree.audit.ledger import Ledger
 from leakfree.pixels import PixelCache
@@ -203,7 +204,8 @@ def fit(
             if val is not None:
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
             history.append(row)
-            tqdm.write(f"{description}: " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+            line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
+            tqdm.write(f"{description}: {line}", file=sys.stderr)
             rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
             if best is None or val is None or rank > best[0]:
                 # A deep copy: an alias would go on training and save the last epoch as the best.

@@ -11,44 +11,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from leakfree.files import write_json
 from leakfree.pixels import pixel_digest
+from leakfree.protocols import Protocol
 from leakfree.splits import Manifest
 
 #: The pixels of one row in this many are hashed, at least one in a batch.
 CHECK_EVERY = 8
-#: Leaks that a ledger can find between what two stages consumed.
-LEAKS = ("images", "linked groups")
 
 
 class LedgerError(Exception):
     """What was consumed is not what the manifest says; the result must not be used."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A way to split, fit and evaluate, with the leaks that it has on purpose.
-
-    Attributes
-    ----------
-    name : str
-        ``clean``, or the one leak that is switched on.
-    leaks : frozenset of str
-        Declared leaks, of `LEAKS`. An undeclared leak fails a run, and so does a declared one that the
-        ledger does not find.
-    """
-
-    name: str
-    leaks: frozenset[str] = frozenset()
-
-
-CLEAN = Protocol("clean")
-IMAGE_LEVEL = Protocol("image-level", frozenset({"linked groups"}))
 
 
 class Ledger:
@@ -138,7 +115,7 @@ class Ledger:
                 example = sorted(foreign or missed)[0]
                 raise LedgerError(
                     f"{manifest.name}: stage {part} consumed {len(consumed)} images where the manifest has "
-                    f"{len(expected)}: {len(foreign)} of another part, {len(missed)} missed (such as {example})"
+                    f"{len(expected)}: {len(foreign)} of another part, {len(missed)} missed, like {example}"
                 )
             if not self._checked[part]:
                 raise LedgerError(f"{manifest.name}: no pixels of stage {part} were checked")

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
+from leakfree.splits import image_level
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -80,3 +82,54 @@ def expected_overlap(groups: np.ndarray, n_test: int) -> tuple[float, float]:
     # An image of the test part lacks a sibling in training when its whole group is in the test part.
     lonely = (sizes * all_test).sum()
     return float((1 - all_test - all_train).sum()), float(1 - lonely / n_test)
+
+
+def repeat_image_level(
+    ids: np.ndarray,
+    groups: dict[str, np.ndarray],
+    *,
+    seeds: range,
+    stratify: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Draw image-level 80/20 splits and count what each scope finds in both parts.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray of str, shape (n,)
+        Image ids in cohort order.
+    groups : dict of str to numpy.ndarray, shape (n,)
+        Scope to the group of each image.
+    seeds : range
+        One split a seed.
+    stratify : numpy.ndarray, optional
+        Class of each image.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``split, scope, seed, shared, expected_shared, share_of_images, expected_share_of_images``; the
+        expectation is that of a plain random split, also beside stratified draws.
+    """
+    codes = {scope: pd.factorize(values)[0] for scope, values in groups.items()}
+    expected: dict[tuple[str, int], tuple[float, float]] = {}
+    rows = []
+    for seed in seeds:
+        manifest = image_level(ids, seed=seed, stratify=stratify)
+        in_test = np.isin(ids, manifest.parts["test"])
+        for scope, values in codes.items():
+            found = overlap(values[~in_test], values[in_test])
+            key = (scope, found.test_images)
+            if key not in expected:
+                expected[key] = expected_overlap(values, found.test_images)
+            rows.append(
+                {
+                    "split": "plain" if stratify is None else "stratified",
+                    "scope": scope,
+                    "seed": seed,
+                    "shared": found.shared,
+                    "expected_shared": expected[key][0],
+                    "share_of_images": found.share_of_images,
+                    "expected_share_of_images": expected[key][1],
+                }
+            )
+    return pd.DataFrame(rows)

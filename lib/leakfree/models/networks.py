@@ -111,7 +111,7 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
             if weights == "auto":
                 return None
             raise WeightsError(
-                f"ImageNet weights of ResNet18 cannot be downloaded ({error}); give a local file or weights=none"
+                f"ImageNet weights of ResNet18 cannot be had ({error}); give a local file or weights=none"
             ) from error
     path = Path(weights)
     if not path.is_file():

@@ -1,0 +1,111 @@
+"""Sphinx extension that takes the book's notebook pages from the folder of a run.
+
+Before the table of contents is looked at, the executed notebooks that it lists under ``run/`` are copied
+from ``<run>/notebooks/`` into ``run/`` of the book's source (a folder that git ignores). The run is the
+folder that the environment variable ``LEAKFREE_RUN`` names, else the published one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+#: The published run, relative to the book's source.
+PUBLISHED_RUN = Path("..", "artifacts", "chest_xray")
+#: Folder of the book's source, and prefix of the pages, that come from a run.
+RUN_PAGES = "run/"
+
+
+def run_folder(source: Path) -> Path:
+    """Return the folder of the run that the book in ``source`` shows."""
+    named = os.environ.get("LEAKFREE_RUN")
+    return (Path(named) if named else source / PUBLISHED_RUN).resolve()
+
+
+def why_not_executed(notebook: Path) -> str | None:
+    """Return what stops a file from being a page of results, or None if it is an executed notebook.
+
+    A notebook without outputs builds without a warning, and a failed one may too: both make a page that
+    looks finished and says nothing.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError):
+        return "is not a notebook"
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    for number, cell in enumerate(code, start=1):
+        if cell.get("execution_count") is None:
+            return f"was not executed to its end (code cell {number} never ran)"
+        for output in cell.get("outputs", ()):
+            if output.get("output_type") == "error":
+                return f"failed in code cell {number} ({output.get('ename', 'error')})"
+    return None
+
+
+def copy_run_pages(app: Sphinx, config: object) -> None:
+    """Copy the executed notebooks of the run into the book's source.
+
+    Raises
+    ------
+    ExtensionError
+        A notebook that the table of contents lists is missing, or was not executed without a failure.
+    """
+    source = Path(app.srcdir)
+    run = run_folder(source)
+    pages = [str(page) for page in parse_toc_yaml(source / "_toc.yml") if str(page).startswith(RUN_PAGES)]
+    staged = source / RUN_PAGES
+    staged.mkdir(exist_ok=True)
+    wanted = set()
+    for page in pages:
+        name = f"{page.removeprefix(RUN_PAGES)}.ipynb"
+        notebook = run / "notebooks" / name
+        if not notebook.is_file():
+            raise ExtensionError(f"page {page}: the run {run.name} has no notebook notebooks/{name}")
+        if reason := why_not_executed(notebook):
+            raise ExtensionError(f"page {page}: notebooks/{name} of the run {run.name} {reason}")
+        target = staged / name
+        wanted.add(target)
+        # Sphinx rereads what is newer than its last build, so an unchanged page keeps its time and a
+        # changed one gets the present time, whatever the age of the run.
+        if not target.is_file() or target.read_bytes() != notebook.read_bytes():
+            shutil.copyfile(notebook, target)
+    for leftover in set(staged.iterdir()) - wanted:
+        if leftover.is_file():
+            leftover.unlink()
+
+
+def reread_quoting_pages(app: Sphinx, env: object, added: set, changed: set, removed: set) -> set[str]:
+    """Return the pages that may quote numbers of a changed run, so that none keeps the old ones.
+
+    MyST-NB notes no dependency between the page that quotes and the notebook that glues, and leaves the
+    old values in place when a notebook glues nothing any more.
+    """
+    renewed = {page for page in added | changed if page.startswith(RUN_PAGES)}
+    if not renewed:
+        return set()
+    for page in renewed:
+        Path(env.mystnb_config.output_folder, f"{page}.glue.json").unlink(missing_ok=True)
+    return {page for page in env.found_docs if not page.startswith(RUN_PAGES)} - added - removed
+
+
+def copy_landing_page(app: Sphinx, exception: Exception | None) -> None:
+    """Make ``index.html`` the landing page itself, where Jupyter Book writes a redirect to it."""
+    if exception is None and app.builder.name == "html":
+        root = Path(app.outdir, f"{app.config.master_doc}.html")
+        if root.is_file() and root.name != "index.html":
+            shutil.copyfile(root, root.with_name("index.html"))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the extension."""
+    # sphinx_external_toc looks for the pages at priority 900.
+    app.connect("config-inited", copy_run_pages, priority=100)
+    app.connect("env-get-outdated", reread_quoting_pages)
+    app.connect("build-finished", copy_landing_page, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

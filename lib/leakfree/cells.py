@@ -1,0 +1,364 @@
+"""Cells: one protocol, model, task and seed, fitted, scored once, with predictions and a ledger.
+
+A finished cell is three files: predictions, ledger, and a record with the key that it was made under.
+An interrupted run that is resumed takes over finished cells whose key and files still agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from leakfree import metrics
+from leakfree.audit.ledger import Ledger
+from leakfree.files import file_hash, replacing, write_json
+from leakfree.models import networks
+from leakfree.patients import patient_ids
+from leakfree.pixels import PixelCache
+from leakfree.predictions import Predictions, read_predictions, save_predictions
+from leakfree.protocols import Protocol
+from leakfree.provenance import library_digest
+from leakfree.run import Run
+from leakfree.splits import Manifest
+from leakfree.tasks import Task
+from leakfree.training import Budget, Fitted, fit, predict
+
+#: Rows that array-based estimators are given at once when they are read for the ledger.
+_READ = 512
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is fitted and scored.
+
+    Attributes
+    ----------
+    task : Task
+    model : str
+    protocol : Protocol
+    manifest : Manifest
+        Parts ``train``, ``test`` and perhaps ``val``.
+    seed : int
+        Seed of the model; the manifest has its own.
+    image_size : int
+        Side in pixels.
+    scope : str
+        Patient scope of the linked groups that the ledger checks.
+    """
+
+    task: Task
+    model: str
+    protocol: Protocol
+    manifest: Manifest
+    seed: int
+    image_size: int
+    scope: str = "series"
+
+    def name(self, number: str) -> str:
+        """File name without suffix: notebook, task, model, size, protocol, seed."""
+        return f"{number}_{self.task.name}_{self.model}_{self.image_size}px_{self.protocol.name}_s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished cell.
+
+    Attributes
+    ----------
+    cell : Cell
+    predictions : pathlib.Path
+        One row for each image of the validation and test parts.
+    history : pandas.DataFrame
+        Learning curve of a network, search table of a searched model, else empty.
+    facts : dict
+        What the tables quote: images consumed, epoch kept, origin of the weights, parameters, leaks.
+    """
+
+    cell: Cell
+    predictions: Path
+    history: pd.DataFrame
+    facts: dict[str, object]
+
+    def read(self, part: str = "test") -> Predictions:
+        """Read the predictions of one part back from the file."""
+        return read_predictions(self.predictions).select(part)
+
+
+def network_cell(
+    run: Run, cell: Cell, budget: Budget, *, weights: str = "none", publish: str | None = None
+) -> Result:
+    """Train and score a network.
+
+    Parameters
+    ----------
+    run : Run
+    cell : Cell
+    budget : Budget
+    weights : str
+        Initial weights, see `leakfree.models.networks.resnet18`.
+    publish : str, optional
+        Also save the weights as ``models/<publish>.safetensors``, in half precision, with
+        ``preprocessing.json`` beside them.
+    """
+    given = file_hash(Path(weights)) if Path(weights).is_file() else weights
+    settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": publish}
+
+    def compute(inputs: _Inputs) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object], list[Path]]:
+        torch.set_num_threads(run.jobs)
+        torch.manual_seed(cell.seed)
+        network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, weights)
+        started = time.perf_counter()
+        fitted = fit(
+            network,
+            inputs.cache,
+            inputs.labels,
+            inputs.rows["train"],
+            inputs.rows.get("val"),
+            budget,
+            seed=cell.seed,
+            ledger=inputs.ledger,
+            description=cell.name(run.number),
+        )
+        seconds = time.perf_counter() - started
+        frames = []
+        for part in ("val", "test"):
+            if part in inputs.rows:
+                # Validation is read again here with the weights that were kept; the test part is read once.
+                ids, probabilities = predict(
+                    fitted.network,
+                    inputs.cache,
+                    inputs.rows[part],
+                    fitted.normalisation,
+                    ledger=inputs.ledger,
+                    stage=part,
+                    bf16=budget.bf16,
+                )
+                frames.append(inputs.frame(ids, probabilities, part))
+        facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(seconds, 1)}
+        files = [] if publish is None else _publish(run, cell, fitted, origin, publish)
+        return pd.concat(frames), fitted.history, facts, files
+
+    return _cached(run, cell, settings, compute)
+
+
+def classical_cell(
+    run: Run,
+    cell: Cell,
+    fit_model: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[object, pd.DataFrame, dict[str, object]]],
+    settings: Mapping[str, object],
+) -> Result:
+    """Fit and score a model on flattened pixels.
+
+    Parameters
+    ----------
+    run : Run
+    cell : Cell
+    fit_model : callable
+        Takes pixels, uint8 (n, size * size), classes, int64 (n,), and linked groups, int64 (n,), of the
+        training part; returns an estimator with ``predict_proba``, a history and facts.
+    settings : mapping
+        All that `fit_model` depends on, for the key.
+    """
+
+    def compute(inputs: _Inputs) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object], list[Path]]:
+        ids, x = inputs.read("train")
+        rows = inputs.cache.rows(ids)
+        started = time.perf_counter()
+        groups = np.array([inputs.groups[image_id] for image_id in ids])
+        estimator, history, facts = fit_model(x, inputs.labels[rows], groups)
+        facts = {**facts, "weights": "none", "training_seconds": round(time.perf_counter() - started, 1)}
+        frames = []
+        for part in ("val", "test"):
+            if part in inputs.rows:
+                ids, x = inputs.read(part)
+                frames.append(inputs.frame(ids, estimator.predict_proba(x), part))
+        return pd.concat(frames), history, facts, []
+
+    return _cached(run, cell, {"kind": "classical", **settings}, compute)
+
+
+@dataclass
+class _Inputs:
+    cell: Cell
+    cache: PixelCache
+    labels: np.ndarray
+    rows: dict[str, np.ndarray]
+    groups: dict[str, int]
+    patients: dict[str, str]
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, run: Run, cell: Cell) -> _Inputs:
+        table = cell.task.select(run.cohort.development())
+        cache = run.pixels(cell.image_size)
+        labels = np.full(len(cache), -1, dtype=np.int64)
+        labels[cache.rows(table["image_id"])] = cell.task.labels(table)
+        return cls(
+            cell=cell,
+            cache=cache,
+            labels=labels,
+            rows={part: cache.rows(ids) for part, ids in cell.manifest.parts.items()},
+            groups=dict(zip(table["image_id"], run.groups(table, cell.scope).tolist(), strict=True)),
+            patients=dict(zip(table["image_id"], patient_ids(table, cell.scope), strict=True)),
+            ledger=Ledger(cache.digests),
+        )
+
+    def read(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and flattened pixels of a part, entered in the ledger as they are read."""
+        ids, pixels = [], []
+        for start in range(0, len(self.rows[part]), _READ):
+            some_ids, some_pixels = self.cache.take(self.rows[part][start : start + _READ])
+            self.ledger.record(part, some_ids, some_pixels)
+            ids.append(some_ids)
+            pixels.append(some_pixels.reshape(len(some_ids), -1))
+        return np.concatenate(ids), np.concatenate(pixels)
+
+    def frame(self, ids: Sequence[str], probabilities: np.ndarray, part: str) -> pd.DataFrame:
+        classes = self.cell.task.classes
+        frame = pd.DataFrame(
+            {
+                "image_id": ids,
+                "patient": [self.patients[i] for i in ids],
+                "part": part,
+                "label": [classes[k] for k in self.labels[self.cache.rows(ids)]],
+            }
+        )
+        for column, name in enumerate(classes):
+            frame[f"p_{name}"] = probabilities[:, column]
+        return frame.assign(seed=self.cell.seed)
+
+
+def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Callable) -> Result:
+    name = cell.name(run.number)
+    record_path = run.folder / "cells" / f"{name}.json"
+    key = _key(run, cell, settings)
+    record = _read_record(run.folder, record_path, key) if run.resume else None
+    if record is None:
+        inputs = _Inputs.of(run, cell)
+        frame, history, facts, files = compute(inputs)
+        # Checked before anything is written: a result whose ledger disagrees leaves no file behind.
+        found = inputs.ledger.check(cell.manifest, cell.protocol, inputs.groups)
+        manifest = run.save_manifest(cell.manifest)
+        predictions = run.folder / "predictions" / f"{name}.csv"
+        save_predictions(predictions, frame)
+        ledger = inputs.ledger.save(
+            run.folder / "ledgers" / f"{name}.json", cell.manifest, cell.protocol, found
+        )
+        outputs = [manifest, predictions, ledger, *files]
+        facts |= {
+            "n_train": len(inputs.ledger.consumed("train")),
+            "shared_groups": found["linked groups"],
+            "shared_images": found["images"],
+        }
+        record = {
+            "key": key,
+            "facts": facts,
+            "history": history.to_json(orient="split", double_precision=15),
+            "outputs": {p.relative_to(run.folder).as_posix(): file_hash(p) for p in outputs},
+        }
+        write_json(record_path, record)
+    run.wrote(record_path, *(run.folder / path for path in record["outputs"]))
+    history = pd.DataFrame(**json.loads(record["history"]))
+    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"])
+
+
+def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
+    content = {
+        "library": library_digest(),
+        "data": run.cohort.checksum,
+        "manifest": cell.manifest.hash,
+        "cell": [cell.task.name, cell.model, cell.protocol.name, cell.seed, cell.image_size, cell.scope],
+        "settings": settings,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_record(folder: Path, path: Path, key: str) -> dict[str, object] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        same = record["key"] == key
+        whole = all(file_hash(folder / output) == digest for output, digest in record["outputs"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if same and whole else None
+
+
+def _publish(run: Run, cell: Cell, fitted: Fitted, origin: str, name: str) -> list[Path]:
+    weights = run.folder / "models" / f"{name}.safetensors"
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in fitted.network.state_dict().items()
+    }
+    with replacing(weights) as temporary:
+        save_file(state, temporary, metadata={"model": cell.model, "task": cell.task.name, "origin": origin})
+    preprocessing = write_json(
+        weights.with_name("preprocessing.json"),
+        {
+            "model": cell.model,
+            "task": cell.task.name,
+            "classes": list(cell.task.classes),
+            "image_size": cell.image_size,
+            "grey": "ITU-R 601 luma",
+            "resize": "bilinear with antialiasing to a square, aspect ratio not kept",
+            "mean": fitted.normalisation.mean,
+            "std": fitted.normalisation.std,
+            "scale": "grey values divided by 255, minus mean, divided by std; both fitted on the training part",
+            "weights": weights.name,
+            "weights_sha256": file_hash(weights),
+            "dtype": "float16",
+            "initial_weights": origin,
+            "manifest_hash": cell.manifest.hash,
+            "seed": cell.seed,
+            "epoch": fitted.epoch,
+        },
+    )
+    return [weights, preprocessing]
+
+
+def score_table(
+    run: Run,
+    results: Sequence[Result],
+    *,
+    part: str = "test",
+    n_resamples: int = 2000,
+    names: Sequence[str] = ("accuracy", "roc_auc", "macro_f1"),
+) -> pd.DataFrame:
+    """Evaluate cells from their prediction files.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a cell and metric: ``task, model, weights, protocol, image_size, seed, n_train,
+        shared_groups, part, metric, estimate, low, high, n_images, n_patients, predictions``.
+    """
+    frames = []
+    for result in results:
+        cell = result.cell
+        scores = metrics.evaluate(
+            result.read(part), metrics=tuple(names), n_resamples=n_resamples, seed=run.seed
+        )
+        described = {
+            "task": cell.task.name,
+            "model": cell.model,
+            "weights": result.facts["weights"],
+            "protocol": cell.protocol.name,
+            "image_size": cell.image_size,
+            "seed": cell.seed,
+            "n_train": result.facts["n_train"],
+            "shared_groups": result.facts["shared_groups"],
+            "part": part,
+        }
+        frame = scores[["metric", "estimate", "low", "high", "n_images", "n_patients"]].copy()
+        for position, (column, value) in enumerate(described.items()):
+            frame.insert(position, column, value)
+        frames.append(frame.assign(predictions=result.predictions.relative_to(run.folder).as_posix()))
+    return pd.concat(frames, ignore_index=True)

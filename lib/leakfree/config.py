@@ -1,0 +1,136 @@
+"""All settings of a run on one screen: the three profiles, and what the command line may set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Notebooks in the order in which they run. ``results`` reads the tables of the others and runs last.
+NOTEBOOKS = (
+    "01_exploration",
+    "02_leakage_analysis",
+    "03_leaky_cnn",
+    "04_leakfree_classical",
+    "05_leakfree_deep",
+    "results",
+)
+
+# Parameters of the notebooks, by profile. max_images = 0 takes all; counts in 01 and 02 always take all.
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    # For tests and continuous integration: every line runs, no number means anything.
+    "smoke": {
+        "01_exploration": {"thumbnails": 6},
+        "02_leakage_analysis": {"split_seeds": 5},
+        "03_leaky_cnn": {
+            "image_size": 32,
+            "epochs": 1,
+            "batch_size": 16,
+            "seeds": [42],
+            "max_images": 400,
+            "resamples": 200,
+        },
+        "04_leakfree_classical": {
+            "image_size": 16,
+            "search_iterations": 2,
+            "folds": 2,
+            "trees": 20,
+            "reference_size": 32,
+            "max_images": 400,
+            "resamples": 200,
+        },
+        "05_leakfree_deep": {"image_size": 32, "epochs": 1, "max_images": 400, "resamples": 200},
+        "results": {},
+    },
+    # Minutes on two cores: a first answer. The defaults of the notebooks are these.
+    "quick": {
+        "01_exploration": {"thumbnails": 12},
+        "02_leakage_analysis": {"split_seeds": 20},
+        "03_leaky_cnn": {
+            "image_size": 96,
+            "epochs": 3,
+            "batch_size": 8,
+            "seeds": [42],
+            "max_images": 0,
+            "resamples": 1000,
+        },
+        "04_leakfree_classical": {
+            "image_size": 32,
+            "search_iterations": 3,
+            "folds": 2,
+            "trees": 60,
+            "reference_size": 64,
+            "max_images": 0,
+            "resamples": 1000,
+        },
+        "05_leakfree_deep": {"image_size": 64, "epochs": 3, "max_images": 0, "resamples": 1000},
+        "results": {},
+    },
+    # The published run: the reference study's sizes, budgets and batch sizes where it names them.
+    "full": {
+        "01_exploration": {"thumbnails": 12},
+        "02_leakage_analysis": {"split_seeds": 200},
+        "03_leaky_cnn": {
+            "image_size": 224,
+            "epochs": 5,
+            "batch_size": 8,
+            "seeds": [42],
+            "max_images": 0,
+            "resamples": 2000,
+        },
+        "04_leakfree_classical": {
+            "image_size": 64,
+            "search_iterations": 4,
+            "folds": 3,
+            "trees": 100,
+            "reference_size": 224,
+            "max_images": 0,
+            "resamples": 2000,
+        },
+        "05_leakfree_deep": {"image_size": 128, "epochs": 6, "max_images": 0, "resamples": 2000},
+        "results": {},
+    },
+}
+
+
+class Settings(BaseModel):
+    """What ``run_all.py`` was asked for; an unknown setting raises."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: phantom, hub, an address, a folder of images, or a Deep Lake dataset.
+    data: str = "phantom"
+    profile: Literal["smoke", "quick", "full"] = "quick"
+    #: Run folder; None chooses it from cohort and profile.
+    out: Path | None = None
+    #: Numbers or names of notebooks; empty runs all.
+    only: tuple[str, ...] = ()
+    resume: bool = False
+    #: Cores; 0 takes all.
+    jobs: Annotated[int, Field(ge=0)] = 0
+    #: Address of a Dask scheduler for the searches, such as tcp://127.0.0.1:8786; empty works here.
+    scheduler: str = ""
+    book: bool = True
+    allow_problems: bool = False
+    #: Values for parameters of the notebooks, such as seed or weights.
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def select_notebooks(only: tuple[str, ...]) -> list[str]:
+    """Turn numbers (``02``) or names into notebooks, in running order.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown.
+    """
+    if not only:
+        return list(NOTEBOOKS)
+    chosen = set()
+    for wanted in only:
+        found = [name for name in NOTEBOOKS if wanted in (name, name.split("_")[0])]
+        if not found:
+            raise ValueError(f"--only {wanted}: no such notebook; known: {', '.join(NOTEBOOKS)}")
+        chosen.update(found)
+    return [name for name in NOTEBOOKS if name in chosen]

@@ -1,0 +1,107 @@
+"""Where parallel fits run: processes of this machine, or a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from joblib import parallel_config
+
+#: Packages whose versions decide the numbers, and which a worker must have in the same version.
+PACKAGES = ("leakfree", "numpy", "scipy", "scikit-learn", "xgboost", "joblib")
+
+
+class SchedulerError(Exception):
+    """The Dask cluster cannot be used; the message is one line that says where and why."""
+
+
+@contextmanager
+def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) -> Iterator[int]:
+    """Send joblib's work, such as the fits of a search, to workers for the length of a ``with`` block.
+
+    The place never changes a result: every fit is seeded and runs on one thread.
+
+    Parameters
+    ----------
+    jobs : int
+        Local processes, at least 1. A cluster uses all its threads instead.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``tcp://127.0.0.1:8786``. Without it, local processes.
+    timeout : float
+        Seconds to wait for the scheduler, and then for its first worker.
+
+    Yields
+    ------
+    int
+        Number of tasks that run at the same time.
+
+    Raises
+    ------
+    ValueError
+        If `jobs` is below 1.
+    SchedulerError
+        If the scheduler cannot be reached, has no worker, or a worker has other package versions.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    if scheduler is None:
+        with parallel_config(backend="loky", n_jobs=jobs):
+            yield jobs
+        return
+    client = _connect(scheduler, timeout)
+    try:
+        threads = sum(client.ncores().values())
+        with parallel_config(backend="dask", client=client, n_jobs=threads):
+            yield threads
+    finally:
+        client.close()
+
+
+def _connect(address: str, timeout: float):
+    """Return a client of a cluster that is up, has a worker and computes with our versions."""
+    # Importing distributed takes about a second, which local runs need not spend.
+    from distributed import Client
+
+    quiet = logging.getLogger("distributed")
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)  # its own account of a failure is a traceback, ours is one line
+    try:
+        client = Client(address, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise SchedulerError(
+            f"cannot reach a Dask scheduler at {address} within {timeout:g} s: {_one_line(error)}"
+        ) from error
+    finally:
+        quiet.setLevel(level)
+    try:
+        client.wait_for_workers(1, timeout=timeout)
+        problem = _version_problem(client.get_versions(packages=list(PACKAGES)))
+    except TimeoutError:
+        problem = f"no worker within {timeout:g} s"
+    except OSError as error:
+        problem = _one_line(error)
+    except BaseException:
+        client.close()
+        raise
+    if problem:
+        client.close()
+        raise SchedulerError(f"cannot use the Dask cluster at {address}: {problem}")
+    return client
+
+
+def _version_problem(versions: dict) -> str | None:
+    """Name the first package that a worker lacks or has in another version, else None."""
+    ours = versions["client"]["packages"]
+    for worker, theirs in sorted(versions["workers"].items()):
+        for package in PACKAGES:
+            if theirs["packages"].get(package) != ours.get(package):
+                return (
+                    f"worker {worker} has {package} {theirs['packages'].get(package)}, "
+                    f"this process has {ours.get(package)}"
+                )
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,29 @@
+"""Protocols: ways to split, fit and evaluate. ``clean``, or one leak switched on and declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Leaks that a ledger can find between what two stages consumed.
+LEAKS = ("images", "linked groups")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to split, fit and evaluate, with the leaks that it has on purpose.
+
+    Attributes
+    ----------
+    name : str
+        ``clean``, or the one leak that is switched on.
+    leaks : frozenset of str
+        Declared leaks, of `LEAKS`. An undeclared leak fails a run, and so does a declared one that the
+        ledger does not find.
+    """
+
+    name: str
+    leaks: frozenset[str] = frozenset()
+
+
+CLEAN = Protocol("clean")
+IMAGE_LEVEL = Protocol("image-level", frozenset({"linked groups"}))

@@ -1,0 +1,85 @@
+"""What a run was made with: settings, data, versions, git state, machine. Never fails a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+#: Packages whose versions can change a number.
+PACKAGES = (
+    "leakfree",
+    "deeplake",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "torchvision",
+    "xgboost",
+    "papermill",
+    "nbconvert",
+    "jupyter-book",
+    "matplotlib",
+    "seaborn",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of each of `PACKAGES`, ``unknown`` where it is not installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def git_state(project: Path) -> dict[str, object]:
+    """Return commit and whether tracked files differ from it; ``unknown`` outside a repository."""
+    commit = _git(project, "rev-parse", "HEAD")
+    changed = _git(project, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!artifacts")
+    return {
+        "commit": commit or "unknown",
+        "changed_files": "unknown" if changed is None else sorted(line[3:] for line in changed.splitlines()),
+    }
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.rstrip("\n")
+
+
+def machine() -> dict[str, object]:
+    """Return what the numbers and durations depend on, without naming the machine."""
+    model = "unknown"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or "unknown"
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "cpu": model,
+    }
+
+
+def library_digest() -> str:
+    """Return a SHA-256 over the source of this package: results are stale when it changes."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""A notebook's side of a run: the cohort it works on, and the run folder it writes to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from leakfree import figures
+from leakfree.cohort import Cohort, open_cohort
+from leakfree.files import replacing, write_json
+from leakfree.groups import linked_groups
+from leakfree.patients import patient_ids
+from leakfree.pixels import PixelCache, load_pixels
+from leakfree.splits import Manifest
+from leakfree.tasks import Task
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Find the folder of the compendium (with ``run_all.py``) at or above `start`, else `start` itself."""
+    start = Path(start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "run_all.py").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    return start
+
+
+def cache_folder(project: Path) -> Path:
+    """Folder of cohort stores and decoded pixels: ``LEAKFREE_CACHE``, or ``.cache`` of the project."""
+    return Path(os.environ.get("LEAKFREE_CACHE") or project / ".cache")
+
+
+class Run:
+    """What a notebook reads and writes.
+
+    Parameters
+    ----------
+    notebook : str
+        Name of the notebook, such as ``03_leaky_cnn``; its number starts the names of what it writes.
+    data : str
+        As ``run_all.py --data``.
+    run_dir : str
+        Run folder; empty for ``artifacts/<cohort>-quick`` of the project.
+    seed : int
+        Seed of splits and models.
+    jobs : int
+        Cores to use; 0 for all.
+    resume : bool
+        Take over cells that an interrupted run finished with the same code, data and settings.
+    allow_problems : bool
+        Go on without unusable files.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        *,
+        data: str = "phantom",
+        run_dir: str = "",
+        seed: int = 42,
+        jobs: int = 0,
+        resume: bool = False,
+        allow_problems: bool = False,
+    ) -> None:
+        self.notebook, self.data, self.seed, self.resume = notebook, data, seed, resume
+        self.number = notebook.split("_")[0]
+        self.jobs = jobs or os.cpu_count() or 1
+        self.project = project_root()
+        self.cache = cache_folder(self.project)
+        self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
+        self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / f"{self.cohort.name}-quick"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pixels: dict[int, PixelCache] = {}
+        self._outputs: set[str] = set()
+        figures.use_style()
+
+    def wrote(self, *paths: Path) -> None:
+        """Note files as outputs of this notebook, for ``--resume`` and for the provenance."""
+        self._outputs |= {Path(path).relative_to(self.folder).as_posix() for path in paths}
+        write_json(self.folder / "outputs" / f"{self.notebook}.json", sorted(self._outputs))
+
+    def save_table(self, name: str, table: pd.DataFrame) -> Path:
+        """Write ``tables/<name>.csv``; numbers keep six decimals, so that equal runs give equal files."""
+        path = self.folder / "tables" / f"{name}.csv"
+        with replacing(path) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+        self.wrote(path)
+        return path
+
+    def save_figure(self, figure: Figure, name: str, caption: str, tables: tuple[str, ...] = ()) -> Path:
+        """Write ``figures/<NN>_<name>.png`` with its caption and the tables that it was drawn from."""
+        written = figures.save(
+            figure,
+            self.folder,
+            f"{self.number}_{name}",
+            caption=caption,
+            source=f"notebooks/{self.notebook}.ipynb",
+            tables=[f"tables/{table}.csv" for table in tables],
+        )
+        paths = [written] if isinstance(written, Path) else list(written)
+        self.wrote(*paths)
+        return paths[0]
+
+    def save_manifest(self, manifest: Manifest) -> Path:
+        """Write ``manifests/<name>.json``."""
+        path = manifest.save(self.folder / "manifests" / f"{manifest.name}.json")
+        self.wrote(path)
+        return path
+
+    def development(self, task: Task | None = None, max_images: int = 0) -> pd.DataFrame:
+        """Return the rows to train and test on: those of a task, thinned to about `max_images`.
+
+        Thinning drops whole linked groups, so that patients keep all their images.
+        """
+        table = self.cohort.development()
+        table = table if task is None else task.select(table)
+        if not max_images or len(table) <= max_images:
+            return table
+        groups = self.groups(table)
+        order = np.random.default_rng(self.seed).permutation(groups.max() + 1)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        sizes = np.bincount(groups)
+        kept = np.cumsum(sizes[order]) <= max_images
+        return table[kept[rank[groups]]]
+
+    def groups(self, table: pd.DataFrame, scope: str = "series") -> np.ndarray:
+        """Return linked groups of rows: joined by patient under the scope, and by identical files."""
+        return linked_groups(patient_ids(table, scope), table["sha256"])
+
+    def pixels(self, image_size: int) -> PixelCache:
+        """Return decoded development images, in memory once for each size."""
+        if image_size not in self._pixels:
+            table = self.cohort.development()
+            self._pixels[image_size] = load_pixels(self.cohort, table, image_size, self.cache, jobs=self.jobs)
+        return self._pixels[image_size]
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a table that another notebook of the same run wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            With the name of the notebook to run first.
+        """
+        path = self.folder / "tables" / f"{name}.csv"
+        if not path.is_file():
+            raise FileNotFoundError(f"tables/{name}.csv is missing: run the notebook that writes it first")
+        return pd.read_csv(path)
+
+
+def read_outputs(folder: Path, notebook: str) -> list[str]:
+    """Return the files, relative to the run folder, that a notebook noted as its outputs."""
+    path = Path(folder) / "outputs" / f"{notebook}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []

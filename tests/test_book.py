@@ -1,0 +1,259 @@
+"""The book: every page of the table of contents or a failure that names the page."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from leakfree import book
+from leakfree.book import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
+
+ROOT = Path(__file__).resolve().parents[1]
+QUOTE = re.compile(r"\{glue:text\}`run/results\.ipynb::(\w+):([^`]*)`")
+PLOT = """
+import pandas as pd
+from IPython.display import Image, display
+import io, PIL.Image
+file = io.BytesIO()
+PIL.Image.new("L", (64, 64), 128).save(file, "png")
+display(Image(file.getvalue()))
+pd.DataFrame({"class": ["normal", "viral"], "images": [1341, 1345]})
+"""
+
+
+def quoted_keys() -> dict[str, str]:
+    """Return the keys that the pages quote, with their formats."""
+    return {
+        key: spec for page in (ROOT / "book").glob("*.md") for key, spec in QUOTE.findall(page.read_text())
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """Return the folder of a run whose notebooks are stand-ins, executed in a kernel."""
+    folder = tmp_path_factory.mktemp("runs") / "stand-in"
+    (folder / "notebooks").mkdir(parents=True)
+    values = {key: "it's text" if spec == "s" else 1234.5 for key, spec in quoted_keys().items()}
+    values |= {"n_images": 5840, "leaky_auc": 0.91349}
+    glue = "from myst_nb import glue\n" + "\n".join(
+        f"glue({key!r}, {value!r}, display=False)" for key, value in values.items()
+    )
+    cells = [new_markdown_cell("# Results\n\n## Counts"), new_code_cell(PLOT), new_code_cell(glue)]
+    results = new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        },
+    )
+    NotebookClient(results, timeout=120, kernel_name="python3").execute()
+    for page in expected_pages(ROOT / "book"):
+        if page.startswith("run/"):
+            notebook = copy.deepcopy(results)
+            if page != "run/results":
+                notebook.cells[0].source = f"# Page {page}\n\n## Counts"
+                del notebook.cells[2]
+            nbformat.write(notebook, folder / "notebooks" / f"{Path(page).name}.ipynb")
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path, run) -> Path:
+    """Return a project with a book of two pages and the run ``run`` beside it."""
+    project = tmp_path / "project"
+    shutil.copytree(
+        ROOT / "book", project / "book", ignore=shutil.ignore_patterns("_build", "run", "__pycache__", "*.md")
+    )
+    (project / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n- file: run/results\n- file: last\n"
+    )
+    (project / "book" / "intro.md").write_text(
+        "# Hello\n\nImages: {glue:text}`run/results.ipynb::n_images:,d`\n"
+    )
+    (project / "book" / "last.md").write_text("# Last\n\nText.\n")
+    shutil.copytree(run / "notebooks", project / "run" / "notebooks")
+    return project
+
+
+def tracked_state() -> dict[str, tuple[int, int]]:
+    """Return size and time of every source of the book."""
+    return {
+        str(file): (file.stat().st_size, file.stat().st_mtime_ns)
+        for file in (ROOT / "book").rglob("*")
+        if file.is_file() and not {"_build", "run", "__pycache__"} & set(file.parts)
+    }
+
+
+def jupyter_book(project: Path) -> subprocess.CompletedProcess:
+    """Build the book of a clone as a reader would, with nothing in the environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "LEAKFREE_RUN"}
+    command = [*JUPYTER_BOOK, "build", *OPTIONS, "book"]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_expected_pages_are_those_of_the_table_of_contents():
+    pages = expected_pages(ROOT / "book")
+    notebooks = ["01_exploration", "02_leakage_analysis", "03_leaky_cnn", "04_leakfree_classical"]
+    assert pages[0] == "intro"
+    assert pages[1:7] == [f"run/{name}" for name in (*notebooks, "05_leakfree_deep", "results")]
+    assert {"methods", "limitations", "reproduce", "references"} < set(pages)
+    assert len(pages) == len(set(pages)) == 11
+
+
+def test_no_table_of_contents_is_one_line(tmp_path):
+    with pytest.raises(BookError, match="no table of contents"):
+        expected_pages(tmp_path)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nchapters: 3\n")
+    with pytest.raises(BookError, match="malformed") as error:
+        expected_pages(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_landing_page_has_no_number_of_its_own():
+    text = QUOTE.sub("", (ROOT / "book" / "intro.md").read_text())
+    text = re.sub(r"\]\([^)]*\)|\{cite\}`[^`]*`|^ *\d+\. ", "", text, flags=re.MULTILINE)
+    # The split's proportions and the level of the intervals are definitions, not results.
+    assert re.findall(r"\b\d+", text) == ["80", "20", "95"]
+
+
+@pytest.mark.slow
+def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
+    before = tracked_state()
+    with caplog.at_level(logging.INFO, logger="leakfree.book"):
+        index = build(run, ROOT)
+    assert index == run / "book" / "index.html"
+    assert all((run / "book" / f"{page}.html").stat().st_size for page in expected_pages(ROOT / "book"))
+    landing = index.read_text()
+    assert ">5,840<" in landing
+    assert ">0.913<" in landing
+    assert ">it's text<" in landing.replace("’", "'")
+    notebook = (run / "book" / "run" / "01_exploration.html").read_text()
+    assert "<img" in notebook and "<td>1341</td>" in notebook
+    assert "writing output, 100 %, run/results" in caplog.text
+    assert tracked_state() == before
+    assert not (run / ".cache" / "book").exists()
+    # Nothing is fetched from outside when a page is opened.
+    for page in (run / "book").rglob("*.html"):
+        assert not re.search(r"""(?:src=|<link[^>]*href=)["'](?:https?:)?//""", page.read_text()), page
+        assert "unpkg" not in page.read_text(), page
+
+
+@pytest.mark.slow
+def test_clone_builds_the_published_run_and_follows_its_numbers(small):
+    published = small / "artifacts" / "chest_xray" / "notebooks"
+    shutil.copytree(small / "run" / "notebooks", published)
+    # A value that no execution gives: it shows that the outputs are taken as they are.
+    results = published / "results.ipynb"
+    # Sphinx renews the landing page by itself, as the parent of all pages, but no other page that quotes.
+    with (small / "book" / "last.md").open("a") as file:
+        file.write("\n{glue:text}`run/results.ipynb::n_images:,d` images\n")
+    results.write_text(results.read_text().replace("5840", "777001"))
+    done = jupyter_book(small)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    html = small / "book" / "_build" / "html"
+    assert _incomplete(html, expected_pages(small / "book")) == []
+    assert ">777,001<" in (html / "index.html").read_text()
+
+    results.write_text(results.read_text().replace("777001", "777002"))
+    os.utime(results, (1, 1))
+    assert jupyter_book(small).returncode == 0
+    assert ">777,002<" in (html / "index.html").read_text()
+    assert ">777,002<" in (html / "last.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_warning_fails_the_build_and_keeps_the_last_book(small):
+    with (small / "book" / "intro.md").open("a") as file:
+        file.write("\nSee [this](nowhere.md).\n")
+        file.write("\n{glue:text}`run/results.ipynb::forgotten:.3f`\n")
+        file.write("\n{glue:text}`run/results.ipynb::cohort:.3f` is a word.\n")
+    (small / "run" / "book").mkdir()
+    (small / "run" / "book" / "index.html").write_text("the last complete book")
+    with pytest.raises(BookError) as error:
+        build(small / "run", small)
+    message = str(error.value)
+    assert re.match(r"book: intro\.md:\d+: .*\(and 2 more\); see .*build\.log$", message), message
+    log = (small / "run" / ".cache" / "book" / "build.log").read_text()
+    assert re.search(r"intro\.md:5: WARNING: .*target not found: 'nowhere\.md'", log)
+    assert re.search(r"intro\.md:7: WARNING: Glue reference 'forgotten' not found in doc 'run/results'", log)
+    assert re.search(r"intro\.md:9: WARNING: Failed to format", log)
+    assert (small / "run" / "book" / "index.html").read_text() == "the last complete book"
+
+
+def test_page_that_was_not_built_fails_though_sphinx_is_content(small, monkeypatch):
+    def content(stage: Path, run_dir: Path) -> list[str]:
+        html = stage / "out" / "_build" / "html"
+        html.mkdir(parents=True)
+        for page in ("index", "intro", "last"):
+            (html / f"{page}.html").write_text("<article><h1>A</h1><p>x</p></article>")
+        return []
+
+    monkeypatch.setattr(book, "_run", content)
+    with pytest.raises(BookError, match="page run/results was not built"):
+        build(small / "run", small)
+
+
+@pytest.mark.slow
+def test_missing_notebook_is_named(small):
+    (small / "run" / "notebooks" / "results.ipynb").unlink()
+    with pytest.raises(BookError, match=r"page run/results: .* no notebook notebooks/results\.ipynb"):
+        build(small / "run", small)
+
+
+@pytest.mark.parametrize(
+    ("html", "complaint"),
+    [
+        (None, "page a was not built"),
+        ("", "page a has no title"),
+        ("<article><h1><a class='headerlink' href='#'>#</a></h1><p>x</p></article>", "page a has no title"),
+        ("<h1>outside</h1><article><p>x</p></article>", "page a has no title"),
+        ("<article><h1>A</h1> </article><footer>by us</footer>", "page a is empty"),
+        ("<article><h1>A</h1><p>x</p></article>", None),
+    ],
+)
+def test_incomplete_pages_are_told(tmp_path, html, complaint):
+    (tmp_path / "index.html").write_text("<article><h1>A</h1><p>x</p></article>")
+    if html is not None:
+        (tmp_path / "a.html").write_text(html)
+    assert _incomplete(tmp_path, ["a"]) == ([complaint] if complaint else [])
+
+
+def code_cell(**fields: object) -> dict:
+    return {"cell_type": "code", "source": ["1"], "execution_count": 1, "outputs": []} | fields
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ([code_cell()], None),
+        ([code_cell(), code_cell(source="", execution_count=None)], None),
+        ([code_cell(), code_cell(execution_count=None)], "code cell 2 never ran"),
+        ([code_cell(outputs=[{"output_type": "error", "ename": "ValueError"}])], "ValueError"),
+        (None, "is not a notebook"),
+    ],
+)
+def test_only_executed_notebooks_are_pages(tmp_path, cells, reason):
+    spec = importlib.util.spec_from_file_location("run_pages", ROOT / "book" / "_ext" / "run_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    file = tmp_path / "n.ipynb"
+    file.write_text(json.dumps({"cells": cells}) if cells else "nonsense")
+    told = module.why_not_executed(file)
+    assert told is None if reason is None else reason in told
+
+
+def test_builder_is_that_of_this_environment():
+    assert JUPYTER_BOOK[0] == sys.executable
