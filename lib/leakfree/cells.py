@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from safetensors.torch import save_file
 
 from leakfree import metrics
@@ -81,41 +82,85 @@ class Result:
         Learning curve of a network, search table of a searched model, else empty.
     facts : dict
         What the tables quote: images consumed, epoch kept, origin of the weights, parameters, leaks.
+    files : tuple of pathlib.Path
+        Everything that the cell wrote.
     """
 
     cell: Cell
     predictions: Path
     history: pd.DataFrame
     facts: dict[str, object]
+    files: tuple[Path, ...] = ()
 
     def read(self, part: str = "test") -> Predictions:
         """Read the predictions of one part back from the file."""
         return read_predictions(self.predictions).select(part)
 
 
-def network_cell(
-    run: Run, cell: Cell, budget: Budget, *, weights: str = "none", publish: str | None = None
-) -> Result:
-    """Train and score a network.
+@dataclass(frozen=True)
+class NetworkJob:
+    """A network cell with all that it needs to run in a process of its own.
 
-    Parameters
+    Attributes
     ----------
-    run : Run
     cell : Cell
     budget : Budget
     weights : str
         Initial weights, see `leakfree.models.networks.resnet18`.
-    publish : str, optional
+    publish : str or None
         Also save the weights as ``models/<publish>.safetensors``, in half precision, with
         ``preprocessing.json`` beside them.
     """
-    given = file_hash(Path(weights)) if Path(weights).is_file() else weights
-    settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": publish}
+
+    cell: Cell
+    budget: Budget
+    weights: str = "none"
+    publish: str | None = None
+
+
+def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
+    """Train and score networks, as many at a time as the run has cores.
+
+    Each runs on one thread of its own process: that uses the cores better than one network on all of
+    them, and makes the numbers independent of how many there are.
+
+    Parameters
+    ----------
+    run : Run
+    jobs : sequence of NetworkJob
+        Started in this order; the longest should come first.
+
+    Returns
+    -------
+    list of Result
+        In the order of `jobs`.
+    """
+    for size in sorted({job.cell.image_size for job in jobs}):
+        run.pixels(size)  # decoded once here; the processes read the cached file
+    if run.jobs == 1 or len(jobs) == 1:
+        results = [network_cell(run, job) for job in jobs]
+    else:
+        workers = Parallel(n_jobs=min(run.jobs, len(jobs)), backend="loky")
+        results = workers(delayed(_network_in_process)(run.arguments, job) for job in jobs)
+    for result in results:
+        run.wrote(*result.files)
+    return results
+
+
+def _network_in_process(arguments: dict[str, object], job: NetworkJob) -> Result:
+    return network_cell(Run(**arguments), job)
+
+
+def network_cell(run: Run, job: NetworkJob) -> Result:
+    """Train and score one network on one thread."""
+    cell, budget = job.cell, job.budget
+    given = file_hash(Path(job.weights)) if Path(job.weights).is_file() else job.weights
+    settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": job.publish}
 
     def compute(inputs: _Inputs) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object], list[Path]]:
-        torch.set_num_threads(run.jobs)
+        torch.set_num_threads(1)
         torch.manual_seed(cell.seed)
-        network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, weights)
+        network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
         started = time.perf_counter()
         fitted = fit(
             network,
@@ -132,7 +177,7 @@ def network_cell(
         frames = []
         for part in ("val", "test"):
             if part in inputs.rows:
-                # Validation is read again here with the weights that were kept; the test part is read once.
+                # Validation is read again, with the weights that were kept; the test part is read once.
                 ids, probabilities = predict(
                     fitted.network,
                     inputs.cache,
@@ -144,7 +189,7 @@ def network_cell(
                 )
                 frames.append(inputs.frame(ids, probabilities, part))
         facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(seconds, 1)}
-        files = [] if publish is None else _publish(run, cell, fitted, origin, publish)
+        files = [] if job.publish is None else _publish(run, cell, fitted, origin, job.publish)
         return pd.concat(frames), fitted.history, facts, files
 
     return _cached(run, cell, settings, compute)
@@ -183,7 +228,9 @@ def classical_cell(
                 frames.append(inputs.frame(ids, estimator.predict_proba(x), part))
         return pd.concat(frames), history, facts, []
 
-    return _cached(run, cell, {"kind": "classical", **settings}, compute)
+    result = _cached(run, cell, {"kind": "classical", **settings}, compute)
+    run.wrote(*result.files)
+    return result
 
 
 @dataclass
@@ -247,7 +294,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
         frame, history, facts, files = compute(inputs)
         # Checked before anything is written: a result whose ledger disagrees leaves no file behind.
         found = inputs.ledger.check(cell.manifest, cell.protocol, inputs.groups)
-        manifest = run.save_manifest(cell.manifest)
+        manifest = cell.manifest.save(run.folder / "manifests" / f"{cell.manifest.name}.json")
         predictions = run.folder / "predictions" / f"{name}.csv"
         save_predictions(predictions, frame)
         ledger = inputs.ledger.save(
@@ -266,9 +313,9 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
             "outputs": {p.relative_to(run.folder).as_posix(): file_hash(p) for p in outputs},
         }
         write_json(record_path, record)
-    run.wrote(record_path, *(run.folder / path for path in record["outputs"]))
+    files = (record_path, *(run.folder / path for path in record["outputs"]))
     history = pd.DataFrame(**json.loads(record["history"]))
-    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"])
+    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"], files)
 
 
 def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
@@ -311,7 +358,7 @@ def _publish(run: Run, cell: Cell, fitted: Fitted, origin: str, name: str) -> li
             "resize": "bilinear with antialiasing to a square, aspect ratio not kept",
             "mean": fitted.normalisation.mean,
             "std": fitted.normalisation.std,
-            "scale": "grey values divided by 255, minus mean, divided by std; both fitted on the training part",
+            "scale": "grey / 255, minus mean, divided by std; both fitted on the training part",
             "weights": weights.name,
             "weights_sha256": file_hash(weights),
             "dtype": "float16",

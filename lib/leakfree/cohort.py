@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from leakfree.images import ImageError, inspect
 from leakfree.sources import Problem, RawImage, Source, SourceError, open_source
+from leakfree.sources.base import LABELS, PARTS
 from leakfree.sources.hub import is_deeplake
 
 #: Images in memory at once while ingesting.
@@ -83,7 +84,8 @@ class Cohort:
     def class_counts(self) -> pd.DataFrame:
         """Count images by part and label: the only use of the sealed part's labels."""
         counts = Counter(zip(self.table["part"], self._labels, strict=True))
-        rows = [{"part": part, "label": label, "images": n} for (part, label), n in sorted(counts.items())]
+        order = sorted(counts, key=lambda key: (PARTS.index(key[0]), LABELS.index(key[1])))
+        rows = [{"part": part, "label": label, "images": counts[part, label]} for part, label in order]
         return pd.DataFrame(rows, columns=["part", "label", "images"])
 
     def development(self) -> pd.DataFrame:

@@ -102,6 +102,9 @@ def _finish(working: Path, target: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            tags = cell.metadata.setdefault("tags", [])
+            if "injected-parameters" in tags:
+                tags.append("hide-input")
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)

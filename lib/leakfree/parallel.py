@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,7 +47,10 @@ def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) ->
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     if scheduler is None:
-        with parallel_config(backend="loky", n_jobs=jobs):
+        with warnings.catch_warnings(), parallel_config(backend="loky", n_jobs=jobs):
+            # loky replaces a process that has grown by 300 MB and says so; no work is lost by it,
+            # and a process that dies raises TerminatedWorkerError.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             yield jobs
         return
     client = _connect(scheduler, timeout)

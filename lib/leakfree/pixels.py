@@ -82,7 +82,9 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
                 digests = dict(zip(ids.tolist(), stored["digests"].tolist(), strict=True))
                 return PixelCache(ids, stored["pixels"], digests)
         except Exception as error:  # a damaged cache file is only worth decoding again
-            tqdm.write(f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr)
+            tqdm.write(
+                f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr
+            )
     pixels = np.empty((len(table), size, size), dtype=np.uint8)
     ids = np.empty(len(table), dtype=object)
     digests = np.empty(len(table), dtype=np.uint64)
@@ -92,7 +94,8 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
         tqdm(total=len(table), desc=f"decode at {size} px", unit="image", mininterval=0.5) as progress,
     ):
         for stored_ids, blobs in cohort.iterate(table.index.to_numpy()):
-            for image_id, image in zip(stored_ids, pool.map(lambda b: to_grey(b, size), blobs), strict=True):
+            images = pool.map(lambda blob: to_grey(blob, size), blobs)
+            for image_id, image in zip(stored_ids, images, strict=True):
                 ids[done], pixels[done], digests[done] = image_id, image, pixel_digest(image)
                 done += 1
             progress.update(len(blobs))

@@ -67,6 +67,16 @@ class Run:
         allow_problems: bool = False,
     ) -> None:
         self.notebook, self.data, self.seed, self.resume = notebook, data, seed, resume
+        #: What makes this run again in another process.
+        self.arguments = {
+            "notebook": notebook,
+            "data": data,
+            "run_dir": run_dir,
+            "seed": seed,
+            "jobs": 1,
+            "resume": resume,
+            "allow_problems": allow_problems,
+        }
         self.number = notebook.split("_")[0]
         self.jobs = jobs or os.cpu_count() or 1
         self.project = project_root()
