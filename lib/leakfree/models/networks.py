@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import torch
@@ -106,7 +108,9 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
 
     if weights in ("imagenet", "auto"):
         try:
-            return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+            # torch says where it downloads to, which has no place in a published notebook.
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except Exception as error:  # urllib, sockets and hash checks raise many types
             if weights == "auto":
                 return None

@@ -1,0 +1,51 @@
+"""Score tables for readers: one row a model, a column for each metric, with its interval in brackets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "macro_f1": "macro F1",
+    "average_precision": "average precision",
+}
+_NAMES = {"image_size": "px"}
+
+
+def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Turn a score table of one row a metric into one row a model.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As `leakfree.cells.score_table`.
+    keys : sequence of str
+        Columns that name a row, in this order. One that has a single value in several rows is left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The keys, ``0.975 (0.962–0.984)`` for each metric, and ``images (patients)``.
+    """
+    several = scores["predictions"].nunique() > 1
+    keys = [key for key in keys if not several or scores[key].nunique() > 1 or key in ("model", "task")]
+    rows = []
+    for values, group in scores.groupby([*keys, "predictions"], sort=False):
+        row = {_NAMES.get(key, key): _text(value) for key, value in zip(keys, values[:-1], strict=True)}
+        for score in group.itertuples():
+            name = METRIC_NAMES.get(score.metric, score.metric)
+            row[name] = f"{score.estimate:.3f} ({score.low:.3f}–{score.high:.3f})"
+        first = group.iloc[0]
+        row["images (patients)"] = f"{first['n_images']:,} ({first['n_patients']:,})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else ""
+    return value.replace("_", " ") if isinstance(value, str) else value
