@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from leakfree import metrics
 from leakfree.audit.ledger import Ledger
 from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
+from leakfree.parallel import die_with_parent
 from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache
 from leakfree.predictions import Predictions, read_predictions, save_predictions
@@ -141,13 +143,14 @@ def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
         results = [network_cell(run, job) for job in jobs]
     else:
         workers = Parallel(n_jobs=min(run.jobs, len(jobs)), backend="loky")
-        results = workers(delayed(_network_in_process)(run.arguments, job) for job in jobs)
+        results = workers(delayed(_network_in_process)(run.arguments, job, os.getpid()) for job in jobs)
     for result in results:
         run.wrote(*result.files)
     return results
 
 
-def _network_in_process(arguments: dict[str, object], job: NetworkJob) -> Result:
+def _network_in_process(arguments: dict[str, object], job: NetworkJob, parent: int) -> Result:
+    die_with_parent(parent)
     return network_cell(Run(**arguments), job)
 
 

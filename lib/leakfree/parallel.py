@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,3 +112,25 @@ def _version_problem(versions: dict) -> str | None:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def die_with_parent(parent: int, every: float = 2.0) -> None:
+    """End this process when its parent is gone, instead of computing on for nobody.
+
+    A notebook that is killed leaves its worker processes behind; they would go on to write into a run
+    folder that a resumed run already works on.
+
+    Parameters
+    ----------
+    parent : int
+        Process id that started the worker.
+    every : float
+        Seconds between looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
