@@ -161,7 +161,12 @@ def run_study(settings: Settings) -> Path:
         try:
             index = build(folder, project)
         except BookError as error:
-            raise StudyError(f"book: {error}") from error
+            hint = (
+                "; with --only, the other notebooks must have run before, or add --no-book"
+                if settings.only
+                else ""
+            )
+            raise StudyError(f"book: {error}{hint}") from error
         log.info("book: %s", _shown(index))
     _print_summary(folder)
     log.info("done in %.0f s: %s", time.perf_counter() - started, _shown(folder))

@@ -87,11 +87,13 @@ class FolderSource:
 
     def _scan(self) -> list[_Entry]:
         entries = []
+        passed = {os.fspath(self.root): (os.path.realpath(self.root),)}
         for folder, subfolders, names in os.walk(self.root, followlinks=True, onerror=_refuse):
-            real = os.path.realpath(folder)
+            chain = passed.pop(folder)  # real paths of the folders on the way here
             for sub in subfolders:
                 target = os.path.realpath(os.path.join(folder, sub))
-                if real == target or real.startswith(target + os.sep):
+                passed[os.path.join(folder, sub)] = (*chain, target)
+                if any(real == target or real.startswith(target + os.sep) for real in chain):
                     raise SourceError(
                         f"{os.path.join(folder, sub)}: a link that leads back to a folder above it"
                     )
@@ -121,6 +123,8 @@ class FolderSource:
         label = label_from_path(entry.file)
         if label is None:
             return Problem(entry.file, "foreign: neither folder nor name tells the class")
+        if entry.path.exists() and not entry.path.is_file():
+            return Problem(entry.file, "foreign: not a regular file")
         try:
             data = entry.path.read_bytes()
         except OSError as error:

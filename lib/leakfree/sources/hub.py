@@ -45,7 +45,16 @@ class HubSource:
         import deeplake
 
         self.address = address
-        self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", address.rstrip("/").rsplit("/", 1)[-1]) or "hub"
+        self.name = (
+            re.sub(
+                r"[^A-Za-z0-9_.-]+",
+                "-",
+                (Path(address).resolve().as_posix() if is_deeplake(Path(address)) else address)
+                .rstrip("/")
+                .rsplit("/", 1)[-1],
+            )
+            or "hub"
+        )
         quoted = address.replace('"', "")
         try:
             arguments = {"token": token} if token else {}
@@ -61,7 +70,7 @@ class HubSource:
             raise SourceError(
                 f"{address}: has no tensor {', '.join(missing)}; found {', '.join(sorted(columns))}"
             )
-        match = re.search(r"(train|val|test)", self.name)
+        match = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", self.name)
         self._part = match[1] if match else "train"
 
     def __len__(self) -> int:

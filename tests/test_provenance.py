@@ -1,0 +1,217 @@
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from leakfree import provenance
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch):
+    """Keep git away from the settings of the machine, and from the repository whose hook may run us."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture
+def git(tmp_path):
+    """Run git in a new repository with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    root = tmp_path / "project"
+    (root / "artifacts").mkdir(parents=True)
+
+    def run(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
+        done = subprocess.run(
+            ["git", "-C", str(root), *identity, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    run.root = root
+    run("init", "--quiet")
+    for name in ("a.py", "b.py", "artifacts/table.csv"):
+        (root / name).write_text("1\n")
+    run("add", ".")
+    run("commit", "--quiet", "--message", "first")
+    return run
+
+
+# Versions
+
+
+def test_versions_are_those_that_are_installed():
+    found = provenance.versions()
+    assert list(found) == ["python", *provenance.PACKAGES]
+    assert found["python"] == platform.python_version()
+    assert found["numpy"] == metadata.version("numpy")
+    assert found["leakfree"] == metadata.version("leakfree")
+    assert "unknown" not in found.values()
+
+
+def test_a_package_that_is_not_installed_is_unknown(monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package-of-anyone"))
+    assert provenance.versions()["no-such-package-of-anyone"] == "unknown"
+    assert provenance.versions()["numpy"] == metadata.version("numpy")
+
+
+@pytest.mark.xfail(strict=True, reason="importlib.metadata gives None there")
+def test_a_package_with_broken_metadata_is_unknown(monkeypatch, tmp_path):
+    (tmp_path / "half_removed-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(provenance, "PACKAGES", ("half-removed",))
+    assert provenance.versions()["half-removed"] == "unknown"
+
+
+# Git
+
+
+def test_a_clean_state_is_the_commit(git):
+    found = provenance.git_state(git.root)
+    assert found == {"commit": git("rev-parse", "HEAD"), "changed_files": []}
+    assert re.fullmatch(r"[0-9a-f]{40}", found["commit"])
+
+
+def test_changed_files_are_named_and_results_do_not_count(git):
+    (git.root / "b.py").write_text("2\n")
+    (git.root / "a.py").unlink()
+    (git.root / "new.py").write_text("untracked\n")
+    (git.root / "artifacts" / "table.csv").write_text("written by the run itself\n")
+    assert provenance.git_state(git.root)["changed_files"] == ["a.py", "b.py"]
+    git("add", "new.py")
+    assert provenance.git_state(git.root)["changed_files"] == ["a.py", "b.py", "new.py"]
+
+
+UNKNOWN = {"commit": "unknown", "changed_files": "unknown"}
+
+
+def test_outside_a_repository_the_state_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.git_state(tmp_path) == UNKNOWN
+    assert provenance.git_state(tmp_path / "gone") == UNKNOWN
+
+
+def test_a_repository_without_a_commit_has_an_unknown_one(git):
+    git("update-ref", "-d", "HEAD")
+    assert provenance.git_state(git.root)["commit"] == "unknown"
+
+
+def test_without_git_the_state_is_unknown(git, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state(git.root) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        subprocess.TimeoutExpired("git", 20),
+        subprocess.CalledProcessError(128, "git"),
+        PermissionError("git"),
+        OSError("no memory"),
+    ],
+)
+def test_a_git_that_fails_never_fails_the_run(monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert provenance.git_state(tmp_path) == UNKNOWN
+
+
+@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="git's output is decoded strictly")
+def test_a_name_in_another_encoding_never_fails_the_run(git):
+    git("config", "core.quotePath", "false")
+    path = os.path.join(os.fsencode(git.root), b"r\xe9sum\xe9.py")
+    try:
+        with open(path, "w"):
+            pass
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    git("add", ".")
+    assert len(provenance.git_state(git.root)["changed_files"]) == 1
+
+
+# Machine
+
+
+def test_the_machine_is_described_and_not_named():
+    found = provenance.machine()
+    assert set(found) == {"system", "architecture", "cores", "cpu"}
+    assert found["cores"] == os.cpu_count()
+    assert platform.node() not in json.dumps(found).split('"')
+
+
+@pytest.mark.parametrize("content", [None, "processor : 0\n"])
+def test_an_unknown_processor_never_fails_the_run(monkeypatch, content):
+    def read(self, *_, **__):
+        if content is None:
+            raise FileNotFoundError(self)
+        return content
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert provenance.machine()["cpu"] == "unknown"
+
+
+# Library
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    root = tmp_path / "package"
+    (root / "models").mkdir(parents=True)
+    for name in ("provenance.py", "splits.py", "models/networks.py"):
+        (root / name).write_text(f"# {name}\n")
+    monkeypatch.setattr(provenance, "__file__", str(root / "provenance.py"))
+    return root
+
+
+def test_the_digest_covers_the_source_of_this_package():
+    first = provenance.library_digest()
+    assert DIGEST.fullmatch(first)
+    assert first == provenance.library_digest()
+    assert Path(provenance.__file__).parent.joinpath("splits.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "splits.py").write_text("# splits.pY\n"),
+        lambda root: (root / "models" / "networks.py").write_text(""),
+        lambda root: (root / "new.py").write_text(""),
+        lambda root: (root / "splits.py").unlink(),
+        lambda root: (root / "splits.py").rename(root / "divisions.py"),
+        lambda root: (root / "splits.py").rename(root / "models" / "splits.py"),
+    ],
+    ids=["a character", "in a room", "a new file", "a lost file", "renamed", "moved"],
+)
+def test_the_digest_changes_with_a_file(package, change):
+    before = provenance.library_digest()
+    change(package)
+    assert provenance.library_digest() != before
+
+
+def test_the_digest_does_not_change_with_what_is_no_source(package):
+    before = provenance.library_digest()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "splits.cpython-311.pyc").write_bytes(b"\0")
+    (package / "notes.txt").write_text("text")
+    os.utime(package / "splits.py", (1, 1))
+    assert provenance.library_digest() == before
+
+
+def test_the_digest_does_not_depend_on_where_the_package_stands(package, tmp_path, monkeypatch):
+    before = provenance.library_digest()
+    shutil.copytree(package, tmp_path / "elsewhere")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "elsewhere" / "provenance.py"))
+    assert provenance.library_digest() == before

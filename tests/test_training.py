@@ -1,0 +1,358 @@
+"""Training: learns, keeps the best epoch, repeats bit for bit, and the ledger sees what it consumed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from leakfree import training
+from leakfree.audit.ledger import Ledger, LedgerError
+from leakfree.models.networks import SimpleCNN, build
+from leakfree.pixels import PixelCache, pixel_digest
+from leakfree.training import Budget, Normalisation, augment, fit, predict
+
+SIZE = 16
+PLAIN = Budget(epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, bf16=False)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def toy(n=72, seed=0):
+    """Make images whose class brightens the upper or the lower half."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    pixels = rng.integers(60, 120, (n, SIZE, SIZE))
+    pixels[labels == 0, : SIZE // 2] += 90
+    pixels[labels == 1, SIZE // 2 :] += 90
+    ids = np.array([f"image-{i:03d}" for i in range(n)], dtype=object)
+    pixels = pixels.astype(np.uint8)
+    digests = {image_id: pixel_digest(image) for image_id, image in zip(ids, pixels, strict=True)}
+    return PixelCache(ids, pixels, digests), labels.astype(np.int64)
+
+
+TRAIN, VAL, TEST = np.arange(0, 45), np.arange(45, 60), np.arange(60, 72)
+
+
+def trained(budget=PLAIN, *, seed=7, val=VAL, cache=None, labels=None, ledger=None, model_seed=1):
+    own, own_labels = toy()
+    cache = own if cache is None else cache
+    torch.manual_seed(model_seed)
+    return fit(
+        SimpleCNN(2, SIZE),
+        cache,
+        own_labels if labels is None else labels,
+        TRAIN,
+        val,
+        budget,
+        seed=seed,
+        ledger=Ledger(cache.digests) if ledger is None else ledger,
+    )
+
+
+def states(fitted):
+    return {key: value.clone() for key, value in fitted.network.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw-one-cycle"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_learns_what_can_be_seen(optimizer, bf16):
+    cache, labels = toy()
+    ledger = Ledger(cache.digests)
+    budget = Budget(epochs=4, batch_size=8, learning_rate=2e-3, optimizer=optimizer, bf16=bf16)
+    fitted = trained(budget, ledger=ledger)
+    ids, p = predict(
+        fitted.network, cache, TEST, fitted.normalisation, ledger=ledger, stage="test", bf16=bf16
+    )
+    assert ids.tolist() == cache.ids[TEST].tolist()
+    assert p.shape == (len(TEST), 2)
+    assert p.dtype == np.float64
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
+    assert (p.argmax(axis=1) == labels[TEST]).all()
+    assert fitted.history["train_loss"].iloc[-1] < fitted.history["train_loss"].iloc[0]
+    assert fitted.history["val_accuracy"].max() == 1
+
+
+def forced(monkeypatch, scores):
+    """Let validation give these (macro F1, loss), and return the weights that each call saw."""
+    seen = []
+
+    def validate(network, *_):
+        seen.append({key: training._round_half(v.clone()) for key, v in network.state_dict().items()})
+        f1, loss = scores[len(seen) - 1]
+        return {"val_loss": loss, "val_macro_f1": f1, "val_accuracy": f1}
+
+    monkeypatch.setattr(training, "_validate", validate)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([(0.9, 0.1), (0.5, 0.6), (0.4, 0.9)], 1),  # worsens: an alias would have the last weights
+        ([(0.5, 0.6), (0.9, 0.1), (0.8, 0.05)], 2),
+        ([(0.5, 0.6), (0.6, 0.5), (0.7, 0.4)], 3),
+        ([(0.5, 0.6), (0.5, 0.3), (0.5, 0.4)], 2),  # equal F1: the lower loss
+        ([(0.5, 0.3), (0.5, 0.3), (0.5, 0.3)], 1),  # all equal: the first
+    ],
+)
+def test_weights_of_the_best_epoch_are_kept(monkeypatch, scores, best):
+    seen = forced(monkeypatch, scores)
+    fitted = trained(replace(PLAIN, epochs=3))
+    assert fitted.epoch == best
+    assert same(states(fitted), seen[best - 1])
+    assert [same(states(fitted), other) for other in seen].count(True) == 1
+    assert fitted.history["val_macro_f1"].tolist() == [f1 for f1, _ in scores]
+
+
+def test_validation_that_really_worsens_keeps_an_early_epoch():
+    _, labels = toy()
+    labels = labels.copy()
+    labels[VAL] = 1 - labels[VAL]  # the better it learns, the worse this validation gets
+    fitted = trained(replace(PLAIN, epochs=4), labels=labels)
+    last = fitted.history.iloc[-1]
+    kept = fitted.history.set_index("epoch").loc[fitted.epoch]
+    assert fitted.epoch < 4
+    assert (kept["val_macro_f1"], -kept["val_loss"]) > (last["val_macro_f1"], -last["val_loss"])
+
+
+def test_without_validation_the_last_epoch_is_kept():
+    fitted = trained(replace(PLAIN, epochs=3), val=None)
+    assert fitted.epoch == 3
+    assert fitted.history[["val_loss", "val_macro_f1", "val_accuracy"]].isna().all(axis=None)
+    assert not same(states(fitted), states(trained(replace(PLAIN, epochs=2), val=None)))
+
+
+def test_validation_does_not_change_the_training():
+    seen = trained(val=VAL).history["train_loss"]
+    assert seen.tolist() == trained(val=None).history["train_loss"].tolist()
+
+
+def test_normalisation_is_fitted_on_training_rows_only():
+    cache, _ = toy()
+    expected = cache.pixels[TRAIN] / 255
+    pixels = cache.pixels.copy()
+    pixels[VAL], pixels[TEST] = 255, 0
+    other = PixelCache(
+        cache.ids, pixels, {i: pixel_digest(p) for i, p in zip(cache.ids, pixels, strict=True)}
+    )
+    normalisation = trained(replace(PLAIN, epochs=1), cache=other).normalisation
+    assert normalisation.mean == pytest.approx(expected.mean(), abs=1e-6)
+    assert normalisation.std == pytest.approx(expected.std(), abs=1e-6)
+
+
+def test_normalisation_applies_what_it_says():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    normalisation = Normalisation.fit(pixels)
+    x = normalisation.apply(torch.from_numpy(pixels))
+    assert x.dtype == torch.float32
+    np.testing.assert_allclose(
+        x.numpy(), (pixels / 255 - normalisation.mean) / normalisation.std, rtol=1e-4, atol=1e-5
+    )
+    assert abs(float(x.mean())) < 1e-4
+    assert Normalisation.fit(np.full((2, 4, 4), 9, np.uint8)).std > 0
+
+
+@pytest.mark.parametrize("budget", [PLAIN, Budget(epochs=2, batch_size=8)], ids=["plain", "augmented-bf16"])
+def test_same_seed_same_weights_bit_for_bit(budget):
+    first, again = trained(budget), trained(budget)
+    assert same(states(first), states(again))
+    assert first.history.equals(again.history)
+    assert not same(states(first), states(trained(budget, seed=8)))
+
+
+def test_seed_alone_decides_the_order(monkeypatch):
+    def order(seed, model_seed):
+        seen = []
+        inner = training.batches
+        monkeypatch.setattr(
+            training,
+            "batches",
+            lambda cache, rows, *rest: seen.append(rows.copy()) or inner(cache, rows, *rest),
+        )
+        trained(seed=seed, model_seed=model_seed, val=None)
+        monkeypatch.setattr(training, "batches", inner)
+        return np.concatenate(seen)
+
+    first = order(7, 1)
+    assert np.array_equal(first, order(7, 2))
+    assert not np.array_equal(first, order(8, 1))
+    one, two = first[: len(TRAIN)], first[len(TRAIN) :]
+    assert sorted(one) == sorted(two) == TRAIN.tolist()
+    assert not np.array_equal(one, two)  # shuffled anew in each epoch
+
+
+def test_kept_weights_are_rounded_to_half():
+    fitted = trained()
+    for key, value in states(fitted).items():
+        assert torch.equal(value, value.half().to(value.dtype)), key
+    torch.manual_seed(1)
+    start = SimpleCNN(2, SIZE).state_dict()
+    assert any(not torch.equal(value, value.half().float()) for value in start.values())
+
+
+def test_whole_numbers_are_not_rounded():
+    counter = torch.tensor(70001)  # batches tracked by batch norm: half precision ends at 65504
+    assert training._round_half(counter).item() == 70001
+
+
+def test_ledger_sees_the_training_rows_once_an_epoch():
+    cache, _ = toy()
+    ledger = Ledger(cache.digests)
+    trained(replace(PLAIN, epochs=3), ledger=ledger)
+    assert ledger.consumed("train") == dict.fromkeys(cache.ids[TRAIN], 3)
+    assert ledger.consumed("val") == dict.fromkeys(cache.ids[VAL], 3)
+    assert not ledger.consumed("test")
+
+
+def test_pixels_that_do_not_belong_to_their_id_stop_the_training():
+    cache, labels = toy()
+    swapped = PixelCache(cache.ids, cache.pixels[::-1].copy(), cache.digests)
+    with pytest.raises(LedgerError, match="are not that image's"):
+        trained(cache=swapped, labels=labels)
+
+
+def test_labels_follow_the_ids_and_not_the_order(monkeypatch):
+    _, labels = toy()
+    targets, inner = [], training.functional.cross_entropy
+    monkeypatch.setattr(
+        training.functional, "cross_entropy", lambda x, y, w: targets.append((y.clone(), w)) or inner(x, y, w)
+    )
+    trained(replace(PLAIN, epochs=1), seed=3)
+    order = TRAIN[torch.randperm(len(TRAIN), generator=torch.Generator().manual_seed(3)).numpy()]
+    assert torch.cat([y for y, _ in targets]).tolist() == labels[order].tolist()
+
+
+def test_class_weights_are_inverse_frequencies_of_the_training_part(monkeypatch):
+    _, labels = toy()
+    labels = labels.copy()
+    labels[TRAIN] = np.where(np.arange(len(TRAIN)) < 9, 1, 0)
+    seen, inner = [], training.functional.cross_entropy
+    monkeypatch.setattr(
+        training.functional, "cross_entropy", lambda x, y, w: seen.append(w) or inner(x, y, w)
+    )
+    trained(replace(PLAIN, epochs=1, class_weights=True), labels=labels)
+    np.testing.assert_allclose(seen[0].numpy(), [45 / (2 * 36), 45 / (2 * 9)], rtol=1e-6)
+    seen.clear()
+    trained(replace(PLAIN, epochs=1, class_weights=False), labels=labels)
+    assert seen[0] is None
+
+
+def test_prediction_leaves_the_network_alone_and_uses_its_evaluation_mode():
+    cache, _ = toy()
+    torch.manual_seed(0)
+    network, _ = build("resnet18", 2, SIZE)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    normalisation = Normalisation.fit(cache.pixels)
+
+    def p(rows):
+        ledger = Ledger(cache.digests)
+        return predict(network, cache, rows, normalisation, ledger=ledger, stage="test", bf16=False)[1]
+
+    np.testing.assert_allclose(p(TEST)[:1], p(TEST[:1]), atol=1e-6)  # in training mode, batches would matter
+    assert same(network.state_dict(), before)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="a last batch of one image stops batch norm on a 1 x 1 map"
+)
+def test_a_last_batch_of_one_image_is_no_obstacle():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 32, 32), dtype=np.uint8)
+    ids = np.array([str(i) for i in range(9)], dtype=object)
+    cache = PixelCache(ids, pixels, {i: pixel_digest(p) for i, p in zip(ids, pixels, strict=True)})
+    ledger = Ledger(cache.digests)
+    network, _ = build("resnet18", 2, 32)
+    labels = (np.arange(9) % 2).astype(np.int64)
+    fit(network, cache, labels, np.arange(9), None, replace(PLAIN, epochs=1), seed=0, ledger=ledger)
+    assert ledger.consumed("train") == dict.fromkeys(ids, 1)
+
+
+def drawn(x, seed=0):
+    return augment(x, torch.Generator().manual_seed(seed))
+
+
+def test_augmentation_keeps_the_shape_and_the_input():
+    x = torch.rand(5, 1, 24, 24)
+    before = x.clone()
+    y = drawn(x)
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype
+    assert torch.equal(x, before)
+    assert not torch.allclose(y, x, atol=0.01)
+    assert torch.isfinite(y).all()
+
+
+def test_augmentation_depends_on_its_generator_alone():
+    x = torch.rand(4, 1, 24, 24)
+    torch.manual_seed(1)
+    first, state = drawn(x), torch.get_rng_state()
+    torch.manual_seed(2)
+    again = drawn(x)
+    torch.manual_seed(1)
+    assert torch.equal(first, again)
+    assert torch.equal(state, torch.get_rng_state())  # nothing was drawn from the global one
+    assert not torch.equal(first, drawn(x, seed=1))
+
+
+def test_every_image_of_a_batch_has_its_own_draw():
+    x = torch.rand(1, 1, 24, 24).expand(6, -1, -1, -1).contiguous()
+    y = drawn(x)
+    assert all(not torch.allclose(y[0], other, atol=1e-3) for other in y[1:])
+
+
+def dots(place, n=300, side=64):
+    x = torch.zeros(n, 1, side, side)
+    row, column = place
+    x[:, 0, row - 1 : row + 1, column - 1 : column + 1] = 10.0
+    return x
+
+
+def centres(y):
+    weight = (y[:, 0] - y[:, 0].amin(dim=(1, 2), keepdim=True)).clamp(min=0)
+    weight = torch.where(weight > 0.5, weight, torch.zeros(()))
+    total = weight.sum(dim=(1, 2))
+    grid = torch.arange(weight.shape[1]) + 0.5
+    return (weight.sum(dim=2) @ grid) / total, (weight.sum(dim=1) @ grid) / total
+
+
+def test_augmentation_never_mirrors():
+    # The heart has a side: what stands up and left must stay up and left.
+    row, column = centres(drawn(dots((16, 12)), seed=3))
+    assert (row < 32).all()
+    assert (column < 32).all()
+    assert row.std() > 0.5
+
+
+def test_augmentation_shifts_by_four_percent_at_most():
+    row, column = centres(drawn(dots((32, 32)), seed=4))
+    limit = 0.04 * 64 * 1.1 + 0.5
+    for moved in (row - 32, column - 32):
+        assert moved.abs().max() < limit
+        assert moved.max() > 1.5
+        assert moved.min() < -1.5
+
+
+def test_augmentation_changes_exposure_by_a_tenth():
+    y = drawn(torch.ones(300, 1, 8, 8), seed=5)[:, 0, 4, 4]
+    assert 0.8 - 1e-6 <= float(y.min()) < 0.85
+    assert 1.15 < float(y.max()) <= 1.2 + 1e-6
+
+
+def test_training_augments_only_when_asked(monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "augment", lambda x, generator: calls.append(len(x)) or x)
+    trained(replace(PLAIN, epochs=1))
+    assert not calls
+    trained(replace(PLAIN, epochs=1, augment=True))
+    assert sum(calls) == len(TRAIN)  # never on validation
