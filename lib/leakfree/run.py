@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leakfree import figures
-from leakfree.cohort import Cohort, open_cohort
+from leakfree.cohort import Cohort, CohortError, open_cohort
 from leakfree.files import replacing, write_json
 from leakfree.groups import linked_groups
 from leakfree.patients import patient_ids
@@ -125,9 +125,20 @@ class Run:
         """Return the rows to train and test on: those of a task, thinned to about `max_images`.
 
         Thinning drops whole linked groups, so that patients keep all their images.
+
+        Raises
+        ------
+        CohortError
+            If the cohort lacks a class of the task.
         """
         table = self.cohort.development()
-        table = table if task is None else task.select(table)
+        if task is not None:
+            table = task.select(table)
+            present = {task.classes[k] for k in set(task.labels(table).tolist())}
+            if missing := [name for name in task.classes if name not in present]:
+                raise CohortError(
+                    f"{self.cohort.name}: no {missing[0]} image, so the task {task.name} cannot be run"
+                )
         if not max_images or len(table) <= max_images:
             return table
         groups = self.groups(table)

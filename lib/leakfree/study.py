@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("leakfree", "papermill"):
         logging.getLogger(name).setLevel(logging.INFO)
-    # papermill says at this level which cells it runs; its progress bar does too.
-    logging.getLogger("papermill").addFilter(lambda record: not record.getMessage().startswith("Executing"))
+    logging.getLogger("papermill").addFilter(_is_progress)
     try:
         run_study(parse(arguments))
     except (StudyError, NotebookError, CohortError, SourceError) as error:
@@ -47,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("run_all: interrupted; run again with --resume to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_progress(record: logging.LogRecord) -> bool:
+    """Keep what a notebook prints; drop papermill's own chatter and the names of displayed objects."""
+    message = record.getMessage().strip()
+    return bool(message) and not message.startswith(
+        ("Input Notebook", "Output Notebook", "Executing", "Ending", "<")
+    )
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:

@@ -100,3 +100,11 @@ class HubSource:
         for number in self._view["person_num"][:]:
             digest.update(np.asarray(number).astype(np.int64).tobytes() + b";")
         return digest.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """Make one short line of Deep Lake's report, which repeats itself for every kind of storage it tried."""
+    text = " ".join(str(error).split())
+    if host := re.search(r"Could not resolve host: (\S+)", text):
+        return f"offline, could not resolve the host {host[1]}"
+    return text.split(" Errors from all sources")[0][:200]
