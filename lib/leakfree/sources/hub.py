@@ -60,10 +60,7 @@ class HubSource:
             arguments = {"token": token} if token else {}
             self._view = deeplake.query(f'select * from "{quoted}"', **arguments)
         except Exception as error:  # deeplake raises bare RuntimeErrors whose text spans lines
-            reason = re.sub(r"\s+", " ", str(error))[:160]
-            raise SourceError(
-                f"{address}: cannot be read (offline, or no such dataset?): {reason}"
-            ) from error
+            raise SourceError(f"{address}: cannot be read: {_reason(error)}") from error
         columns = {column.name for column in self._view.schema.columns}
         missing = [name for name in _COLUMNS if name not in columns]
         if missing:
