@@ -442,7 +442,6 @@ def test_short_last_batches_are_hashed_too(places):
     book.record("train", *batch_of(0))
 
 
-@pytest.mark.xfail(strict=True, reason="one counter for all stages: a stage may keep one offset for ever")
 def test_every_place_is_hashed_also_when_stages_take_turns(places):
     """Seven batches of training and one of validation an epoch: validation must not keep one offset."""
     book, validation = Ledger({"same": 7}), set()
@@ -502,7 +501,6 @@ def test_equal_runs_write_equal_files_whatever_the_order(clean, tmp_path):
     assert files[0] == files[1]
 
 
-@pytest.mark.xfail(strict=True, reason="save writes that the ledger agrees without having checked it")
 def test_a_ledger_that_was_not_checked_does_not_claim_to_agree(book, clean, tmp_path):
     study(clean, book, DeepLakeLoader)
     path = tmp_path / "cell.json"

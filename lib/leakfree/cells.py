@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
     given = file_hash(Path(job.weights)) if Path(job.weights).is_file() else job.weights
     settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": job.publish}
 
-    def compute(inputs: _Inputs) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object], list[Path]]:
+    def compute(inputs: _Inputs) -> _Computed:
         torch.set_num_threads(1)
         torch.manual_seed(cell.seed)
         network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
@@ -192,8 +193,8 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
                 )
                 frames.append(inputs.frame(ids, probabilities, part))
         facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(seconds, 1)}
-        files = [] if job.publish is None else _publish(run, cell, fitted, origin, job.publish)
-        return pd.concat(frames), fitted.history, facts, files
+        publish = None if job.publish is None else partial(_publish, run, cell, fitted, origin, job.publish)
+        return pd.concat(frames), fitted.history, facts, publish
 
     return _cached(run, cell, settings, compute)
 
@@ -217,7 +218,7 @@ def classical_cell(
         All that `fit_model` depends on, for the key.
     """
 
-    def compute(inputs: _Inputs) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, object], list[Path]]:
+    def compute(inputs: _Inputs) -> _Computed:
         ids, x = inputs.read("train")
         rows = inputs.cache.rows(ids)
         started = time.perf_counter()
@@ -229,11 +230,15 @@ def classical_cell(
             if part in inputs.rows:
                 ids, x = inputs.read(part)
                 frames.append(inputs.frame(ids, estimator.predict_proba(x), part))
-        return pd.concat(frames), history, facts, []
+        return pd.concat(frames), history, facts, None
 
     result = _cached(run, cell, {"kind": "classical", **settings}, compute)
     run.wrote(*result.files)
     return result
+
+
+#: Predictions, history, facts, and what saves the weights once the ledger has agreed.
+_Computed = tuple[pd.DataFrame, pd.DataFrame, dict[str, object], Callable[[], list[Path]] | None]
 
 
 @dataclass
@@ -294,7 +299,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
     record = _read_record(run.folder, record_path, key) if run.resume else None
     if record is None:
         inputs = _Inputs.of(run, cell)
-        frame, history, facts, files = compute(inputs)
+        frame, history, facts, publish = compute(inputs)
         # Checked before anything is written: a result whose ledger disagrees leaves no file behind.
         found = inputs.ledger.check(cell.manifest, cell.protocol, inputs.groups)
         manifest = cell.manifest.save(run.folder / "manifests" / f"{cell.manifest.name}.json")
@@ -303,7 +308,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
         ledger = inputs.ledger.save(
             run.folder / "ledgers" / f"{name}.json", cell.manifest, cell.protocol, found
         )
-        outputs = [manifest, predictions, ledger, *files]
+        outputs = [manifest, predictions, ledger, *(publish() if publish else [])]
         facts |= {
             "n_train": len(inputs.ledger.consumed("train")),
             "shared_groups": found["linked groups"],

@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            found[name] = metadata.version(name) or "unknown"
         except metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
@@ -53,7 +53,12 @@ def git_state(project: Path) -> dict[str, object]:
 def _git(project: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(project), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -82,13 +82,15 @@ def _counts(rule: np.ndarray, labels: pd.Series) -> list[tuple[str, object, obje
     train, test = train_test_split(rows, test_size=0.2, random_state=SEED, stratify=strata)
     stratified = overlap(one_none[train], one_none[test]).shared
     listed = np.unique(rule[known].astype(float) if _numeric(rule[known]) else rule[known].astype(str))
-    first, rest = train_test_split(listed, test_size=0.3, random_state=SEED)
-    second, third = train_test_split(rest, test_size=0.5, random_state=SEED)
-    images = [int(sizes.reindex(part).sum()) for part in (first, second, third)]
+    images = [pd.NA] * 3  # fewer than four patients cannot be split in three
+    if len(listed) >= 4:
+        first, rest = train_test_split(listed, test_size=0.3, random_state=SEED)
+        second, third = train_test_split(rest, test_size=0.5, random_state=SEED)
+        images = [int(sizes.reindex(part).sum()) for part in (first, second, third)]
     values = [
         (None, int((~known).sum())),
         (None, len(sizes)),
-        (None, int(sizes.max())),
+        (None, int(sizes.max()) if len(sizes) else 0),
         (None, int((sizes > 1).sum())),
         (SEED, plain),
         (SEED, stratified),

@@ -102,7 +102,7 @@ class Manifest:
             raise ManifestError(f"{path}: not a split manifest: {error}") from error
         if manifest.hash != expected:
             raise ManifestError(
-                f"{path}: content does not agree with its hash {expected[:12]}; it was changed"
+                f"{path}: content does not agree with its hash {str(expected)[:12]}; it was changed"
             )
         return manifest
 
@@ -147,7 +147,8 @@ def image_level(
     rest, remaining = np.arange(len(ids)), 1.0
     *firsts, last = fractions
     for part in firsts:
-        share = 1.0 - fractions[part] / remaining
+        # Rounded, since 1 - 0.7 is a little more than 0.3, which would take one image more.
+        share = round(1.0 - fractions[part] / remaining, 12)
         taken, rest = train_test_split(
             rest, test_size=share, random_state=seed, stratify=None if stratify is None else stratify[rest]
         )
@@ -245,7 +246,8 @@ def grouped_k_fold(
         part_of[train], part_of[test] = "train", "test"
         settings = {"folds": folds, "fold": fold}
         parts = _ordered(ids, part_of, ["train", "test"])
-        manifests.append(_manifest("grouped-k-fold", parts, seed, scope, settings, description))
+        named = {**description, "name": f"{description.get('name', 'grouped-k-fold')}-{fold}"}
+        manifests.append(_manifest("grouped-k-fold", parts, seed, scope, settings, named))
     return manifests
 
 

@@ -41,7 +41,8 @@ class Ledger:
         self._digests = digests
         self._stages: dict[str, Counter[str]] = {}
         self._checked: Counter[str] = Counter()
-        self._batches = 0
+        self._batches: Counter[str] = Counter()
+        self._agreed: tuple[str, Protocol] | None = None
 
     def record(self, stage: str, ids: Sequence[str], pixels: np.ndarray) -> None:
         """Enter a batch as it was yielded, before any augmentation.
@@ -63,14 +64,15 @@ class Ledger:
         if len(ids) != len(pixels):
             raise LedgerError(f"{stage}: {len(ids)} ids came with {len(pixels)} images")
         # The offset moves from batch to batch, so that over epochs every place of a batch is checked.
-        for place in range(self._batches % min(CHECK_EVERY, max(len(ids), 1)), len(ids), CHECK_EVERY):
+        for place in range(self._batches[stage] % min(CHECK_EVERY, max(len(ids), 1)), len(ids), CHECK_EVERY):
             expected = self._digests.get(ids[place])
             if expected is None:
                 raise LedgerError(f"{stage}: consumed {ids[place]!r}, which is not in the cohort")
             if pixel_digest(pixels[place]) != expected:
                 raise LedgerError(f"{stage}: the pixels that came as {ids[place]!r} are not that image's")
             self._checked[stage] += 1
-        self._batches += 1
+        self._batches[stage] += 1
+        self._agreed = None
         self._stages.setdefault(stage, Counter()).update(ids)
 
     def consumed(self, stage: str) -> Counter[str]:
@@ -78,7 +80,7 @@ class Ledger:
         return self._stages.get(stage, Counter())
 
     def leaks(self, groups: Mapping[str, int]) -> dict[str, int]:
-        """Count images, and linked groups, that the test stage shares with train or validation.
+        """Count images, and linked groups, that two stages share.
 
         Parameters
         ----------
@@ -136,13 +138,21 @@ class Ledger:
             raise LedgerError(
                 f"{manifest.name}: protocol {protocol.name} declares shared {absent[0]}; none was found"
             )
+        self._agreed = (manifest.hash, protocol)
         return found
 
     def save(self, path: Path, manifest: Manifest, protocol: Protocol, found: Mapping[str, int]) -> Path:
         """Write what was consumed, with the manifest that it agrees with, as JSON.
 
         Per stage: the ids by the number of times that they were consumed, and a hash over both.
+
+        Raises
+        ------
+        LedgerError
+            If `check` has not passed, for this manifest and protocol, on what is in the ledger now.
         """
+        if self._agreed != (manifest.hash, protocol):
+            raise LedgerError(f"{manifest.name}: not saved, since the ledger was not checked against it")
         stages = {}
         for stage, counts in self._stages.items():
             by_times: dict[str, list[str]] = {}
