@@ -165,14 +165,6 @@ def test_a_failure_leaves_the_copy_of_an_earlier_run_as_it_was(tmp_path):
     assert target.read_text() == "earlier"
 
 
-HALF = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="execute() finishes the half-run copy in its finally clause and puts it in place",
-)
-
-
-@HALF
 def test_a_kernel_that_dies_leaves_no_copy(tmp_path):
     source = write(tmp_path / "09_dies.ipynb", "import os; os._exit(9)", "x = 1")
     target = tmp_path / "out" / "09_dies.ipynb"
@@ -183,7 +175,6 @@ def test_a_kernel_that_dies_leaves_no_copy(tmp_path):
     assert not target.exists()
 
 
-@HALF
 def test_an_interrupt_leaves_no_copy(source, tmp_path, monkeypatch):
     def interrupted(_, working, **kwargs):
         nbformat.write(nbformat.read(source, as_version=4), working)

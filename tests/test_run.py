@@ -181,9 +181,6 @@ def test_a_missing_table_is_named(run):
         run.read_table("03_scores")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the message does not say which notebook to run"
-)
 def test_a_missing_table_says_which_notebook_writes_it(run):
     with pytest.raises(FileNotFoundError) as caught:
         run.read_table("04_scores")

@@ -265,9 +265,6 @@ def test_prediction_leaves_the_network_alone_and_uses_its_evaluation_mode():
     assert same(network.state_dict(), before)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="a last batch of one image stops batch norm on a 1 x 1 map"
-)
 def test_a_last_batch_of_one_image_is_no_obstacle():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (9, 32, 32), dtype=np.uint8)

@@ -354,7 +354,9 @@ def _publish(run: Run, cell: Cell, fitted: Fitted, origin: str, name: str) -> li
         for key, value in fitted.network.state_dict().items()
     }
     with replacing(weights) as temporary:
-        save_file(state, temporary, metadata={"model": cell.model, "task": cell.task.name, "origin": origin})
+        # One key: safetensors writes several in an order of its own, and equal weights must be equal bytes.
+        described = {"model": cell.model, "task": cell.task.name, "origin": origin}
+        save_file(state, temporary, metadata={"leakfree": json.dumps(described)})
     preprocessing = write_json(
         weights.with_name("preprocessing.json"),
         {

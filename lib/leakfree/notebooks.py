@@ -88,9 +88,9 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
         ) from error
     except Exception as error:
         raise NotebookError(f"{source.name}: could not be run: {' '.join(str(error).split())}") from error
+    else:
+        _finish(working, target)
     finally:
-        if working.exists() and not failed.exists():
-            _finish(working, target)
         working.unlink(missing_ok=True)
 
 

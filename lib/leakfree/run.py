@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from leakfree import figures
 from leakfree.cohort import Cohort, CohortError, open_cohort
+from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
 from leakfree.groups import linked_groups
 from leakfree.patients import patient_ids
@@ -170,7 +171,9 @@ class Run:
         """
         path = self.folder / "tables" / f"{name}.csv"
         if not path.is_file():
-            raise FileNotFoundError(f"tables/{name}.csv is missing: run the notebook that writes it first")
+            number = "02" if name == "reference_counts" else name.split("_")[0]
+            writer = next((n for n in NOTEBOOKS if n.split("_")[0] == number), "the notebook that writes it")
+            raise FileNotFoundError(f"tables/{name}.csv is missing: run {writer} first")
         return pd.read_csv(path)
 
 

@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StudyError, NotebookError, CohortError, SourceError) as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"run_all: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("run_all: interrupted; run again with --resume to go on", file=sys.stderr)
         return 130
@@ -253,6 +256,9 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         "data": cohort.checksum,
         "versions": provenance.versions(),
         "parameters": {k: v for k, v in parameters.items() if k not in ("data", "jobs", "scheduler")},
+        "files": {
+            k: file_hash(Path(v)) for k, v in parameters.items() if k == "weights" and Path(v).is_file()
+        },
     }
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]

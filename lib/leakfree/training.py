@@ -108,8 +108,11 @@ def batches(
     cache: PixelCache, rows: np.ndarray, size: int, ledger: Ledger, stage: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ids, shape (b,), and uint8 tensors (b, 1, h, w) of the rows, entering both in the ledger."""
-    for start in range(0, len(rows), size):
-        ids, pixels = cache.take(rows[start : start + size])
+    starts = list(range(0, len(rows), size))
+    if len(starts) > 1 and len(rows) - starts[-1] == 1:
+        starts.pop()  # one image alone has no batch statistics: it joins the batch before it
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        ids, pixels = cache.take(rows[start:end])
         ledger.record(stage, ids, pixels)
         yield ids, torch.from_numpy(pixels).unsqueeze(1)
 

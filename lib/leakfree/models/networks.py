@@ -92,8 +92,8 @@ def resnet18(classes: int, weights: str = "none") -> tuple[nn.Module, str]:
         state["conv1.weight"] = first.sum(dim=1, keepdim=True) if first.shape[1] == 3 else first
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
         left = network.load_state_dict(state, strict=False)
-    except (KeyError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, IndexError, TypeError, RuntimeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{weights}: not the weights of a torchvision ResNet18: {reason}") from error
     missing = [key for key in left.missing_keys if not key.startswith("fc.")]
     if missing or left.unexpected_keys:
@@ -127,7 +127,9 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{weights}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise WeightsError(
+            f"{weights}: cannot be read as weights: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
 
 
 def build(model: str, classes: int, image_size: int, weights: str = "none") -> tuple[nn.Module, str]:
