@@ -245,7 +245,8 @@ def _run_notebook(
     lost = [output for output, digest in hashes.items() if digest == "missing"]
     if lost:
         raise StudyError(f"{name}: noted {lost[0]} as written, but it is not there")
-    write_json(record_path, {"key": key, "seconds": seconds, "parameters": parameters, "outputs": hashes})
+    record = {"key": key, "seconds": seconds, "parameters": parameters, "outputs": hashes}
+    write_json(record_path, {**record, "git": provenance.git_state(project)})
     log.info("%s: %.0f s, %d files", name, seconds, len(hashes))
 
 
@@ -269,11 +270,14 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
 def _write_provenance(
     settings: Settings, cohort: Cohort, folder: Path, project: Path, names: Sequence[str]
 ) -> None:
-    previous = _read_json(folder / "provenance.json").get("notebooks", {})
-    records = {**previous}
+    before = _read_json(folder / "provenance.json")
+    records = before.get("notebooks", {})
+    for record in records.values():
+        record.setdefault("git", before["git"])  # notebooks of one run may come from different commits
     for name in names:
         record = _read_json(folder / "outputs" / f"{name}.run.json")
         records[name] = {key: record[key] for key in ("seconds", "parameters", "outputs")}
+        records[name]["git"] = record.get("git", before.get("git"))
     write_json(
         folder / "provenance.json",
         {

@@ -14,6 +14,8 @@ METRIC_NAMES = {
     "average_precision": "average precision",
 }
 _NAMES = {"image_size": "px"}
+# Shown also where they have one value: what was scored, and what its network started from.
+_KEPT = ("task", "model", "weights")
 
 
 def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -32,7 +34,7 @@ def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         The keys, ``0.975 (0.962–0.984)`` for each metric, and ``images (patients)``.
     """
     several = scores["predictions"].nunique() > 1
-    keys = [key for key in keys if not several or scores[key].nunique() > 1 or key in ("model", "task")]
+    keys = [key for key in keys if not several or scores[key].nunique() > 1 or key in _KEPT]
     rows = []
     for values, group in scores.groupby([*keys, "predictions"], sort=False):
         row = {_NAMES.get(key, key): _text(value) for key, value in zip(keys, values[:-1], strict=True)}
