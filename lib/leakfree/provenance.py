@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name) or "unknown"
-        except metadata.PackageNotFoundError:
+        except Exception:  # not installed, half removed, or read through another package's finder
             found[name] = "unknown"
     return found
 

@@ -87,6 +87,8 @@ def resnet18(classes: int, weights: str = "none") -> tuple[nn.Module, str]:
     network.fc = nn.Linear(network.fc.in_features, classes)
     if state is None:
         return network, "scratch"
+    if not isinstance(state, dict):
+        raise WeightsError(f"{weights}: not the weights of a torchvision ResNet18: {type(state).__name__}")
     try:
         first = state["conv1.weight"]
         state["conv1.weight"] = first.sum(dim=1, keepdim=True) if first.shape[1] == 3 else first
