@@ -239,6 +239,11 @@ def test_key_follows_the_content_of_a_file_of_weights(tmp_path):
     assert key({"weights": str(path)}, tmp_path) != first
 
 
+@pytest.mark.parametrize("odd", [5, None, ["a"]])
+def test_key_takes_weights_that_are_no_path(odd, tmp_path):
+    assert key({"weights": odd}, tmp_path) != key({"weights": "auto"}, tmp_path)
+
+
 def command(store, out, *more):
     options = ["--profile", "smoke", "--only", "01,02", "--no-book", "--jobs", "1"]
     return [

@@ -158,7 +158,7 @@ def _network_in_process(arguments: dict[str, object], job: NetworkJob, parent: i
 def network_cell(run: Run, job: NetworkJob) -> Result:
     """Train and score one network on one thread."""
     cell, budget = job.cell, job.budget
-    given = file_hash(Path(job.weights)) if Path(job.weights).is_file() else job.weights
+    given = file_hash(Path(job.weights)) if Path(str(job.weights)).is_file() else job.weights
     settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": job.publish}
 
     def compute(inputs: _Inputs) -> _Computed:

@@ -258,7 +258,7 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         "versions": provenance.versions(),
         "parameters": {k: v for k, v in parameters.items() if k not in ("data", "jobs", "scheduler")},
         "files": {
-            k: file_hash(Path(v)) for k, v in parameters.items() if k == "weights" and Path(v).is_file()
+            k: file_hash(Path(v)) for k, v in parameters.items() if k == "weights" and Path(str(v)).is_file()
         },
     }
     if name == "results":

@@ -119,7 +119,7 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
             raise WeightsError(
                 f"ImageNet weights of ResNet18 cannot be had ({error}); give a local file or weights=none"
             ) from error
-    path = Path(weights)
+    path = Path(str(weights))
     if not path.is_file():
         raise WeightsError(f"{weights}: no such file of weights")
     try:
