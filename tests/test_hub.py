@@ -214,6 +214,14 @@ def test_a_token_is_handed_on_and_never_shown(asked):
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_token_is_taken_from_the_environment(asked, monkeypatch):
+    monkeypatch.setenv("ACTIVELOOP_TOKEN", "s3cret")
+    with pytest.raises(SourceError) as caught:
+        open_source("hub")
+    assert asked[0][1] == {"token": "s3cret"}
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_address_cannot_end_the_query(asked):
     with pytest.raises(SourceError):
         open_source('hub://a/b" limit 1 --')

@@ -6,6 +6,7 @@ The hub's data is Deep Lake version 3, which version 4 cannot ``open``; a query 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class HubSource:
     address : str
         A ``hub://`` address (or any that Deep Lake reads), or a local path.
     token : str, optional
-        Activeloop token for private data.
+        Activeloop token for private data; without it, the variable ``ACTIVELOOP_TOKEN`` if it is set.
 
     Raises
     ------
@@ -44,6 +45,7 @@ class HubSource:
     def __init__(self, address: str, token: str | None = None) -> None:
         import deeplake
 
+        token = token or os.environ.get("ACTIVELOOP_TOKEN")
         self.address = address
         self.name = (
             re.sub(
