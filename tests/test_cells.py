@@ -348,6 +348,14 @@ def test_other_code_is_computed_again(copied, monkeypatch):
         network_cell(run, make_job(run, publish="small"))
 
 
+def test_resume_recomputes_when_a_package_changed(copied, monkeypatch):
+    run = copied(resume=True)
+    monkeypatch.setattr(cells, "fit", never)
+    monkeypatch.setattr(cells, "versions", lambda: {"torch": "another"})
+    with pytest.raises(AssertionError, match="computed again"):
+        network_cell(run, make_job(run, publish="small"))
+
+
 def test_a_local_file_of_weights_counts_by_its_content(make_run, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(

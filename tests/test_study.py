@@ -177,6 +177,15 @@ def test_a_failed_notebook_leaves_with_code_1(store, tmp_path, monkeypatch, capf
     assert not (tmp_path / "out" / "provenance.json").exists()
 
 
+def test_a_book_without_its_notebooks_is_one_line_that_says_what_to_do(store, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(study, "_run_notebook", lambda *_: None)
+    monkeypatch.setattr(study, "_write_provenance", lambda *_: None)
+    assert study.main(["--data", str(store), "--only", "01", "--out", str(tmp_path / "out")]) == 1
+    last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert last.startswith("run_all: book: page run/01_exploration: ")
+    assert last.endswith("or add --no-book")
+
+
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
     def interrupt(settings):
         raise KeyboardInterrupt

@@ -30,7 +30,7 @@ from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache
 from leakfree.predictions import Predictions, read_predictions, save_predictions
 from leakfree.protocols import Protocol
-from leakfree.provenance import library_digest
+from leakfree.provenance import library_digest, versions
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
@@ -329,6 +329,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
 def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
     content = {
         "library": library_digest(),
+        "versions": versions(),
         "data": run.cohort.checksum,
         "manifest": cell.manifest.hash,
         "cell": [cell.task.name, cell.model, cell.protocol.name, cell.seed, cell.image_size, cell.scope],

@@ -104,7 +104,7 @@ class Run:
 
     def save_figure(self, figure: Figure, name: str, caption: str, tables: tuple[str, ...] = ()) -> Path:
         """Write ``figures/<NN>_<name>.png`` with its caption and the tables that it was drawn from."""
-        written = figures.save(
+        path = figures.save(
             figure,
             self.folder,
             f"{self.number}_{name}",
@@ -112,9 +112,8 @@ class Run:
             source=f"notebooks/{self.notebook}.ipynb",
             tables=[f"tables/{table}.csv" for table in tables],
         )
-        paths = [written] if isinstance(written, Path) else list(written)
-        self.wrote(*paths)
-        return paths[0]
+        self.wrote(path)
+        return path
 
     def save_manifest(self, manifest: Manifest) -> Path:
         """Write ``manifests/<name>.json``."""

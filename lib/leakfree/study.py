@@ -169,15 +169,14 @@ def run_study(settings: Settings) -> Path:
         from leakfree.book import BookError, build
 
         try:
-            index = build(folder, project)
+            build(folder, project)
         except BookError as error:
             hint = (
                 "; with --only, the other notebooks must have run before, or add --no-book"
                 if settings.only
                 else ""
             )
-            raise StudyError(f"book: {error}{hint}") from error
-        log.info("book: %s", _shown(index))
+            raise StudyError(f"{error}{hint}") from error
     _print_summary(folder)
     log.info("done in %.0f s: %s", time.perf_counter() - started, _shown(folder))
     return folder
@@ -273,7 +272,7 @@ def _write_provenance(
     before = _read_json(folder / "provenance.json")
     records = before.get("notebooks", {})
     for record in records.values():
-        record.setdefault("git", before["git"])  # notebooks of one run may come from different commits
+        record.setdefault("git", before.get("git"))  # notebooks of one run may come from different commits
     for name in names:
         record = _read_json(folder / "outputs" / f"{name}.run.json")
         records[name] = {key: record[key] for key in ("seconds", "parameters", "outputs")}

@@ -106,7 +106,7 @@ def seed_everything(seed: int) -> torch.Generator:
 
 def batches(
     cache: PixelCache, rows: np.ndarray, size: int, ledger: Ledger, stage: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Yield ids, shape (b,), and uint8 tensors (b, 1, h, w) of the rows, entering both in the ledger."""
     starts = list(range(0, len(rows), size))
     if len(starts) > 1 and len(rows) - starts[-1] == 1:
