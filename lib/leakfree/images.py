@@ -64,6 +64,22 @@ def inspect(data: bytes) -> ImageFacts:
     return ImageFacts(image.width, image.height, image.mode)
 
 
+def decode(data: bytes) -> tuple[ImageFacts, Image.Image]:
+    """Decode an image once: its facts, and the grey image of mode L that `to_grey` makes arrays of.
+
+    Raises
+    ------
+    ImageError
+        As `open_image`.
+    """
+    image = open_image(data)
+    facts = ImageFacts(image.width, image.height, image.mode)
+    try:
+        return facts, _grey(image)
+    except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
+        raise ImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
 def to_grey(data: bytes, size: int | None) -> np.ndarray:
     """Decode to grey and resize to a square.
 
@@ -95,16 +111,24 @@ def to_grey(data: bytes, size: int | None) -> np.ndarray:
         if drafted:
             # The box is the film without the fringe that fills the last block up.
             image = image.resize((size, size), Image.Resampling.BILINEAR, box=drafted[1], reducing_gap=3.0)
+    grey = _grey(image)
+    if size is not None and grey.size != (size, size):
+        grey = grey.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(grey, dtype=np.uint8)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Turn by EXIF orientation and reduce to 8 bits of grey."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image, dtype=np.float64)
-        low, high = float(values.min()), float(values.max())
+        finite = np.isfinite(values)
+        low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
+        # A float image may hold infinities and values that are none: as white, and as black.
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         scaled = np.zeros(values.shape) if high <= low else (values - low) * (255.0 / (high - low))
         image = Image.fromarray(np.rint(scaled).astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    grey = image if image.mode == "L" else image.convert("L")
-    if size is not None and grey.size != (size, size):
-        grey = grey.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.asarray(grey, dtype=np.uint8)
+    return image if image.mode == "L" else image.convert("L")

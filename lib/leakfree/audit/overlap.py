@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom
-
-from leakfree.splits import image_level
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,8 @@ def expected_overlap(groups: np.ndarray, n_test: int) -> tuple[float, float]:
     share_of_images : float
         Expected fraction of test images with a sibling in training.
     """
+    from scipy.stats import hypergeom  # half a second that an audit of a given split need not spend
+
     n = len(groups)
     sizes = pd.Series(groups).value_counts(sort=False).to_numpy()
     all_test = hypergeom.pmf(sizes, n, sizes, n_test)
@@ -110,6 +109,8 @@ def repeat_image_level(
         ``split, scope, seed, shared, expected_shared, share_of_images, expected_share_of_images``; the
         expectation is that of a plain random split, also beside stratified draws.
     """
+    from leakfree.splits import image_level
+
     codes = {scope: pd.factorize(values)[0] for scope, values in groups.items()}
     expected: dict[tuple[str, int], tuple[float, float]] = {}
     rows = []

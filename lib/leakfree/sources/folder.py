@@ -18,7 +18,9 @@ _ETIOLOGY = {"bacteria": "bacterial", "virus": "viral"}
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """A file: path relative to the root, path, size in bytes (-1 if unknown) and modification time."""
+
     file: str
     path: Path
     size: int
@@ -64,6 +66,38 @@ def part_from_path(file: str) -> str:
     return found[0] if found else "unsplit"
 
 
+def list_files(root: Path) -> list[Entry]:
+    """List all files below a folder, sorted by relative path; links are followed.
+
+    Raises
+    ------
+    SourceError
+        If a folder cannot be read, or a link leads back to a folder above it.
+    """
+    root = Path(root)
+    entries = []
+    passed = {os.fspath(root): (os.path.realpath(root),)}
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        chain = passed.pop(folder)  # real paths of the folders on the way here
+        for sub in subfolders:
+            target = os.path.realpath(os.path.join(folder, sub))
+            passed[os.path.join(folder, sub)] = (*chain, target)
+            if any(real == target or real.startswith(target + os.sep) for real in chain):
+                raise SourceError(f"{os.path.join(folder, sub)}: a link that leads back to a folder above it")
+        subfolders.sort()
+        for name in names:
+            path = Path(folder, name)
+            try:
+                stat = path.stat()
+                size, mtime_ns = stat.st_size, stat.st_mtime_ns
+            except OSError:
+                size, mtime_ns = -1, 0  # a dangling link: reported when it is read
+            entries.append(Entry(path.relative_to(root).as_posix(), path, size, mtime_ns))
+    # The hub's order is the sorted order of these paths (NORMAL before PNEUMONIA); the reference
+    # study's random splits are only reproduced in it.
+    return sorted(entries, key=lambda entry: entry.file)
+
+
 class FolderSource:
     """A folder of image files.
 
@@ -81,34 +115,9 @@ class FolderSource:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.root.resolve().name).lstrip(".-") or "folder"
-        self._entries = self._scan()
+        self._entries = list_files(self.root)
         if not self._entries:
             raise SourceError(f"{root}: the folder holds no file")
-
-    def _scan(self) -> list[_Entry]:
-        entries = []
-        passed = {os.fspath(self.root): (os.path.realpath(self.root),)}
-        for folder, subfolders, names in os.walk(self.root, followlinks=True, onerror=_refuse):
-            chain = passed.pop(folder)  # real paths of the folders on the way here
-            for sub in subfolders:
-                target = os.path.realpath(os.path.join(folder, sub))
-                passed[os.path.join(folder, sub)] = (*chain, target)
-                if any(real == target or real.startswith(target + os.sep) for real in chain):
-                    raise SourceError(
-                        f"{os.path.join(folder, sub)}: a link that leads back to a folder above it"
-                    )
-            subfolders.sort()
-            for name in names:
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                    size, mtime_ns = stat.st_size, stat.st_mtime_ns
-                except OSError:
-                    size, mtime_ns = -1, 0  # a dangling link: reported when it is read
-                entries.append(_Entry(path.relative_to(self.root).as_posix(), path, size, mtime_ns))
-        # The hub's order is the sorted order of these paths (NORMAL before PNEUMONIA); the reference
-        # study's random splits are only reproduced in it.
-        return sorted(entries, key=lambda entry: entry.file)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -117,7 +126,7 @@ class FolderSource:
         for entry in self._entries:
             yield self._read(entry)
 
-    def _read(self, entry: _Entry) -> RawImage | Problem:
+    def _read(self, entry: Entry) -> RawImage | Problem:
         if entry.path.suffix.lower() not in IMAGE_SUFFIXES:
             return Problem(entry.file, "foreign: not the name of an image")
         label = label_from_path(entry.file)

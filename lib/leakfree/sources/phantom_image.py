@@ -23,7 +23,11 @@ from PIL import Image
 from scipy import ndimage
 
 #: Raise it with every change of the drawing: it is part of the fingerprint of the cohort.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
+#: How far breath and pose bend a film, as a share of half its side. Films of one patient, laid over one
+#: another, agree about as little as on real films, so that they are not taken for copies.
+BEND = 0.015
+POSE_STREAM = 1
 
 #: Latents of the anatomy, in the order in which they are drawn.
 ANATOMY = (
@@ -269,6 +273,10 @@ def draw_film(
     cos, sin = math.cos(film["angle"]) / film["zoom"], math.sin(film["angle"]) / film["zoom"]
     x = (gx - film["dx"]) * cos + (gy - film["dy"]) * sin
     y = (gy - film["dy"]) * cos - (gx - film["dx"]) * sin
+
+    # No two films of a patient are the same picture moved: breath and pose bend each on its own.
+    pose = np.random.default_rng((*image_seed, POSE_STREAM))
+    x, y = x + BEND * _noise(pose, size, 4), y + BEND * _noise(pose, size, 4)
 
     g = _lungs(a, film, x, y)
     bones, heart = _centre(a, g, y)

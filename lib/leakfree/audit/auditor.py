@@ -1,0 +1,259 @@
+"""The audit: read a target once, run every check, and say what was not checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from threadpoolctl import threadpool_limits
+
+from leakfree.audit.copy_checks import copies_checks
+from leakfree.audit.duplicates import Copies, find_copies
+from leakfree.audit.findings import CHECKS, FAIL_ON, Check, Report, not_run
+from leakfree.audit.parts import parts as parts_check
+from leakfree.audit.patient_checks import DECLARED, available_scopes, linked_groups_check, patients_check
+from leakfree.audit.scan import Scan, scan
+from leakfree.audit.shift import shift as shift_check
+from leakfree.audit.shortcuts import shortcuts as shortcuts_check
+from leakfree.audit.target import Target, is_foreign, open_target
+from leakfree.patients import SCOPES, identifiers
+from leakfree.provenance import versions
+from leakfree.sources.base import Problem
+
+_COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
+
+
+class AuditSettings(BaseModel):
+    """All settings of an audit; an unknown one raises."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scope: str | None = (
+        None  # patient scope that decides; None: the column patient if there is one, or series
+    )
+    skip: tuple[str, ...] = ()  # checks that are not run
+    fail_on: tuple[str, ...] = FAIL_ON  # checks whose findings fail the audit
+    thorough: bool = False  # also look for shifted, cropped, slightly turned and padded copies
+    manifest: Path | None = None  # split manifest whose parts replace the target's
+    patient_pattern: str | None = None  # its first group, searched in the path, is the patient
+    jobs: int = Field(0, ge=0)  # threads; 0: all cores
+    scheduler: str | None = None  # Dask scheduler whose workers see the same files
+    seed: int = Field(0, ge=0)  # of cross-validation, permutations and resamples
+
+    @field_validator("skip", "fail_on")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in CHECKS]:
+            raise ValueError(f"no check {unknown[0]}; known: {', '.join(CHECKS)}")
+        return names
+
+    @field_validator("scope")
+    @classmethod
+    def _scope(cls, scope: str | None) -> str | None:
+        if scope is not None and scope not in (*SCOPES, DECLARED):
+            raise ValueError(f"no scope {scope}; known: {', '.join((*SCOPES, DECLARED))}")
+        return scope
+
+
+def audit(target: str | os.PathLike | Target, settings: AuditSettings | None = None) -> Report:
+    """Audit a target.
+
+    Parameters
+    ----------
+    target : str, path or Target
+        As `leakfree.audit.target.open_target`.
+    settings : AuditSettings, optional
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    leakfree.audit.target.TargetError
+        If nothing can be audited; one line.
+    """
+    settings = settings or AuditSettings()
+    if not isinstance(target, Target):
+        target = open_target(
+            os.fspath(target), manifest=settings.manifest, patient_pattern=settings.patient_pattern
+        )
+    return audit_and_scan(target, settings)[0]
+
+
+def audit_and_scan(
+    target: Target,
+    settings: AuditSettings,
+    searched: tuple[Scan, Copies] | None = None,
+) -> tuple[Report, Scan]:
+    """Audit an open target; also return what was read, for pictures.
+
+    With `searched`, the scan and the copies of this very target are taken as they are, so that several
+    splits of a cohort need it read only once.
+    """
+    seconds: dict[str, float] = {}
+    # Small matrices in many threads: more threads inside them only get in each other's way.
+    with threadpool_limits(1, user_api="blas"):
+        if searched is None:
+            with _timed(seconds, "read"):
+                read = scan(
+                    target, thorough=settings.thorough, jobs=settings.jobs, scheduler=settings.scheduler
+                )
+        else:
+            read = searched[0]
+        checks = _checks(target, read, settings, seconds, None if searched is None else searched[1])
+    table = read.table
+    parts = table["part"].where(table["part"] != "", "no part").value_counts(sort=False)
+    report = Report(
+        target=target.name,
+        images={str(part): int(count) for part, count in parts.items()},
+        checks={name: checks[name] for name in CHECKS},
+        problems=tuple({"file": p.file, "reason": p.reason} for p in read.problems),
+        unchecked=_unchecked(target, read, settings),
+        settings=settings.model_dump(mode="json", exclude={"jobs", "scheduler"}),
+        provenance={
+            "versions": versions(),
+            "data_checksum": _checksum(read),
+            "seconds": seconds,
+            **target.facts,
+        },
+    )
+    return report, read
+
+
+def unusable(report: Report) -> list[str]:
+    """Files that should be images and could not be read: what such a file holds was not audited."""
+    return [p["file"] for p in report.problems if not is_foreign(Problem(**p))]
+
+
+def copies_of(read: Scan, target: Target, settings: AuditSettings) -> Copies:
+    """Find the copies of a scan, with the hash search on the cluster if there is one."""
+    jobs = settings.jobs or os.cpu_count() or 1
+    with _bands(settings.scheduler) as run:
+        return find_copies(
+            read,
+            target.reader,
+            near="near_duplicates" not in settings.skip,
+            thorough=settings.thorough and "near_duplicates" not in settings.skip,
+            jobs=jobs,
+            run=run,
+        )
+
+
+@contextmanager
+def _bands(scheduler: str | None) -> Iterator[Callable | None]:
+    if scheduler is None:
+        yield None
+        return
+    from joblib import Parallel, delayed
+
+    from leakfree.parallel import workers
+
+    with workers(1, scheduler):
+
+        def run(function: Callable, tasks: list[tuple]) -> Iterable[np.ndarray]:
+            return Parallel()(delayed(function)(*task) for task in tasks)
+
+        yield run
+
+
+def _checks(
+    target: Target,
+    read: Scan,
+    settings: AuditSettings,
+    seconds: dict[str, float],
+    copies: Copies | None = None,
+) -> dict[str, Check]:
+    table, skip, fail_on = read.table, set(settings.skip), set(settings.fail_on)
+    lost = sum(not is_foreign(problem) for problem in read.problems)
+    incomplete = f"{lost:,} listed images could not be read" if lost else ""
+    declared = settings.scope
+    if declared is None:
+        scopes = available_scopes(table)
+        declared = DECLARED if DECLARED in scopes else "series" if "series" in scopes else None
+    unsearched = "near-duplicates were not searched" if "near_duplicates" in skip else ""
+    checks: dict[str, Check] = {}
+    if not {*_COPY_CHECKS, "linked_groups"} <= skip:
+        with _timed(seconds, "copies"):
+            copies = copies or copies_of(read, target, settings)
+            for check in copies_checks(table, copies, fail_on, incomplete):
+                checks[check.name] = check
+        checks["label_conflicts"] = _incomplete(checks["label_conflicts"], unsearched)
+    with _timed(seconds, "patients"):
+        checks["patients"] = patients_check(table, declared, fail_on, incomplete)
+        gap = "; ".join(filter(None, [incomplete, unsearched]))
+        checks["linked_groups"], groups = linked_groups_check(
+            table, None if copies is None else copies.group, declared, fail_on, gap
+        )
+    if "shortcuts" not in skip:
+        with _timed(seconds, "shortcuts"):
+            checks["shortcuts"] = shortcuts_check(table, groups, seed=settings.seed)
+    if "shift" not in skip:
+        with _timed(seconds, "shift"):
+            numbers = identifiers(table)
+            checks["shift"] = shift_check(table, read.thumbnails, groups, numbers=numbers, seed=settings.seed)
+    checks["parts"] = parts_check(table, declared=target.declared)
+    for name in ("shortcuts", "shift", "parts"):
+        if name in checks:
+            checks[name] = _incomplete(checks[name], incomplete)
+            checks[name] = _failing(checks[name], fail_on)
+    for name in skip:
+        checks[name] = not_run(name, "Skipped on request.")
+    return checks
+
+
+def _incomplete(check: Check, incomplete: str) -> Check:
+    """Make a pass inconclusive where something could not be looked at."""
+    if not incomplete or check.status != "PASS":
+        return check
+    return Check(**{**vars(check), "status": "INCONCLUSIVE", "summary": f"{check.summary} But {incomplete}."})
+
+
+def _failing(check: Check, fail_on: set[str]) -> Check:
+    if check.status == "WARN" and check.name in fail_on:
+        return Check(**{**vars(check), "status": "FAIL"})
+    return check
+
+
+def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str, ...]:
+    """Say what an audit like this one does not look at."""
+    lines = []
+    if "near_duplicates" not in settings.skip and not settings.thorough:
+        lines.append("shifted, cropped, slightly turned and padded copies: run again with --thorough")
+    foreign = sum(is_foreign(problem) for problem in read.problems)
+    if foreign:
+        lines.append(f"{foreign:,} files that are not named like images: they were not opened")
+    outside = int(target.facts.get("outside the split", 0))
+    if outside:
+        lines.append(f"{outside:,} images that the split does not name")
+    sealed = int((read.table["label"] == "sealed").sum())
+    if sealed:
+        lines.append(f"labels of {sealed:,} images of the official test part, which are sealed")
+    lines += [
+        "whether an identifier stands for one child: names are taken at their word, scope by scope",
+        "whether labels are right: only copies of one film are compared",
+        "films of one patient that share neither name nor picture",
+        "time: a test part that is older than training looks like any other",
+        "what a training run really consumed: that takes a ledger, and `leakfree verify`",
+    ]
+    return tuple(lines)
+
+
+def _checksum(read: Scan) -> str:
+    digest = hashlib.sha256()
+    for row in read.table[["image_id", "part", "label", "sha256"]].itertuples(index=False):
+        digest.update("\t".join(row).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - started, 2)

@@ -1,0 +1,136 @@
+"""Copies within a cohort, found once and kept: what linked groups are made of besides patients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from leakfree.audit.auditor import AuditSettings, audit_and_scan
+from leakfree.audit.duplicates import find_copies
+from leakfree.audit.findings import Report
+from leakfree.audit.scan import scan
+from leakfree.audit.target import from_cohort, with_parts
+from leakfree.cohort import Cohort
+from leakfree.files import write_json
+from leakfree.splits import Manifest
+
+_PAIRS = ["first", "second", "found_by", "symmetry", "inverted", "agreement"]
+#: Modules that decide which films are copies: a change of one makes kept results stale.
+_MODULES = ("alignment", "duplicates", "hashes", "keypoints", "scan")
+
+
+@dataclass(frozen=True)
+class CohortCopies:
+    """Which films of a cohort are copies of one another.
+
+    Attributes
+    ----------
+    groups : tuple of tuple of str
+        Image ids of each group of copies, exact or verified on the pixels.
+    pairs : pandas.DataFrame
+        Verified near-duplicates: ``first, second, found_by, symmetry, inverted, agreement``.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    pairs: pd.DataFrame
+
+    def keys(self, table: pd.DataFrame) -> np.ndarray:
+        """Return a key for each row, str of shape (n,), that copies share and nothing else does."""
+        key = {image_id: f"copies:{number}" for number, ids in enumerate(self.groups) for image_id in ids}
+        return np.array(
+            [key.get(image_id, f"film:{image_id}") for image_id in table["image_id"]], dtype=object
+        )
+
+
+class CohortAudit:
+    """A cohort that is read and searched once, thoroughly, and audited under any split.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        All parts are read: copies of test images are found too, by their pixels alone.
+    jobs : int
+        Threads; 0 for all cores.
+    """
+
+    def __init__(self, cohort: Cohort, *, jobs: int = 0) -> None:
+        self._target = from_cohort(cohort)
+        with threadpool_limits(1, user_api="blas"):
+            self._read = scan(self._target, thorough=True, jobs=jobs)
+            self._copies = find_copies(
+                self._read, self._target.reader, thorough=True, jobs=jobs or os.cpu_count() or 1
+            )
+
+    def copies(self) -> CohortCopies:
+        """Return the copies, by image id."""
+        ids, copies = self._read.table["image_id"].to_numpy(dtype=object), self._copies
+        members: dict[int, list[str]] = {}
+        for image_id, group in zip(ids, copies.group.tolist(), strict=True):
+            members.setdefault(group, []).append(image_id)
+        verified = copies.candidates[copies.candidates["verified"].astype(bool)]
+        pairs = [
+            (
+                ids[int(pair.first)],
+                ids[int(pair.second)],
+                pair.found_by,
+                pair.symmetry,
+                bool(pair.inverted),
+                float(pair.agreement),
+            )
+            for pair in verified.itertuples()
+        ]
+        groups = tuple(tuple(group) for group in members.values() if len(group) > 1)
+        return CohortCopies(groups, pd.DataFrame(pairs, columns=_PAIRS))
+
+    def report(self, manifest: Manifest | None = None, settings: AuditSettings | None = None) -> Report:
+        """Audit the cohort under a split; without one, under its official parts."""
+        settings = (settings or AuditSettings()).model_copy(update={"thorough": True})
+        if manifest is None:
+            return audit_and_scan(self._target, settings, (self._read, self._copies))[0]
+        part_of = {image_id: part for part, ids in manifest.parts.items() for image_id in ids}
+        target = with_parts(self._target, part_of, manifest.name)
+        rows = np.flatnonzero(self._read.table["image_id"].isin(part_of).to_numpy())
+        read = self._read.take(rows)
+        read = replace(
+            read,
+            table=read.table.assign(part=read.table["image_id"].map(part_of)),
+            problems=tuple(sorted({*read.problems, *target.problems}, key=lambda problem: problem.file)),
+        )
+        return audit_and_scan(target, settings, (read, self._copies.take(rows)))[0]
+
+
+def cohort_copies(
+    cohort: Cohort, cache: Path, *, jobs: int = 0, search: Callable[[], CohortAudit] | None = None
+) -> CohortCopies:
+    """Find the copies of a cohort by the thorough search, or read them back.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    cache : pathlib.Path
+        Folder of what is kept.
+    jobs : int
+        Threads; 0 for all cores.
+    search : callable, optional
+        Gives a `CohortAudit` of the cohort; made here without it.
+    """
+    digest = hashlib.sha256(cohort.checksum.encode())
+    for name in _MODULES:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    path = Path(cache) / "copies" / f"{cohort.name}-{digest.hexdigest()[:16]}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return CohortCopies(tuple(map(tuple, kept["groups"])), pd.DataFrame(kept["pairs"], columns=_PAIRS))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not there, or damaged: found again
+    found = (search() if search else CohortAudit(cohort, jobs=jobs)).copies()
+    write_json(path, {"groups": found.groups, "pairs": found.pairs.to_numpy(dtype=object).tolist()})
+    return found

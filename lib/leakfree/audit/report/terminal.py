@@ -1,0 +1,157 @@
+"""The report in a terminal, or as plain text where the output goes to a file."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from leakfree.audit.findings import CHECKS, STATUSES, Check, Report
+from leakfree.audit.report.words import (
+    found,
+    not_checked,
+    number,
+    percent,
+    reasons,
+    scope_status,
+    scopes,
+    shown,
+    verdict,
+)
+
+#: Columns where the output is no terminal, and the fewest in one.
+WIDTH = 80
+_NARROW = 60
+_NAMED = 5
+_REASONS = 10
+_STYLES = {
+    "FAIL": "bold red",
+    "leak": "bold red",
+    "WARN": "yellow",
+    "warning": "yellow",
+    "INCONCLUSIVE": "magenta",
+    "NOT RUN": "cyan",
+    "PASS": "green",
+}
+_VERDICTS = {"leak": "bold red", "failed": "bold red", "open": "bold magenta", "warning": "bold yellow"}
+
+
+def print_report(report: Report, stream: TextIO) -> None:
+    """Print a report: checks, advice, unusable files, what was not checked, and last the verdict.
+
+    Parameters
+    ----------
+    report : Report
+        What the audit found.
+    stream : text stream
+        A terminal gets colours and its own width, anything else plain text of 80 columns.
+    """
+    printer = _Printer(stream)
+    with printer.console.capture() as captured:
+        _write(printer, report)
+    text = captured.get()
+    if not printer.console.is_terminal:
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    stream.write(text)
+
+
+def _write(printer: _Printer, report: Report) -> None:
+    _heading(printer, report)
+    printer.console.print(_checks(printer, report))
+    printer.line()
+    advised = [c for c in report.checks.values() if c.status != "PASS" and c.advice]
+    if advised:
+        printer.line("What to do:", "bold")
+        for check in advised:
+            printer.item(f"{check.name}: {check.advice}")
+        printer.line()
+    if report.problems:
+        _problems(printer, report)
+    lines = not_checked(report)
+    printer.line("Not checked:", "bold")
+    for line in lines:
+        printer.item(line)
+    if not lines:
+        left_out = (
+            "the unusable files above." if report.problems else "nothing; every check had all it needs."
+        )
+        printer.item(left_out)
+    printer.line()
+    outcome = verdict(report)
+    printer.line(f"{outcome.headline}.", _VERDICTS.get(outcome.kind, "bold green"), outcome.text)
+
+
+class _Printer:
+    """A console that takes any name: escaped for the stream's encoding, never read as markup."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        options = {"file": stream, "markup": False, "emoji": False, "highlight": False}
+        self.console = Console(**options, force_jupyter=False)
+        width = max(self.console.width, _NARROW) if self.console.is_terminal else WIDTH
+        self.console = Console(**options, force_jupyter=False, width=width)
+
+    def text(self, value: object, style: str = "") -> Text:
+        printable = shown(value).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return Text(printable, style=style, overflow="fold")
+
+    def line(self, value: object = "", style: str = "", more: str = "") -> None:
+        text = self.text(value, style)
+        self.console.print(Text.assemble(text, " ", self.text(more)) if more else text, overflow="fold")
+
+    def item(self, value: object) -> None:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column()
+        grid.add_column(overflow="fold")
+        grid.add_row("-", self.text(value))
+        self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def _heading(printer: _Printer, report: Report) -> None:
+    parts = ", ".join(f"{part} {number(n)}" for part, n in report.images.items()) or "none"
+    printer.line(f"Leakage audit of {report.target}", "bold")
+    printer.line(f"Images: {number(sum(report.images.values()))} ({parts})")
+    printer.line()
+
+
+def _checks(printer: _Printer, report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("Check", min_width=max(map(len, CHECKS)), overflow="fold")
+    table.add_column("Status", min_width=max(map(len, STATUSES)), overflow="fold")
+    table.add_column("Count", justify="right", no_wrap=True)
+    table.add_column("Summary", overflow="fold")
+    for check in report.checks.values():
+        _row(printer, table, check.name, check.status, found(check), check.summary)
+        for name, entry in _scopes(check):
+            share = percent(entry.get("share_of_test_images_with_sibling"))
+            summary = "" if share == "–" else f"{share} of test images have a sibling in another part"
+            _row(printer, table, f"  {name}", scope_status(entry), entry.get("count"), summary)
+    return table
+
+
+def _scopes(check: Check) -> list[tuple[str, dict]]:
+    return list(scopes(check).items()) if check.name == "patients" else []
+
+
+def _row(printer: _Printer, table: Table, name: str, status: str, count: object, summary: str) -> None:
+    cells = [printer.text(name), printer.text(status, _STYLES.get(status, ""))]
+    table.add_row(*cells, printer.text("-" if count is None else number(count)), printer.text(summary))
+
+
+def _problems(printer: _Printer, report: Report) -> None:
+    printer.line(f"Unusable files: {len(report.problems):,}", "bold")
+    counts = reasons(report)
+    for reason, count in counts[:_REASONS]:
+        printer.item(f"{count:,} x {reason}")
+    if more := counts[_REASONS:]:
+        printer.item(f"{sum(n for _, n in more):,} for {len(more):,} other reasons")
+    printer.line("  The first:" if len(report.problems) > _NAMED else "  Their names:")
+    for problem in report.problems[:_NAMED]:
+        printer.item(problem.get("file", "no name"))
+    if len(report.problems) > _NAMED:
+        printer.line(f"  and {len(report.problems) - _NAMED:,} more, all in the JSON")
+    printer.line()

@@ -1,0 +1,206 @@
+"""The command line ``leakfree``: a thin layer over the library; what needs no network imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from leakfree import __version__
+
+#: Exit codes of ``leakfree audit`` and ``leakfree verify``.
+CLEAN, LEAK, UNUSABLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    given = _parser().parse_args(arguments)
+    try:
+        return given.run(given)
+    except BrokenPipeError:
+        # The reader of our output has gone, such as `head`; Python's last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNUSABLE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse("", f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("leakfree: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="leakfree", description="Find leaks in a split of images, and prove what a run consumed."
+    )
+    parser.add_argument("--version", action="version", version=f"leakfree {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_audit(commands)
+    _add_demo(commands)
+    verify = commands.add_parser("verify", help="check a finished run from its files")
+    verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _add_audit(commands: argparse._SubParsersAction) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="find every way in which a split leaks",
+        description="Find every way in which a split leaks. Exit code: 0 no leak in what was checked, "
+        "1 leak found, 2 the input cannot be used, or not all of it.",
+    )
+    audit.add_argument(
+        "target",
+        metavar="TARGET",
+        help="folder of part/class/image; CSV with columns path, part, label, patient; or a cohort "
+        "(phantom, or a Deep Lake store)",
+    )
+    audit.add_argument("--manifest", type=Path, metavar="F", help="split manifest that says the parts")
+    audit.add_argument("--json", type=Path, metavar="F", help="write all findings as JSON")
+    audit.add_argument("--html", type=Path, metavar="F", help="write one page with pictures")
+    audit.add_argument("--junit", type=Path, metavar="F", help="write JUnit XML for a CI system")
+    audit.add_argument(
+        "--skip", action="append", default=[], metavar="CHECK", help="check to leave out (repeat, or a,b)"
+    )
+    audit.add_argument(
+        "--scope", metavar="S", help="patient scope that decides: series, person, merged, patient"
+    )
+    audit.add_argument(
+        "--fail-on", action="append", metavar="CHECKS", help="checks that fail (default: what crosses parts)"
+    )
+    audit.add_argument(
+        "--patient-pattern", metavar="REGEX", help="its first group, searched in the path, is the patient"
+    )
+    audit.add_argument(
+        "--thorough",
+        action="store_true",
+        help="also look for shifted, cropped, slightly turned and padded copies",
+    )
+    audit.add_argument(
+        "--allow-problems", action="store_true", help="exit 0 also when files could not be read"
+    )
+    audit.add_argument("--jobs", type=int, default=0, metavar="N", help="threads (default: all cores)")
+    audit.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers see the files")
+    audit.add_argument("--seed", type=int, default=0, help="seed of resamples and permutations (default: 0)")
+    audit.add_argument("--quiet", action="store_true", help="no report on the terminal")
+    audit.set_defaults(run=_audit)
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    demo = commands.add_parser(
+        "demo", help="audit a small synthetic cohort with planted faults of every kind, offline"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("leakfree-demo"), metavar="DIR", help="default: leakfree-demo"
+    )
+    demo.add_argument("--seed", type=int, default=2018, help="seed of the cohort (default: 2018)")
+    demo.set_defaults(run=_demo)
+
+
+def _names(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from PIL import Image
+    from pydantic import ValidationError
+
+    from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
+    from leakfree.audit.report import print_report, write_html, write_json, write_junit
+    from leakfree.audit.target import TargetError, open_target
+
+    # A file of too many pixels is refused and reported; Pillow's warning says no more.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    options = {} if given.fail_on is None else {"fail_on": _names(given.fail_on)}
+    try:
+        settings = AuditSettings(
+            scope=given.scope,
+            skip=_names(given.skip),
+            thorough=given.thorough,
+            manifest=given.manifest,
+            patient_pattern=given.patient_pattern,
+            jobs=given.jobs,
+            scheduler=given.scheduler,
+            seed=given.seed,
+            **options,
+        )
+        target = open_target(
+            given.target, manifest=settings.manifest, patient_pattern=settings.patient_pattern
+        )
+        report, read = audit_and_scan(target, settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        return _refuse("audit", f"--{str(first['loc'][0]).replace('_', '-')}: {message}")
+    except TargetError as error:
+        return _refuse("audit", str(error))
+    except Exception as error:
+        from leakfree.parallel import SchedulerError
+
+        if not isinstance(error, SchedulerError):
+            raise
+        return _refuse("audit", str(error))
+    if given.json:
+        write_json(report, given.json)
+    if given.junit:
+        write_junit(report, given.junit)
+    if given.html:
+        from leakfree.audit.pictures import Pictures
+
+        pictures = Pictures(target, read)
+        write_html(report, given.html, pictures.picture, pictures.describe)
+    if not given.quiet:
+        _to_stdout(lambda: print_report(report, sys.stdout))
+    lost = unusable(report)
+    if report.leaks:
+        return LEAK
+    if not len(read.table):
+        return _refuse(
+            "audit", f"{given.target}: none of {len(target.table)} files could be read as an image"
+        )
+    if lost and not given.allow_problems:
+        return _refuse(
+            "audit",
+            f"{given.target}: {len(lost)} files could not be read, such as {lost[0]}; "
+            "repair or remove them, or pass --allow-problems",
+        )
+    return CLEAN
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from leakfree.audit.demo import run_demo
+
+    return run_demo(given.out, given.seed)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from leakfree.verify import verify_command
+
+    return verify_command(given.folder)
+
+
+def _to_stdout(write: Callable[[], None]) -> None:
+    """Write to standard output; a reader that has gone, such as `head`, does not change the exit code."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else Python flushes once more at its end and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(command: str, message: str) -> int:
+    from leakfree.audit.report.words import shown  # one line, whatever stands in a file's name
+
+    print(f"{' '.join(['leakfree', command]).strip()}: {shown(message)}", file=sys.stderr)
+    return UNUSABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
