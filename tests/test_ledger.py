@@ -403,6 +403,183 @@ def test_check_passes_exactly_when_what_was_consumed_agrees(data):
             book.check(manifest, CLEAN, groups)
 
 
+# Digests that were taken elsewhere
+
+
+def digests_in(rows):
+    return [CACHE.digests[image_id] for image_id in CACHE.ids[rows]]
+
+
+def test_digests_stand_for_the_pixels_they_were_taken_of(book, clean):
+    for part in clean.parts:
+        rows = clean.rows(part, CACHE.ids)
+        book.record_digests(part, CACHE.ids[rows], digests_in(rows))
+    assert not any(book.check(clean, CLEAN, GROUPS).values())
+
+
+def test_every_digest_is_compared(book):
+    rows = np.arange(BATCH)
+    for place in range(BATCH):
+        digests = digests_in(rows)
+        digests[place] ^= 1
+        with pytest.raises(LedgerError, match=f"train: the pixels that came as .*film-{place:04d}.* are not"):
+            book.record_digests("train", CACHE.ids[rows], digests)
+    assert book.state() == Ledger(CACHE.digests).state(), "nothing was entered"
+
+
+@pytest.mark.parametrize(
+    ("ids", "digests", "reason"),
+    [
+        (CACHE.ids[:2], digests_in([0]), "train: 2 ids came with 1 digests"),
+        (CACHE.ids[:0], digests_in([0]), "train: 0 ids came with 1 digests"),
+        (CACHE.ids[:1], [0.5], "train: 0.5, which came with .* is no 64-bit digest"),
+        (CACHE.ids[:1], np.array(digests_in([0]), dtype=float), "is no 64-bit digest"),
+        (CACHE.ids[:1], [True], "train: True, .* is no 64-bit digest"),
+        (CACHE.ids[:1], ["12"], "train: '12', .* is no 64-bit digest"),
+        (CACHE.ids[:1], [None], "is no 64-bit digest"),
+        (CACHE.ids[:1], [digests_in([0])], "is no 64-bit digest"),
+        (CACHE.ids[:1], [2**64], "is no 64-bit digest"),
+        (CACHE.ids[:1], [-(2**63) - 1], "is no 64-bit digest"),
+        (CACHE.ids[:1], None, "train: digests are no sequence but NoneType"),
+        (CACHE.ids[:1], np.uint64(3), "train: digests are no sequence but int"),
+        (CACHE.ids[:1], "1", "train: digests are no sequence but str"),
+        (["row-1"], [1], "train: consumed 'row-1', which is not in the cohort"),
+        ([["unhashable"]], [1], "which is not in the cohort"),
+    ],
+)
+def test_malformed_digests_are_refused(book, ids, digests, reason):
+    with pytest.raises(LedgerError, match=reason):
+        book.record_digests("train", ids, digests)
+    assert not book.consumed("train")
+
+
+# Interruption, and several processes
+
+BATCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["train", "val", "test"]), st.lists(st.integers(0, N - 1), min_size=1, max_size=20)
+    ),
+    max_size=8,
+)
+
+
+def enter(book, batches):
+    for stage, rows in batches:
+        book.record(stage, *CACHE.take(np.asarray(rows)))
+    return book
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(batches=BATCHES, cut=st.integers(0, 8))
+def test_an_interrupted_ledger_goes_on_as_if_nothing_had_happened(batches, cut):
+    whole = enter(Ledger(CACHE.digests), batches)
+    state = json.loads(json.dumps(enter(Ledger(CACHE.digests), batches[:cut]).state()))
+    again = enter(Ledger(CACHE.digests), batches[cut:])  # what it holds gives way to the state
+    again.restore(state)
+    assert enter(again, batches[cut:]).state() == whole.state()
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(first=BATCHES, second=BATCHES)
+def test_merged_ledgers_hold_what_both_recorded_in_either_order(first, second):
+    one, two = enter(Ledger(CACHE.digests), first), enter(Ledger(CACHE.digests), second)
+    before = two.state()
+    other = enter(Ledger(CACHE.digests), second)
+    one.merge(two)
+    other.merge(enter(Ledger(CACHE.digests), first))
+    assert one.state() == other.state()
+    assert two.state() == before
+    for stage in ("train", "val", "test"):
+        rows = [row for part, rows in first + second if part == stage for row in rows]
+        assert one.consumed(stage) == Counter(CACHE.ids[rows])
+
+
+@pytest.mark.parametrize("change", ["restore", "merge", "record_digests"])
+def test_what_was_checked_must_be_checked_again_after_a_change(book, clean, tmp_path, change):
+    found = consume(book, clean).check(clean, CLEAN, GROUPS)
+    if change == "restore":
+        book.restore(Ledger(CACHE.digests).state())
+    elif change == "merge":
+        book.merge(consume(Ledger(CACHE.digests), clean))
+    else:
+        book.record_digests("test", CACHE.ids[:1], digests_in([0]))
+    with pytest.raises(LedgerError, match="not saved, since the ledger was not checked"):
+        book.save(tmp_path / "cell.json", clean, CLEAN, found)
+    with pytest.raises(LedgerError):
+        book.check(clean, CLEAN, GROUPS)
+
+
+def test_a_state_in_a_file(book, clean, tmp_path):
+    path = consume(book, clean).save_state(tmp_path / "states" / "epoch.json")
+    again = Ledger(CACHE.digests)
+    again.load_state(path)
+    assert again.state() == book.state()
+    again.check(clean, CLEAN, GROUPS)
+    assert [p.name for p in path.parent.iterdir()] == ["epoch.json"]
+
+
+def broken_states():
+    def changed(*keys, value):
+        def change(state):
+            place = state
+            for key in keys[:-1]:
+                place = place[key]
+            place[keys[-1]] = value
+            return state
+
+        return change
+
+    train = ("stages", "train")
+    return {
+        "another format": changed("format", value="leakfree-ledger-state-0"),
+        "other images": changed("reference", value="0" * 64),
+        "an id": changed(*train, "ids_by_times", value={"1": ["x"]}),
+        "an id twice": changed(*train, "ids_by_times", value={"1": ["x", "x"]}),
+        "zero times": changed(*train, "ids_by_times", value={"0": ["x"]}),
+        "no number": changed(*train, "ids_by_times", value={"once": ["x"]}),
+        "an id that is none": changed(*train, "ids_by_times", value={"1": [3]}),
+        "its hash": changed(*train, "sha256", value="0" * 64),
+        "more hashed than read": changed(*train, "rows_hashed", value=10**6),
+        "less than nothing": changed(*train, "rows_hashed", value=-1),
+        "half a row": changed(*train, "rows_hashed", value=0.5),
+        "no number of batches": changed(*train, "batches", value=None),
+        "a stage that is none": changed("stages", "val", value=[]),
+        "stages that are none": changed("stages", value=["train"]),
+        "a list": lambda state: [state],
+        "nothing": lambda state: {},
+    }
+
+
+@pytest.mark.parametrize("what", list(broken_states()))
+def test_a_state_that_was_changed_is_refused_and_nothing_is_lost(book, tmp_path, what):
+    read(book, "train", [0, 1, 2, 2])
+    state = broken_states()[what](json.loads(json.dumps(book.state())))
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    before = book.state()
+    with pytest.raises(LedgerError, match="ledger state") as raised:
+        book.restore(state)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(LedgerError, match=r"state\.json: .*ledger state"):
+        book.load_state(tmp_path / "state.json")
+    assert book.state() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, None])
+def test_a_state_file_that_cannot_be_read_says_so(book, tmp_path, content):
+    path = tmp_path / "state.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"state\.json: not a ledger state"):
+        book.load_state(path)
+
+
+def test_ledgers_of_other_images_are_not_merged(book):
+    with pytest.raises(LedgerError, match="their reference digests differ"):
+        book.merge(Ledger(films(seed=1).digests))
+    with pytest.raises(LedgerError, match="cannot be merged with itself"):
+        book.merge(book)
+
+
 # Which rows are hashed
 
 
