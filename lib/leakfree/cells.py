@@ -22,6 +22,7 @@ from joblib import Parallel, delayed
 from safetensors.torch import save_file
 
 from leakfree import metrics
+from leakfree.audit.gate import gate
 from leakfree.audit.ledger import Ledger
 from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
@@ -298,6 +299,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
     key = _key(run, cell, settings)
     record = _read_record(run.folder, record_path, key) if run.resume else None
     if record is None:
+        gate(run.cohort.development(), run.copies(), cell.manifest, cell.protocol, cell.scope)
         inputs = _Inputs.of(run, cell)
         frame, history, facts, publish = compute(inputs)
         # Checked before anything is written: a result whose ledger disagrees leaves no file behind.

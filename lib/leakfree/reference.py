@@ -7,6 +7,8 @@ only here, to compare like with like.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
@@ -111,3 +113,16 @@ def _numeric(values: np.ndarray) -> bool:
 def is_reference_cohort(table: pd.DataFrame) -> bool:
     """Tell whether development rows are the reference's 5,216 images, by the counts of their classes."""
     return table["label"].value_counts().to_dict() == {"normal": 1341, "bacterial": 2530, "viral": 1345}
+
+
+def adjudication(project: Path) -> pd.DataFrame | None:
+    """Read the committed verdicts on near-duplicate candidates of the reference cohort, None without them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        From `benchmarks/adjudication.py`: ``pair, first, second, kind, found_by, agreement, verified``,
+        a column for each reader, and ``agreed``, empty where the readers differ or are unsure.
+    """
+    path = Path(project) / "artifacts" / "chest_xray" / "adjudication.csv"
+    return pd.read_csv(path, keep_default_na=True).fillna({"agreed": ""}) if path.is_file() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leakfree import figures
+from leakfree.audit.findings import Report
+from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
+from leakfree.audit.report import write_json as write_report
 from leakfree.cohort import Cohort, CohortError, open_cohort
 from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
@@ -87,6 +91,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pixels: dict[int, PixelCache] = {}
         self._outputs: set[str] = set()
+        self._copies: CohortCopies | None = None
+        self._searched: CohortAudit | None = None
         figures.use_style()
 
     def wrote(self, *paths: Path) -> None:
@@ -121,6 +127,14 @@ class Run:
         self.wrote(path)
         return path
 
+    def save_report(self, name: str, report: Report) -> Path:
+        """Write ``audit/<name>.json``, without durations, so that equal runs give equal files."""
+        lasting = {key: value for key, value in report.provenance.items() if key != "seconds"}
+        path = self.folder / "audit" / f"{name}.json"
+        write_report(replace(report, provenance=lasting), path)
+        self.wrote(path)
+        return path
+
     def development(self, task: Task | None = None, max_images: int = 0) -> pd.DataFrame:
         """Return the rows to train and test on: those of a task, thinned to about `max_images`.
 
@@ -150,8 +164,20 @@ class Run:
         return table[kept[rank[groups]]]
 
     def groups(self, table: pd.DataFrame, scope: str = "series") -> np.ndarray:
-        """Return linked groups of rows: joined by patient under the scope, and by identical files."""
-        return linked_groups(patient_ids(table, scope), table["sha256"])
+        """Return linked groups of rows: joined by patient under the scope, and by verified copies."""
+        return linked_groups(patient_ids(table, scope), self.copies().keys(table))
+
+    def copies(self) -> CohortCopies:
+        """Return which films of the cohort are copies of one another; searched once, then kept."""
+        if self._copies is None:
+            self._copies = cohort_copies(self.cohort, self.cache, search=self.searched)
+        return self._copies
+
+    def searched(self) -> CohortAudit:
+        """Return the cohort read and searched for an audit under any split; done once a run."""
+        if self._searched is None:
+            self._searched = CohortAudit(self.cohort, jobs=self.jobs)
+        return self._searched
 
     def pixels(self, image_size: int) -> PixelCache:
         """Return decoded development images, in memory once for each size."""

@@ -40,7 +40,7 @@ class Manifest:
     scope : str or None
         Patient scope of the groups; None for an image-level split.
     linked : tuple of str
-        What joins images into linked groups besides the patient, such as ``sha256``.
+        What joins images into linked groups besides the patient, such as ``copies``.
     data_checksum : str
         Checksum of the cohort that was split.
     settings : dict

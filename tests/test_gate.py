@@ -1,0 +1,166 @@
+"""The gate before training: a split that leaks, other than its protocol declares, is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from leakfree import splits
+from leakfree.audit.gate import GateError, gate
+from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
+from leakfree.cohort import open_cohort
+from leakfree.groups import linked_groups
+from leakfree.patients import patient_ids
+from leakfree.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.splits import Manifest
+
+
+@pytest.fixture(scope="module")
+def searched(phantom_cohort):
+    return CohortAudit(phantom_cohort, jobs=2)
+
+
+@pytest.fixture(scope="module")
+def copies(searched):
+    return searched.copies()
+
+
+@pytest.fixture(scope="module")
+def table(phantom_cohort):
+    return phantom_cohort.development()
+
+
+def clean_split(table, copies, **described):
+    groups = linked_groups(patient_ids(table), copies.keys(table))
+    labels = table["label"].to_numpy(dtype=object)
+    return splits.patient_level(table["image_id"], groups, labels, seed=3, scope="series", **described)
+
+
+def move(manifest, image_id, part):
+    parts = {name: tuple(i for i in ids if i != image_id) for name, ids in manifest.parts.items()}
+    return replace(manifest, parts={**parts, part: (*parts[part], image_id)})
+
+
+def part_with(manifest, image_id):
+    return next(part for part, ids in manifest.parts.items() if image_id in ids)
+
+
+def test_copies_are_the_planted_ones(copies, phantom_source):
+    truth = phantom_source.truth()
+    planted = truth[truth["planted"] != "none"]
+    together = {image_id: number for number, ids in enumerate(copies.groups) for image_id in ids}
+    for fault in planted.itertuples():
+        assert together[fault.file] == together[fault.of], f"{fault.planted} {fault.file}"
+    original = truth["of"].where(truth["of"].notna(), truth["file"])
+    film = dict(zip(truth["file"], original, strict=True))
+    assert all(len({film[image_id] for image_id in ids}) == 1 for ids in copies.groups)
+
+
+def test_a_clean_split_passes_and_tells_what_was_checked(table, copies):
+    checks = gate(table, copies, clean_split(table, copies), CLEAN)
+    assert set(checks) == {"patients", "linked_groups"}
+    assert checks["linked_groups"].count == checks["patients"].count == 0
+    assert not any(check.fails for check in checks.values())
+
+
+def test_a_patient_on_both_sides_is_refused(table, copies):
+    manifest = clean_split(table, copies)
+    patients = dict(zip(table["image_id"], patient_ids(table), strict=True))
+    sizes = table.groupby(patient_ids(table))["image_id"].agg(list)
+    several = next(ids for ids in sizes if len(ids) > 1 and part_with(manifest, ids[0]) == "train")
+    with pytest.raises(GateError, match=r"patients stand in several parts.*does not allow it"):
+        gate(table, copies, move(manifest, several[0], "test"), CLEAN)
+    assert patients[several[0]] == patients[several[1]]
+
+
+def test_a_copy_on_both_sides_is_refused_although_no_patient_is_shared(table, copies):
+    manifest = clean_split(table, copies)
+    patients = dict(zip(table["image_id"], patient_ids(table), strict=True))
+    inside = set(table["image_id"])
+    crossing = None
+    for ids in copies.groups:
+        ids = [image_id for image_id in ids if image_id in inside]
+        for image_id in ids:
+            alone = sum(patient == patients[image_id] for patient in patients.values()) == 1
+            if len(ids) > 1 and alone and part_with(manifest, image_id) == "train":
+                crossing = image_id
+    assert crossing is not None
+    moved = move(manifest, crossing, "test")
+    with pytest.raises(GateError, match="linked groups stand in several parts"):
+        gate(table, copies, moved, CLEAN)
+    # Without knowledge of the copies the same split looks clean: the search is what finds it.
+    none = CohortCopies((), copies.pairs)
+    assert gate(table, none, moved, CLEAN)["patients"].count == 0
+
+
+def test_a_declared_leak_is_let_through(table, copies):
+    naive = splits.image_level(table["image_id"], seed=1)
+    with pytest.raises(GateError):
+        gate(table, copies, naive, CLEAN)
+    assert gate(table, copies, naive, IMAGE_LEVEL)["linked_groups"].count > 0
+
+
+def test_images_that_are_not_there_and_empty_parts_are_refused(table, copies):
+    manifest = clean_split(table, copies)
+    strange = replace(manifest, parts={**manifest.parts, "val": ("train/NORMAL/nobody.jpeg",)})
+    with pytest.raises(GateError, match=r"1 images are not in the cohort, such as train/NORMAL/nobody\.jpeg"):
+        gate(table, copies, strange, CLEAN)
+    with pytest.raises(GateError, match="part val is empty"):
+        gate(table, copies, replace(manifest, parts={**manifest.parts, "val": ()}), CLEAN)
+
+
+def test_copies_are_kept_and_read_back(phantom_cohort, copies, tmp_path):
+    def never():
+        raise AssertionError("searched again")
+
+    first = cohort_copies(phantom_cohort, tmp_path, jobs=2)
+    again = cohort_copies(phantom_cohort, tmp_path, search=never)
+    assert first.groups == again.groups == copies.groups
+    assert first.pairs.equals(again.pairs)
+    kept = next((tmp_path / "copies").glob("*.json"))
+    kept.write_text("{", encoding="utf-8")
+    with pytest.raises(AssertionError, match="searched again"):
+        cohort_copies(phantom_cohort, tmp_path, search=never)
+
+
+def test_keys_are_shared_by_copies_and_by_nothing_else(table, copies):
+    keys = copies.keys(table)
+    inside = set(table["image_id"])
+    expected = [tuple(i for i in ids if i in inside) for ids in copies.groups]
+    shared = {}
+    for image_id, key in zip(table["image_id"], keys, strict=True):
+        shared.setdefault(key, []).append(image_id)
+    assert {frozenset(ids) for ids in shared.values() if len(ids) > 1} == {
+        frozenset(ids) for ids in expected if len(ids) > 1
+    }
+    assert len(keys) == len(table) and len(np.unique(keys)) == len(shared)
+
+
+def test_reports_under_several_splits_need_one_search(searched, table, copies, monkeypatch):
+    monkeypatch.setattr("leakfree.audit.linked.scan", None)
+    monkeypatch.setattr("leakfree.audit.auditor.scan", None)
+    manifest = clean_split(table, copies, name="clean")
+    clean = searched.report(manifest)
+    assert clean.images == {part: len(ids) for part, ids in manifest.parts.items()}
+    assert not clean.leaks
+    assert clean.checks["exact_duplicates"].count > 0  # inside the parts
+    naive = searched.report(splits.image_level(table["image_id"], seed=1, name="naive"))
+    assert naive.leaks and naive.checks["patients"].fails
+    assert any("that the split does not name" in line for line in naive.unchecked)
+    official = searched.report()
+    assert set(official.images) == {"train", "test"}
+    assert any("sealed" in line for line in official.unchecked)
+
+
+@pytest.mark.real
+def test_the_published_splits_pass_with_near_duplicates_joined(real_data, repository, tmp_path):
+    """They were made from patients and identical files; the verified near-duplicates change nothing."""
+    published = repository / "artifacts" / "chest_xray" / "manifests"
+    cohort = open_cohort(str(real_data / "chest_xray"), tmp_path)
+    copies = cohort_copies(cohort, tmp_path)
+    table = cohort.development()
+    paths = [path for path in sorted(published.glob("*.json")) if "image-level" not in path.name]
+    assert len(paths) >= 8
+    for path in paths:
+        checks = gate(table, copies, Manifest.load(path), CLEAN)
+        assert checks["linked_groups"].count == 0, path.name
