@@ -13,7 +13,8 @@ cleanvision and imagededup, on the same folder in the same run. Three folders ar
 
 The truth: two files show one film if they are byte-identical or one is an injected copy of the other. Images
 of one patient are different films, so a cluster that joins them is false. A film stored twice before with
-other bytes is unknown to this truth, and counted against every detector that finds it.
+other bytes is unknown to this truth, and counted against every detector that finds it; with
+``--adjudicated`` a second precision takes the readers' word for such pairs.
 
 Two levels are scored. Pairs: what a detector says of two files; one that reports groups says it of all pairs
 within. Clusters: files joined by any chain of pairs; true if they all show one film. A few long chains hardly
@@ -70,7 +71,7 @@ class Found:
 class Truth:
     """Which images show one film, and which faults were injected."""
 
-    def __init__(self, folder: Path, injected: pd.DataFrame | None):
+    def __init__(self, folder: Path, injected: pd.DataFrame | None, read_as_same: list[tuple[str, str]] = ()):
         table = list_images(folder)
         self.files = table["file"].tolist()
         self.position = {file: i for i, file in enumerate(self.files)}
@@ -80,6 +81,9 @@ class Truth:
             copies = injected[injected["kind"] != "patient_moved"]
             same += [[self.position[f], self.position[o]] for f, o in copies[["file", "of"]].to_numpy()]
         self.film = self.components(all_pairs(same))
+        # Pairs that blind readers called one film stored twice: told apart from what is known by bytes.
+        there = [[self.position[f] for f in pair] for pair in read_as_same if set(pair) <= set(self.position)]
+        self.film_with_readers = self.components(all_pairs([*same, *there]))
         self.clean = np.bincount(self.film)[self.film] == 1
         sizes = np.bincount(self.film)
         self.pairs = int((sizes * (sizes - 1) // 2).sum())
@@ -142,6 +146,8 @@ def score(truth: Truth, found: Found) -> tuple[list[dict[str, object]], dict[str
     films = pd.Series(truth.film).groupby(cluster).agg(["size", "nunique"])
     films = films[films["size"] > 1]
     clusters, pure = len(films), int((films["nunique"] == 1).sum())
+    with_readers = pd.Series(truth.film_with_readers).groupby(cluster).agg(["size", "nunique"])
+    pure_with_readers = int((with_readers[with_readers["size"] > 1]["nunique"] == 1).sum())
     clean = int(truth.clean.sum())
     precision = true / len(pairs) if len(pairs) else float("nan")
     recall = true / truth.pairs if truth.pairs else float("nan")
@@ -155,6 +161,7 @@ def score(truth: Truth, found: Found) -> tuple[list[dict[str, object]], dict[str
         "clusters": clusters,
         "true_clusters": pure,
         "cluster_precision": pure / clusters if clusters else float("nan"),
+        "adjudicated_precision": pure_with_readers / clusters if clusters else float("nan"),
         "largest_cluster": int(films["size"].max()) if clusters else 0,
         "clean_images": clean,
         "clean_flagged": int((flagged & truth.clean).sum()),
@@ -247,18 +254,60 @@ def best_settings(rows: pd.DataFrame) -> set[tuple[str, str]]:
     return set(best[["detector", "setting"]].itertuples(index=False, name=None))
 
 
+def write_book_tables(folder: Path, name: str, kinds: pd.DataFrame, detectors: pd.DataFrame) -> None:
+    """Write ``detectors_recall_<name>.csv`` and ``detectors_summary_<name>.csv`` as the book shows them."""
+    shown = kinds[kinds["mode"] == "injected"].copy()
+    peer = shown["detector"] != AUDIT
+    asked = ~(peer & shown["kind"].isin(["patient_moved", "size_shortcut"]))
+    shown["column"] = columns_of(shown)
+    shown["cell"] = [
+        f"{found} of {n}" if ask else "–"
+        for found, n, ask in zip(shown["found_as_pair"], shown["injected"], asked, strict=True)
+    ]
+    wide = shown.pivot_table(index="kind", columns="column", values="cell", aggfunc="first", sort=False)
+    wide = wide.fillna("–").reset_index().rename(columns={"kind": "fault"})
+    write_text(folder / f"detectors_recall_{name}.csv", wide.to_csv(index=False))
+    summary = pd.DataFrame(
+        {
+            "injected": detectors["mode"],
+            "detector": columns_of(detectors),
+            "images": detectors["images"],
+            "clusters": detectors["clusters"],
+            "of one film": detectors["true_clusters"],
+            "precision": detectors["cluster_precision"].map("{:.3f}".format),
+            "with readers": detectors["adjudicated_precision"].map("{:.3f}".format),
+            "clean images flagged": detectors["share_clean_flagged"].map("{:.2%}".format),
+            "largest cluster": detectors["largest_cluster"],
+            "seconds": detectors["seconds"].map("{:.1f}".format),
+        }
+    )
+    write_text(folder / f"detectors_summary_{name}.csv", summary.to_csv(index=False))
+
+
+def columns_of(rows: pd.DataFrame) -> list[str]:
+    """Name a detector with its setting, and say which setting that is."""
+    names = []
+    for row in rows.itertuples():
+        if row.detector == AUDIT:
+            names.append(AUDIT)
+            continue
+        which = "default and best" if row.default and row.best else "default" if row.default else "best"
+        names.append(f"{row.detector} {row.setting} ({which})")
+    return names
+
+
 class Bench:
     """The rows of all modes, written after each one."""
 
-    def __init__(self, peers: str | None, out: Path, everything: bool):
-        self.peers, self.out, self.everything = peers, out, everything
+    def __init__(self, peers: str | None, out: Path, everything: bool, read_as_same: list[tuple[str, str]]):
+        self.peers, self.out, self.everything, self.read_as_same = peers, out, everything, read_as_same
         self.kinds: list[dict[str, object]] = []
         self.detectors: list[dict[str, object]] = []
         self.best: set[tuple[str, str]] = set()
 
     def judge(self, mode: str, folder: Path, injected: pd.DataFrame | None, work: Path) -> None:
         """Run all detectors on a folder and keep their default and best settings."""
-        truth = Truth(folder, injected)
+        truth = Truth(folder, injected, self.read_as_same)
         found = run_audit(folder, truth, work)
         if self.peers:
             names = {f"{d} {s}" if d == "cleanvision" else d for d, s in self.best if d != AUDIT}
@@ -299,9 +348,17 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter that has the peers")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("detectors"))
+    parser.add_argument("--book", type=Path, metavar="DIR", help="write the tables of the book there")
+    parser.add_argument("--adjudicated", type=Path, metavar="CSV", help="readers' verdicts on pairs of films")
     parser.add_argument("--every-setting", action="store_true", help="write more than default and best")
     given = parser.parse_args()
-    bench = Bench(given.peers, given.out, given.every_setting)
+    same = []
+    if given.adjudicated:
+        verdicts = pd.read_csv(given.adjudicated)
+        same = list(
+            verdicts.loc[verdicts["agreed"] == "same", ["first", "second"]].itertuples(index=False, name=None)
+        )
+    bench = Bench(given.peers, given.out, given.every_setting, same)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         try:
@@ -325,6 +382,8 @@ def main() -> None:
     if not bench.detectors:
         raise SystemExit("no detector gave a result")
     kinds, detectors = pd.DataFrame(bench.kinds), pd.DataFrame(bench.detectors)
+    if given.book:
+        write_book_tables(given.book, "phantom" if given.data == "phantom" else "real", kinds, detectors)
     table = kinds.pivot_table(
         index="kind", columns=["mode", "detector", "setting"], values="recall_pair", sort=False
     )
