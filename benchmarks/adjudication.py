@@ -8,7 +8,8 @@ and with random pairs, shuffled, and shown side by side under a running number a
     python benchmarks/adjudication.py join FOLDER KEY.csv --out TABLE.csv READER1.csv READER2.csv
 
 A reader's CSV has the columns ``pair`` and ``verdict``: ``same`` (one film, perhaps cropped, moved or exposed
-anew), ``different`` or ``unsure``. The sheets hold images and are never committed; the table is.
+anew), ``different`` or ``unsure``. A third reader reads what the two disagree on, mixed with others. The
+sheets hold images and are never committed; the table is.
 """
 
 from __future__ import annotations
@@ -103,20 +104,29 @@ def rescored(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def join(folder: Path, key: Path, readers: list[Path]) -> pd.DataFrame:
-    """Join the key with each reader's verdicts; ``agreed`` is empty where they differ or are unsure."""
+def join(folder: Path, key: Path, readers: list[Path], third: Path | None) -> pd.DataFrame:
+    """Join the key with the readers' verdicts; ``agreed`` is what two of them say, else empty."""
     table = rescored(folder, pd.read_csv(key))
     for number, path in enumerate(readers, start=1):
-        verdicts = pd.read_csv(path).set_index("pair")["verdict"].str.strip().str.lower()
+        verdicts = read_verdicts(path)
         if missing := sorted(set(table["pair"]) - set(verdicts.index)):
             raise SystemExit(f"{path}: no verdict on pair {missing[0]}")
-        if unknown := sorted(set(verdicts) - set(VERDICTS)):
-            raise SystemExit(f"{path}: verdict {unknown[0]!r}; known: {', '.join(VERDICTS)}")
         table[f"reader_{number}"] = table["pair"].map(verdicts)
-    given = table[[f"reader_{number}" for number in range(1, len(readers) + 1)]]
-    same = given.nunique(axis=1) == 1
-    table["agreed"] = given.iloc[:, 0].where(same & (given.iloc[:, 0] != "unsure"), "")
+    table["reader_3"] = table["pair"].map(read_verdicts(third)) if third else ""
+    table["reader_3"] = table["reader_3"].fillna("")
+    given = table[["reader_1", "reader_2", "reader_3"]]
+    table["agreed"] = [
+        next((word for word in ("same", "different") if list(row).count(word) >= 2), "")
+        for row in given.itertuples(index=False)
+    ]
     return table
+
+
+def read_verdicts(path: Path) -> pd.Series:
+    verdicts = pd.read_csv(path).set_index("pair")["verdict"].str.strip().str.lower()
+    if unknown := sorted(set(verdicts) - set(VERDICTS)):
+        raise SystemExit(f"{path}: verdict {unknown[0]!r}; known: {', '.join(VERDICTS)}")
+    return verdicts
 
 
 def main() -> None:
@@ -131,7 +141,8 @@ def main() -> None:
     joining = commands.add_parser("join")
     joining.add_argument("folder", type=Path)
     joining.add_argument("key", type=Path)
-    joining.add_argument("readers", type=Path, nargs="+")
+    joining.add_argument("readers", type=Path, nargs=2)
+    joining.add_argument("--third", type=Path, help="verdicts of a third reader on some of the pairs")
     joining.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     if given.command == "make":
@@ -140,7 +151,7 @@ def main() -> None:
         table.to_csv(given.out / "key.csv", index=False)
         print(f"{len(table)} pairs on {draw(given.folder, table, given.out)} sheets: {given.out}")
         return
-    table = join(given.folder, given.key, given.readers)
+    table = join(given.folder, given.key, given.readers, given.third)
     with replacing(given.out) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
     print(pd.crosstab([table["kind"], table["verified"]], table["agreed"].replace("", "no agreement")))
