@@ -6,7 +6,7 @@ import pytest
 
 from leakfree.sources import open_source
 from leakfree.sources.base import LABELS, PARTS, Problem, RawImage, SourceError
-from leakfree.sources.folder import FolderSource, label_from_path, part_from_path
+from leakfree.sources.folder import FolderSource, label_from_path, list_files, part_from_path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX names and links")
 
@@ -293,3 +293,11 @@ def test_the_real_folder_is_in_the_order_of_the_hub(real_data):
     assert labels[:1341] == ["normal"] * 1341
     first = next(iter(source))
     assert (first.file, first.part) == ("NORMAL/IM-0115-0001.jpeg", "unsplit")
+
+
+def test_a_link_to_the_root_is_refused_before_it_is_walked(tmp_path):
+    root = tmp_path / "films"
+    (root / "train").mkdir(parents=True)
+    (root / "train" / "all").symlink_to("/")
+    with pytest.raises(SourceError, match="a link that leads back to a folder above it"):
+        list_files(root)

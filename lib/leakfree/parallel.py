@@ -13,7 +13,16 @@ from contextlib import contextmanager
 from joblib import parallel_config
 
 #: Packages whose versions decide the numbers, and which a worker must have in the same version.
-PACKAGES = ("leakfree", "numpy", "scipy", "scikit-learn", "xgboost", "joblib")
+PACKAGES = (
+    "leakfree",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xgboost",
+    "joblib",
+    "pillow",
+    "opencv-python-headless",
+)
 
 
 class SchedulerError(Exception):

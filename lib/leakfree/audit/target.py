@@ -240,7 +240,7 @@ def from_csv(path: Path) -> Target:
     for name, aliases in _ALIASES.items():
         found = next((lower[alias] for alias in aliases if alias in lower), None)
         if found is not None:
-            columns[name] = given[found].fillna("").str.strip()
+            columns[name] = given[found].str.strip()
     if "path" not in columns:
         raise TargetError(f"{path}: no column path; found {', '.join(map(str, given.columns))}")
     rows, problems = [], []

@@ -82,7 +82,8 @@ def list_files(root: Path) -> list[Entry]:
         for sub in subfolders:
             target = os.path.realpath(os.path.join(folder, sub))
             passed[os.path.join(folder, sub)] = (*chain, target)
-            if any(real == target or real.startswith(target + os.sep) for real in chain):
+            above = os.path.join(target, "")  # with one separator at its end, also for the root
+            if any(real == target or real.startswith(above) for real in chain):
                 raise SourceError(f"{os.path.join(folder, sub)}: a link that leads back to a folder above it")
         subfolders.sort()
         for name in names:

@@ -1,0 +1,363 @@
+import io
+import json
+import os
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leakfree.audit.findings import CHECKS, SCHEMA
+from leakfree.cli import main
+from leakfree.patients import patient_ids
+from leakfree.splits import image_level, patient_level
+
+FAST = ("--skip", "shortcuts,shift", "--quiet")
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Run an audit: exit code, JSON content (None if there is none) and what stands on stderr."""
+
+    def audit(target, *options, fast=True):
+        path = tmp_path / "report.json"
+        path.unlink(missing_ok=True)
+        capsys.readouterr()
+        code = main(["audit", str(target), *(FAST if fast else ("--quiet",)), "--json", str(path), *options])
+        return code, json.loads(path.read_text()) if path.exists() else None, capsys.readouterr().err
+
+    return audit
+
+
+def status(report):
+    return {name: check["status"] for name, check in report["checks"].items()}
+
+
+def films(encode, n=6, part="train", first=0):
+    """Films of patients of their own."""
+    return {
+        f"{part}/{'NORMAL' if i % 2 else 'PNEUMONIA'}/person{i}_virus_1.jpeg": encode(seed=i, size=(80, 64))
+        for i in range(first, first + n)
+    }
+
+
+@pytest.fixture
+def clean(write_folder, encode):
+    return write_folder({**films(encode), **films(encode, 4, "test", 20)})
+
+
+def as_png(data):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("L").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FIRST = "train/PNEUMONIA/person0_virus_1.jpeg"
+LEAKS = {
+    "bytes": ("test/PNEUMONIA/person90_virus_1.jpeg", "exact_duplicates"),
+    "png": ("test/PNEUMONIA/person90_virus_1.png", "exact_duplicates"),
+    "hard link": ("test/PNEUMONIA/person90_virus_1.jpeg", "same_file"),
+    "symlink": ("test/PNEUMONIA/person90_virus_1.jpeg", "same_file"),
+    "turned": ("test/PNEUMONIA/person90_virus_1.png", "near_duplicates"),
+    "patient": ("test/PNEUMONIA/person0_virus_2.jpeg", "patients"),
+    "relabelled": ("test/NORMAL/person90_virus_1.jpeg", "exact_duplicates"),
+}
+
+
+def plant(root, kind, encode, part="test"):
+    """Plant a leak; return the name of the new file and the check that should tell."""
+    name, check = LEAKS[kind]
+    name = name.replace("test/", f"{part}/")
+    source, place = root / FIRST, root / name
+    if kind == "hard link":
+        os.link(source, place)
+    elif kind == "symlink":
+        place.symlink_to(source)
+    elif kind == "png":
+        place.write_bytes(as_png(source.read_bytes()))
+    elif kind == "turned":
+        buffer = io.BytesIO()
+        Image.open(source).transpose(Image.Transpose.ROTATE_90).convert("L").save(buffer, "PNG")
+        place.write_bytes(buffer.getvalue())
+    else:
+        place.write_bytes(encode(seed=77) if kind == "patient" else source.read_bytes())
+    return name, check
+
+
+def test_a_clean_folder_is_clean(run, clean):
+    code, report, err = run(clean)
+    assert code == 0 and report["schema"] == SCHEMA and report["leaks"] is False
+    assert list(report["checks"]) == list(CHECKS) and report["problems"] == []
+    assert report["images"] == {"test": 4, "train": 6}
+    passing = [name for name, value in status(report).items() if value == "PASS"]
+    assert passing == [
+        "same_file",
+        "exact_duplicates",
+        "near_duplicates",
+        "label_conflicts",
+        "patients",
+        "linked_groups",
+    ]
+    for check in report["checks"].values():
+        assert {"count", "files", "severity", "fails", "status", "summary"} <= set(check)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("kind", LEAKS)
+def test_a_planted_leak_is_found_with_all_its_files(run, clean, encode, kind):
+    name, check = plant(clean, kind, encode)
+    code, report, _ = run(clean)
+    assert code == 1 and report["leaks"] is True
+    assert report["checks"][check]["files"] == sorted([FIRST, name])
+    assert report["checks"]["linked_groups"]["files"] == sorted([FIRST, name])
+    conflict = kind == "relabelled"
+    assert status(report)["label_conflicts"] == ("WARN" if conflict else "PASS")
+    assert report["checks"]["label_conflicts"]["files"] == (sorted([FIRST, name]) if conflict else [])
+    failing = {name for name, entry in report["checks"].items() if entry["fails"]}
+    assert failing == {check, "linked_groups"}
+    # With these two let off, the leak is told but does not fail.
+    code, softer, _ = run(clean, "--fail-on", "shortcuts")
+    assert code == 0 and softer["checks"][check]["severity"] == "leak" and status(softer)[check] == "WARN"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LEAKS if kind != "patient"])
+def test_the_same_copy_inside_one_part_is_a_warning(run, clean, encode, kind):
+    name, check = plant(clean, kind, encode, "train")
+    code, report, _ = run(clean)
+    assert code == 0 and status(report)[check] == "WARN" and status(report)["linked_groups"] == "PASS"
+    assert report["checks"][check]["files"] == sorted([FIRST, name])
+    assert report["checks"][check]["severity"] == "warning"
+
+
+def test_all_leaks_at_once_are_all_told(run, clean, encode):
+    for number in range(12):
+        (clean / f"test/PNEUMONIA/copy{number}.jpeg").write_bytes((clean / FIRST).read_bytes())
+    code, report, _ = run(clean)
+    assert code == 1 and len(report["checks"]["exact_duplicates"]["files"]) == 13
+
+
+def test_fail_on_chooses_what_fails(run, clean, encode):
+    plant(clean, "relabelled", encode)
+    assert run(clean, "--fail-on", "label_conflicts")[0] == 1
+    assert run(clean, "--fail-on", "patients", "--fail-on", "shift,parts")[0] == 1  # parts are small
+    assert run(clean, "--fail-on", "patients,same_file")[0] == 0
+    code, report, _ = run(clean, "--fail-on", "")
+    assert code == 0 and report["settings"]["fail_on"] == [] and not report["leaks"]
+    assert "FAIL" not in status(report).values()
+    # Copies inside one part are no leak even for a check that fails.
+    (clean / LEAKS["relabelled"][0]).rename(clean / "train/NORMAL/x.jpeg")
+    assert run(clean, "--fail-on", "exact_duplicates")[0] == 0
+    assert run(clean, "--fail-on", "label_conflicts")[0] == 1
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_is_skipped_is_not_run(run, clean, encode, name):
+    for kind in LEAKS:
+        if not (clean / LEAKS[kind][0]).exists():
+            plant(clean, kind, encode)
+    code, report, _ = run(clean, "--skip", name)
+    assert code == 1 and status(report)[name] == "NOT RUN"
+    assert report["checks"][name]["files"] == [] and not report["checks"][name]["fails"]
+    assert name in report["settings"]["skip"]
+
+
+def test_what_a_skipped_search_would_have_told_others_is_no_pass(run, clean):
+    code, report, _ = run(clean, "--skip", "near_duplicates")
+    assert code == 0 and status(report)["exact_duplicates"] == "PASS"
+    for name in ("linked_groups", "label_conflicts"):
+        assert status(report)[name] == "INCONCLUSIVE"
+        assert "near-duplicates were not searched" in report["checks"][name]["summary"]
+    code, report, _ = run(clean, "--skip", ",".join(CHECKS))
+    assert code == 0 and set(status(report).values()) == {"NOT RUN"}
+
+
+def test_the_scope_flips_the_verdict(run, clean, encode):
+    name = "test/PNEUMONIA/person0_bacteria_1.jpeg"
+    (clean / name).write_bytes(encode(seed=50))
+    code, report, _ = run(clean)
+    patients = report["checks"]["patients"]
+    assert code == 0 and patients["status"] == "WARN" and patients["severity"] == "warning"
+    assert [patients[scope]["count"] for scope in ("series", "person", "merged")] == [0, 1, 1]
+    for scope in ("person", "merged"):
+        code, report, _ = run(clean, "--scope", scope)
+        assert code == 1 and report["checks"]["patients"]["files"] == sorted([FIRST, name])
+    code, report, _ = run(clean, "--scope", "patient")
+    assert code == 0 and status(report)["patients"] == "NOT RUN"
+
+
+def test_a_csv_with_patients(run, clean, tmp_path):
+    images = sorted(path.relative_to(tmp_path).as_posix() for path in clean.rglob("*.jpeg"))
+    parts = [name.split("/")[1] for name in images]
+    path = tmp_path / "films.csv"
+
+    def write(rows, header="filename,Split,class,subject"):
+        path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+        return path
+
+    rows = [(i, part, "ab"[n % 2], f"s{n}") for n, (i, part) in enumerate(zip(images, parts, strict=True))]
+    code, report, _ = run(write(rows))
+    assert code == 0 and status(report)["patients"] == "PASS"
+    assert report["checks"]["patients"]["declared_scope"] == "patient"
+    shared = [(*row[:3], "s0") if n in (0, 9) else row for n, row in enumerate(rows)]
+    code, report, _ = run(write(shared))
+    assert code == 1 and report["checks"]["patients"]["patient"]["count"] == 1
+    assert report["checks"]["patients"]["files"] == [images[0], images[9]]
+    code, report, _ = run(write(shared), "--scope", "series")
+    assert code == 0 and status(report)["patients"] == "WARN"
+    # One file in two parts.
+    other = "train" if parts[0] == "test" else "test"
+    code, report, _ = run(write([*rows, (images[0], other, rows[0][2], rows[0][3])]))
+    assert code == 1 and report["checks"]["same_file"]["files"] == [images[0]]
+    assert report["checks"]["same_file"]["count"] == 1 and report["checks"]["patients"]["fails"]
+    # Twice in one part is no leak.
+    assert run(write([*rows, rows[0]]))[0] == 0
+    code, report, err = run(write([*rows, ("no.jpeg", "train", "a", "s1")]))
+    assert code == 2 and "no.jpeg" in err and status(report)["patients"] == "INCONCLUSIVE"
+    assert report["problems"] == [{"file": "no.jpeg", "reason": "unreadable: No such file or directory"}]
+
+
+@pytest.mark.parametrize("text", [b"", b"a,b\n1,2\n", b"path\n\xff\n", b"path\n"])
+def test_a_csv_that_is_none_is_unusable(run, tmp_path, text):
+    path = tmp_path / "films.csv"
+    path.write_bytes(text)
+    code, report, err = run(path)
+    assert code == 2 and report is None
+    assert err.startswith(f"leakfree audit: {path}") and err.count("\n") == 1
+
+
+def test_a_pattern_gives_a_folder_its_patients(run, write_folder, encode):
+    names = ("train/A/s1-a.png", "train/B/s2-a.png", "test/A/s1-b.png", "test/B/s3-a.png")
+    root = write_folder({name: encode(seed=n) for n, name in enumerate(names)})
+    code, report, _ = run(root)
+    assert code == 0 and status(report)["patients"] == "NOT RUN"
+    assert status(report)["linked_groups"] == "INCONCLUSIVE"
+    code, report, _ = run(root, "--patient-pattern", r"(s\d+)-")
+    assert code == 1 and report["checks"]["patients"]["files"] == [names[2], names[0]]
+
+
+def test_a_manifest_over_a_cohort(run, phantom_cohort, tmp_path):
+    ids = phantom_cohort.table["image_id"].to_numpy(dtype=object)
+    patients = patient_ids(phantom_cohort.table, "series")
+    leaky = image_level(ids, seed=3).save(tmp_path / "leaky.json")
+    code, report, _ = run(phantom_cohort.path, "--manifest", str(leaky))
+    assert code == 1 and report["checks"]["patients"]["fails"]
+    in_test = np.isin(ids, image_level(ids, seed=3).parts["test"])
+    shared = set(patients[in_test]) & set(patients[~in_test])
+    assert shared and report["checks"]["patients"]["count"] == len(shared)
+    assert report["checks"]["patients"]["files"] == sorted(ids[np.isin(patients, list(shared))])
+    clean = patient_level(ids, patients, phantom_cohort.table["label"], seed=3, scope="series")
+    code, report, _ = run(phantom_cohort.path, "--manifest", str(clean.save(tmp_path / "clean.json")))
+    assert report["checks"]["patients"]["series"]["count"] == 0 and not report["checks"]["patients"]["fails"]
+    # Names that are not there are no pass, and no success.
+    named = image_level([*ids, "gone.jpeg"], seed=3).save(tmp_path / "gone.json")
+    code, report, err = run(phantom_cohort.path, "--manifest", str(named), "--fail-on", "")
+    assert code == 2 and "gone.jpeg" in err
+    assert "PASS" not in {status(report)[name] for name in ("patients", "linked_groups", "exact_duplicates")}
+    code, report, err = run(phantom_cohort.path, "--manifest", str(tmp_path / "none.json"))
+    assert code == 2 and report is None and "none.json: not a split manifest" in err
+
+
+def test_files_that_cannot_be_read_are_told_and_no_success(run, clean):
+    (clean / "train/NORMAL/half.jpeg").write_bytes((clean / FIRST).read_bytes()[:300])
+    (clean / "train/NORMAL/none.png").write_bytes(b"")
+    code, report, err = run(clean)
+    assert code == 2 and "2 files could not be read" in err and "half.jpeg" in err
+    assert [problem["file"].rsplit("/")[-1] for problem in report["problems"]] == ["half.jpeg", "none.png"]
+    assert "PASS" not in status(report).values()
+    assert run(clean, "--allow-problems")[0] == 0
+    # A leak is a leak.
+    (clean / "test/NORMAL/copy.jpeg").write_bytes((clean / FIRST).read_bytes())
+    assert run(clean)[0] == 1 and run(clean, "--allow-problems")[0] == 1
+
+
+def test_files_of_other_names_are_told_and_do_not_matter(run, clean):
+    (clean / "train/list.txt").write_bytes(b"x")
+    code, report, _ = run(clean)
+    assert code == 0 and status(report)["exact_duplicates"] == "PASS"
+    assert report["problems"] == [{"file": "train/list.txt", "reason": "foreign: not the name of an image"}]
+    assert any("not named like images" in line for line in report["unchecked"])
+
+
+def test_no_readable_image_at_all_is_unusable(run, write_folder):
+    code, report, err = run(write_folder({"train/A/a.png": b"x", "test/A/b.png": b"y"}), "--allow-problems")
+    assert code == 2 and "none of 2 files could be read" in err
+    assert len(report["problems"]) == 2 and "PASS" not in status(report).values()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--skip", "dupes"), "--skip: no check dupes; known: same_file"),
+        (("--fail-on", "patients,leaks"), "--fail-on: no check leaks"),
+        (("--scope", "family"), "--scope: no scope family; known: series"),
+        (("--jobs", "-1"), "--jobs: "),
+        (("--seed", "-1"), "--seed: "),
+        (("--patient-pattern", "("), "--patient-pattern (: "),
+        (("--scheduler", "tcp://127.0.0.1:9"), "cannot reach a Dask scheduler at tcp://127.0.0.1:9"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_one_line(run, clean, options, said):
+    code, report, err = run(clean, *options)
+    line = err.splitlines()[-1]
+    assert code == 2 and report is None and line.startswith("leakfree audit: ") and said in line
+    assert "Traceback" not in err
+
+
+def test_a_name_with_a_line_feed_stays_one_line(run, write_folder, encode, tmp_path):
+    root = write_folder({"train/A/a\nb.jpeg": b"broken", "train/A/c.jpeg": encode()})
+    code, _, err = run(root)
+    assert code == 2 and "a\\nb.jpeg" in err.splitlines()[-1]
+    assert run(tmp_path / "no\nfolder")[2].count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_is_one_line(clean, capsys, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert main(["audit", str(clean), *FAST, "--json", str(tmp_path / "folder")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("leakfree: ") and "folder" in line
+
+
+def test_all_reports_are_written(clean, tmp_path, capsys, encode):
+    plant(clean, "bytes", encode)
+    places = {kind: tmp_path / f"out/report.{kind}" for kind in ("json", "html", "junit")}
+    options = [text for kind, path in places.items() for text in (f"--{kind}", str(path))]
+    assert main(["audit", str(clean), "--skip", "shortcuts,shift", *options]) == 1
+    shown = capsys.readouterr().out
+    assert "exact_duplicates" in shown and "LEAK FOUND" in shown.splitlines()[-2] + shown.splitlines()[-1]
+    assert json.loads(places["json"].read_text())["checks"]["exact_duplicates"]["fails"]
+    page = places["html"].read_text()
+    assert page.count("data:image/") >= 2 and "80 x 64 px" in page
+    suite = ElementTree.parse(places["junit"]).getroot()
+    assert int(suite.get("failures")) == 2 and int(suite.get("tests")) == len(CHECKS)
+    assert main(["audit", str(clean), *FAST]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_reader_that_goes_away_changes_nothing(clean):
+    code = "import sys; from leakfree.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "audit", str(clean), "--skip", "shortcuts,shift"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    assert process.wait() == 0
+    assert "Broken" not in err and "Traceback" not in err
+
+
+def test_help_and_an_audit_load_no_network_library(clean):
+    code = (
+        "import sys\n"
+        "from leakfree.cli import main\n"
+        "names = {'torch', 'torchvision', 'sklearn', 'xgboost', 'matplotlib'}\n"
+        "heavy = lambda: sorted(names & set(sys.modules))\n"
+        "try:\n    main(['audit', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "print('after help', heavy(), 'numpy' in sys.modules)\n"
+        "main(['audit', sys.argv[1], '--quiet'])\nprint('after audit', heavy())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(clean)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--patient-pattern" in done.stdout
+    assert "after help [] False" in done.stdout and "after audit []" in done.stdout
