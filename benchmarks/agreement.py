@@ -1,9 +1,10 @@
-"""How far copies agree on their pixels, and films that are no copies: where the threshold comes from.
+"""What each stage of the search for copies hands on, and where the threshold on the pixels comes from.
 
-Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` films are altered in every way of
-`leakfree.audit.alterations`, laid over their originals by the audit's own steps, and correlated; beside them
-stand the pairs of different films that the search for copies proposes, the nearest of all that it sees.
-Identical files are left out. ``agreement.csv`` has the quantiles of each kind.
+Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` films are altered in every way
+of `leakfree.audit.alterations`. For each copy: does the hash propose it, does the index of keypoints, and how
+far do its pixels agree with the original's once the audit has laid one over the other? Beside them stand the
+pairs of different films that the search proposes, the nearest of all that it sees. ``agreement.csv`` has a
+row a kind.
 """
 
 from __future__ import annotations
@@ -17,35 +18,54 @@ from threadpoolctl import threadpool_limits
 
 from leakfree.audit.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
 from leakfree.audit.alterations import ALTERATIONS
-from leakfree.audit.duplicates import find_copies
+from leakfree.audit.duplicates import TURNED_RADIUS, find_copies
 from leakfree.audit.faults import alter
-from leakfree.audit.hashes import SYMMETRIES
-from leakfree.audit.keypoints import detect, match
-from leakfree.audit.scan import scan
+from leakfree.audit.hashes import RADIUS, SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.keypoints import NEIGHBOURS, detect, embed, match
+from leakfree.audit.scan import Scan, scan, thumbnail
 from leakfree.audit.target import open_target
+from leakfree.audit.vectors import COSINE
 from leakfree.files import write_text
-from leakfree.images import to_grey
+from leakfree.images import decode, to_grey
 
 
-def of_copies(files: list[Path], count: int, seed: int) -> dict[str, list[float]]:
-    """Agreement of altered copies with their originals; 0 where no alignment was found."""
+def by_hash(first: bytes, second: bytes) -> bool:
+    """Tell whether the hash search proposes a pair."""
+    one, other = (film_hashes(np.asarray(thumbnail(decode(data)[1]))[None]) for data in (first, second))
+    ways = [(symmetry, inverted) for symmetry in (None, *SYMMETRIES) for inverted in (False, True)]
+    apart = [int(distance(transform(one, way, inverted=inverted), other)[0]) for way, inverted in ways]
+    return apart[0] <= RADIUS or min(apart[1:]) <= TURNED_RADIUS
+
+
+def of_copies(read: Scan, count: int, seed: int) -> pd.DataFrame:
+    """Alter films and follow each copy through the stages: a row a copy."""
     rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {kind: [] for kind in ALTERATIONS}
+    rows, points = [], []
     for kind in ALTERATIONS:
-        for place in rng.choice(len(files), size=count, replace=False):
-            data = files[place].read_bytes()
-            first = to_grey(data, None)
-            second = to_grey(alter(data, kind, rng), None)
+        for place in rng.choice(len(read.table), size=count, replace=False).tolist():
+            data = Path(read.table["file"].iloc[place]).read_bytes()
+            copy = alter(data, kind, rng)
+            first, second = to_grey(data, None), to_grey(copy, None)
             one, other = to_square(first, DETAIL), to_square(second, DETAIL)
-            matched = match(detect(to_square(first)), detect(to_square(second)))
+            found = detect(to_square(second))
+            matched = match(read.keypoints[place], found)
             values = [agreement(one, other, matched[1])] if matched else [0.0]
-            if kind in ("mirrored", "turned_90", "inverted"):
+            hashed = by_hash(data, copy)
+            if hashed:
                 values += [
-                    agreement(other, turned(one, symmetry, inverted=kind == "inverted"))
+                    agreement(other, turned(one, symmetry, inverted=inverted))
                     for symmetry in (None, *SYMMETRIES)
+                    for inverted in (False, True)
                 ]
-            found[kind].append(max(values))
-    return found
+            points.append(found)
+            rows.append({"kind": kind, "original": place, "hash": hashed, "agreement": max(values)})
+    vectors = embed([*read.keypoints, *points])
+    cohort, copies = vectors[: len(read.table)], vectors[len(read.table) :]
+    for row, vector in zip(rows, copies, strict=True):
+        cosines = cohort @ vector
+        row["cosine"] = float(cosines[row["original"]])
+        row["neighbour"] = int((cosines > row["cosine"]).sum()) < NEIGHBOURS
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -59,20 +79,37 @@ def main() -> None:
     with threadpool_limits(1, user_api="blas"):
         read = scan(target, thorough=True)
         copies = find_copies(read, target.reader, thorough=True)
-        found = of_copies([Path(file) for file in read.table["file"]], given.count, given.seed)
+        altered = of_copies(read, given.count, given.seed)
     nearest = copies.candidates.sort_values("agreement", ascending=False)
-    found["proposed pairs of the cohort"] = nearest["agreement"].tolist()
     rows = []
-    for kind, values in found.items():
-        lowest, five, median, highest = np.quantile(values, [0, 0.05, 0.5, 1])
+    for kind, part in altered.groupby("kind", sort=False):
         rows.append(
-            (kind, len(values), lowest, five, median, highest, np.mean(np.array(values) >= AGREEMENT))
+            {
+                "copy": kind,
+                "pairs": len(part),
+                "proposed by hash": f"{part['hash'].mean():.2f}",
+                "proposed by keypoints": f"{part['neighbour'].mean():.2f}",
+                f"cosine of {COSINE} or more": f"{(part['cosine'] >= COSINE).mean():.2f}",
+                "lowest agreement": f"{part['agreement'].min():.3f}",
+                "median agreement": f"{part['agreement'].median():.3f}",
+                "highest agreement": f"{part['agreement'].max():.3f}",
+                "called copies": f"{(part['agreement'] >= AGREEMENT).mean():.2f}",
+            }
         )
-    columns = ["kind", "pairs", "lowest", "five_percent", "median", "highest", "share_called_copies"]
-    table = pd.DataFrame(rows, columns=columns)
-    write_text(given.out / "agreement.csv", table.to_csv(index=False, float_format="%.3f"))
+    different = nearest[~nearest["verified"].astype(bool)]["agreement"]
+    rows.append(
+        {
+            "copy": "no copies: proposed and refused",
+            "pairs": len(different),
+            "lowest agreement": f"{different.min():.3f}",
+            "median agreement": f"{different.median():.3f}",
+            "highest agreement": f"{different.max():.3f}",
+        }
+    )
+    table = pd.DataFrame(rows).fillna("–")
+    write_text(given.out / "agreement.csv", table.to_csv(index=False))
     ids = read.table["image_id"]
-    print(table.to_string(index=False, float_format="%.3f"))
+    print(table.to_string(index=False))
     for pair in nearest.head(8).itertuples():
         print(f"{pair.agreement:.3f} {ids[pair.first]} {ids[pair.second]}")
 

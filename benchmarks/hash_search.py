@@ -18,7 +18,8 @@ Hashes (``hash_cases.csv``), of which ``--pairs`` pairs are planted 1 to 12 bits
 
 Growth (``growth.csv``, ``growth.png``): both searches at each of ``--sizes``, hashes film-like, and vectors
 of `keypoints.embed` from a normal distribution with the films' mean and covariance, with pairs planted at
-cosine 0.6 to 0.9, where copies of films are that were turned, shifted, cropped or padded.
+cosine 0.6 to 0.9, where copies of films are that were turned, shifted, cropped or padded. faiss's graph
+index stands beside them, up to ``--hnsw`` vectors.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from leakfree.audit import hashes, keypoints
 from leakfree.audit.faults import write_phantom
 from leakfree.audit.scan import scan
 from leakfree.audit.target import TargetError, open_target
+from leakfree.audit.vectors import near_vectors
 from leakfree.figures import OKABE_ITO, use_style
 from leakfree.files import write_text
 from leakfree.sources.phantom import PhantomSettings
@@ -61,8 +63,9 @@ KINDS = (
     ("crowd", "near_pairs"),
 )
 SEARCHES = {
-    "hash": ("hash: near_pairs", "blue", "o", "-"),
-    "index": ("keypoints: neighbours", "vermillion", "s", "--"),
+    "near_pairs": ("hashes: near_pairs", "blue", "o", "-"),
+    "near_vectors": ("vectors: near_vectors", "vermillion", "s", "--"),
+    "hnsw": ("for comparison: faiss HNSW", "black", "^", ":"),
 }
 
 
@@ -226,11 +229,27 @@ def index_case(case: dict, model: dict[str, np.ndarray], threads: int) -> dict[s
     other /= np.linalg.norm(other, axis=1, keepdims=True)
     vectors[planted[:, 1]] = cosine * one + np.sqrt(1 - cosine**2) * other
     started, cpu = time.perf_counter(), time.process_time()
-    found = keypoints.neighbours(vectors)
+    found = (
+        hnsw(vectors) if case["method"] == "hnsw" else near_vectors(vectors, keypoints.NEIGHBOURS, threads)
+    )
     result = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     hit, third = has(found, planted, n), np.minimum((cosine[:, 0] - 0.6) / 0.1, 2).astype(int)
     result |= {"found": len(found), "recall": hit.mean()}
     return result | {f"recall_{6 + k}0_{7 + k}0": hit[third == k].mean() for k in range(3)}
+
+
+def hnsw(vectors: np.ndarray, k: int = keypoints.NEIGHBOURS) -> np.ndarray:
+    """Take the k nearest neighbours from faiss's graph index."""
+    import faiss
+
+    index = faiss.IndexHNSWFlat(vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 64, 64
+    index.add(vectors)
+    second = index.search(vectors, k + 1)[1].astype(np.int64).reshape(-1)
+    first = np.repeat(np.arange(len(vectors)), k + 1)
+    kept = (second >= 0) & (second != first)
+    pairs = np.column_stack([np.minimum(first, second)[kept], np.maximum(first, second)[kept]])
+    return np.unique(pairs, axis=0)
 
 
 def peak_gb() -> float:
@@ -268,7 +287,7 @@ def plot(growth: pd.DataFrame) -> Figure:
     fig = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = fig.subplots()
     for name, (label, colour, marker, line) in SEARCHES.items():
-        rows = growth[growth["search"] == name].sort_values("n")
+        rows = growth[growth["method"] == name].sort_values("n")
         if len(rows) < 2:
             continue
         slope, intercept = exponent(rows)
@@ -280,7 +299,7 @@ def plot(growth: pd.DataFrame) -> Figure:
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="Films n", ylabel="CPU time of the search (s)")
     axes.set_title("Time of the near-duplicate search grows nearly in proportion to the films", fontsize=10)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return fig
 
 
@@ -290,6 +309,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1_000_000, help="hashes of the first table; 0 leaves it out")
     parser.add_argument("--pairs", type=int, default=2400, help="planted pairs, as many for each distance")
     parser.add_argument("--sizes", default="10000,30000,100000,300000,1000000", help="for the growth")
+    parser.add_argument("--hnsw", type=int, default=300_000, help="largest size for the graph index")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("hash-search"))
@@ -298,7 +318,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.case:
         case, model = json.loads(given.case), dict(np.load(given.model))
-        result = (index_case if case.get("search") == "index" else hash_case)(case, model, given.threads)
+        result = (index_case if case["method"] in ("near_vectors", "hnsw") else hash_case)(
+            case, model, given.threads
+        )
         result["peak_gb"] = peak_gb()
         print(json.dumps(result, default=float))
         return
@@ -325,8 +347,10 @@ def main() -> None:
         cases.append(apart({"data": data, "method": method, "n": given.n, **common}, model, given.threads))
         write_text(given.out / "hash_cases.csv", pd.DataFrame(cases).to_csv(index=False, float_format="%.4f"))
     for n in sizes:
-        for search in SEARCHES:
-            case = {"search": search, "data": "film-like", "method": "near_pairs", "n": n, **common}
+        for method in SEARCHES:
+            if method == "hnsw" and n > given.hnsw:
+                continue
+            case = {"data": "film-like", "method": method, "n": n, **common}
             growth.append(apart(case, model, given.threads))
             write_text(
                 given.out / "growth.csv", pd.DataFrame(growth).to_csv(index=False, float_format="%.4f")

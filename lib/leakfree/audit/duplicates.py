@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from leakfree.audit.hashes import RADIUS, SYMMETRIES, near_pairs, transform
 from leakfree.audit.scan import Scan
 from leakfree.audit.target import Reader
 from leakfree.groups import linked_groups
-from leakfree.images import decode
+from leakfree.images import ImageError, decode
 
 #: Bits in which a turned, mirrored or inverted copy may differ: tighter, since fifteen times as many pairs
 #: of films are looked at.
@@ -157,7 +158,7 @@ def find_copies(
     tables = [verifier.verify(by_hash, clusters)]
     stages = {"pairs of films": len(rows) * (len(rows) - 1) // 2, "near by hash": len(by_hash)}
     if near and thorough:
-        by_keypoints = _keypoint_candidates(scan, rows)
+        by_keypoints = _keypoint_candidates(scan, rows, jobs)
         stages["neighbours by keypoints"] = len(by_keypoints)
         tables.append(verifier.verify(by_keypoints, clusters))
     tables = [part for part in tables if len(part)]
@@ -208,11 +209,11 @@ def _hash_candidates(
     ]
 
 
-def _keypoint_candidates(scan: Scan, rows: np.ndarray) -> list[tuple[int, int, None, bool, int]]:
+def _keypoint_candidates(scan: Scan, rows: np.ndarray, jobs: int) -> list[tuple[int, int, None, bool, int]]:
     from leakfree.audit.keypoints import embed, neighbours
 
     vectors = embed([scan.keypoints[row] for row in rows])
-    return [(int(rows[i]), int(rows[j]), None, False, -1) for i, j in neighbours(vectors).tolist()]
+    return [(int(rows[i]), int(rows[j]), None, False, -1) for i, j in neighbours(vectors, jobs=jobs).tolist()]
 
 
 class _Verifier:
@@ -290,7 +291,9 @@ class _Verifier:
 
             data = next(iter(self._reader.read([int(self._scan.rows[row])])))
             # The file was readable a moment ago; if it is not any more, it is no proof of a copy.
-            self._squares[row] = (
-                to_square(np.asarray(decode(data)[1]), DETAIL) if isinstance(data, bytes) else None
-            )
+            square = None
+            if isinstance(data, bytes):
+                with contextlib.suppress(ImageError):
+                    square = to_square(np.asarray(decode(data)[1]), DETAIL)
+            self._squares[row] = square
         return self._squares[row]

@@ -1,9 +1,9 @@
 """Find films that are shifted, cropped, turned or padded copies: an index that tolerates the move.
 
 Local descriptors (SIFT, Lowe 2004, in the Hellinger form of Arandjelovic and Zisserman 2012) are pooled to
-one vector a film (VLAD, Jegou 2010, whitened), and a graph index (HNSW, Malkov and Yashunin 2018, from
-faiss) gives each film's nearest neighbours. Chest films look alike, so a neighbour is a candidate and no
-more: its descriptors must agree on one affine map, and then its pixels (`leakfree.audit.alignment`).
+one vector a film (VLAD, Jegou 2010, whitened), and an index (`leakfree.audit.vectors`) gives each film's
+nearest neighbours. Chest films look alike, so a neighbour is a candidate and no more: its descriptors must
+agree on one affine map, and then its pixels (`leakfree.audit.alignment`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from leakfree.audit.vectors import near_vectors
+
 #: Side of the square that keypoints are taken from, in pixels.
 SIDE = 128
 #: Strongest keypoints kept for each film.
 KEYPOINTS = 80
 #: Neighbours looked up for each film.
 NEIGHBOURS = 10
+#: Up to so many films, all are compared with all: seconds, and no copy is lost for being too unlike.
+EXACT = 30_000
 #: Keypoints that must agree on one affine map before pixels are compared. Measured on 150 real films: copies
 #: turned by 5 degrees, padded, shifted or cropped agree on 21 to 60.
 INLIERS = 12
@@ -84,6 +88,7 @@ def match(first: Keypoints, second: Keypoints) -> tuple[int, np.ndarray] | None:
     kept = mutual & (1.0 - best[:, 1] < RATIO**2 * (1.0 - best[:, 0]))
     if kept.sum() < INLIERS:
         return None
+    # Its RANSAC has random numbers of its own, the same for every call and in every thread.
     affine, inliers = cv2.estimateAffine2D(
         second.points[to_second[kept]], first.points[kept], ransacReprojThreshold=TOLERANCE
     )
@@ -129,7 +134,9 @@ def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
     pooled = np.zeros((len(films), centroids.size), dtype=np.float32)
     for i in with_points:
         pooled[i] = _pool((films[i].unit() - centre) @ axes, centroids)
-    return _whiten(pooled, with_points[rng.permutation(len(with_points))[:3000]])
+    vectors = _whiten(pooled, with_points[rng.permutation(len(with_points))[:3000]])
+    vectors[[len(film.points) == 0 for film in films]] = 0.0
+    return vectors
 
 
 def _pool(descriptors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -158,7 +165,7 @@ def _whiten(pooled: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return (white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def neighbours(vectors: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+def neighbours(vectors: np.ndarray, k: int = NEIGHBOURS, jobs: int = 2) -> np.ndarray:
     """List each vector's nearest neighbours as pairs.
 
     Parameters
@@ -166,7 +173,9 @@ def neighbours(vectors: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     vectors : numpy.ndarray of float32, shape (n, d)
         Of unit length.
     k : int
-        Neighbours of each.
+        Neighbours of each, at most: beyond `EXACT` vectors, only those that are as near as most copies.
+    jobs : int
+        Threads.
 
     Returns
     -------
@@ -179,11 +188,9 @@ def neighbours(vectors: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     if n < 2:
         return np.empty((0, 2), dtype=np.int64)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if n <= 2000:
-        index = faiss.IndexFlatIP(vectors.shape[1])
-    else:
-        index = faiss.IndexHNSWFlat(vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = 64, 64
+    if n > EXACT:
+        return near_vectors(vectors, k, jobs)
+    index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     found = index.search(vectors, min(k + 1, n))[1].astype(np.int64)
     first = np.repeat(np.arange(n), found.shape[1])

@@ -149,7 +149,7 @@ def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str,
             out[name].append(value)
         out["bytes"].append(len(data))
         out["inode"].append(_inode(reader, row))
-        larger.append(np.asarray(_thumbnail(grey)))
+        larger.append(np.asarray(thumbnail(grey)))
         whole = np.array(grey.histogram())
         across, down = max(1, round(grey.width * BORDER)), max(1, round(grey.height * BORDER))
         histograms.append(whole)
@@ -171,7 +171,8 @@ def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str,
     return {**out, "hashes": film_hashes(thumbnails), "thumbnails": np.rint(pooled).astype(np.uint8)}
 
 
-def _thumbnail(grey: Image.Image) -> Image.Image:
+def thumbnail(grey: Image.Image) -> Image.Image:
+    """Squash a grey image to the thumbnail that is hashed."""
     return grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
 
