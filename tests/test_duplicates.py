@@ -8,7 +8,9 @@ from PIL import Image
 
 from leakfree.audit.alignment import AGREEMENT
 from leakfree.audit.alterations import ALTERATIONS, alter
+from leakfree.audit.copy_checks import copies_checks
 from leakfree.audit.duplicates import CANDIDATE_COLUMNS, find_copies
+from leakfree.audit.findings import FAIL_ON
 from leakfree.audit.scan import scan
 from leakfree.audit.target import open_target
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
@@ -211,6 +213,13 @@ def test_a_file_that_is_lost_after_the_scan_proves_nothing(originals, tmp_path, 
     assert names(read, copies.near) == [["c.jpeg", "d.jpeg"]]
     lost = copies.candidates[copies.candidates["first"] == 0]
     assert lost["agreement"].tolist() == [0.0] and lost["verified"].tolist() == [False]
+    # Nor does it prove that there is none: no check of copies may pass.
+    assert copies.unread == 1
+    (tmp_path / "c.jpeg").unlink()
+    copies = find_copies(read, target.reader)
+    assert copies.unread == 2 and copies.near == []
+    for check in copies_checks(read.table.assign(part="train", label="x"), copies, FAIL_ON, ""):
+        assert check.status == "INCONCLUSIVE" and "2 candidates could not be read again" in check.summary
 
 
 def test_a_file_linked_three_times_beside_a_copy(originals, tmp_path):

@@ -30,6 +30,9 @@ def copies_checks(
     incomplete : str
         Why not everything could be looked at, empty if it could.
     """
+    if copies.unread:
+        again = f"{copies.unread:,} candidates could not be read again"
+        incomplete = "; ".join(filter(None, [incomplete, again]))
     ids = table["image_id"].to_numpy(dtype=object)
     verified = copies.candidates[copies.candidates["verified"].astype(bool)]
     near_order = _by_agreement(copies.near, verified)

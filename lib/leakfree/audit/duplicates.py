@@ -23,6 +23,8 @@ TURNED_RADIUS = 16
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.
 _BATCH = 256
+#: Films in memory while pairs are verified, 50 kB each.
+_KEPT = 8192
 CANDIDATE_COLUMNS = (
     "first", "second", "found_by", "symmetry", "inverted", "distance", "keypoints", "agreement", "verified",
 )  # fmt: skip
@@ -51,6 +53,8 @@ class Copies:
         Whether shifted and cropped copies were looked for.
     stages : dict of str to int
         Pairs that each stage handed on.
+    unread : int
+        Films that could be read at first, and not again when their pixels were to be compared.
     """
 
     same_file: list[list[int]]
@@ -60,6 +64,7 @@ class Copies:
     group: np.ndarray
     thorough: bool
     stages: dict[str, int]
+    unread: int = 0
 
     def take(self, rows: np.ndarray) -> Copies:
         """Return what holds among some rows, int64 (m,), renumbered in their order."""
@@ -82,6 +87,7 @@ class Copies:
             group,
             self.thorough,
             self.stages,
+            self.unread,
         )
 
 
@@ -170,7 +176,7 @@ def find_copies(
     verified = candidates[candidates["verified"].astype(bool)] if len(candidates) else candidates
     touched = {int(final[row]) for row in verified["first"]}
     near = [members for members in _groups(final) if int(final[members[0]]) in touched]
-    return Copies(same_file, exact, near, candidates, final, thorough, stages)
+    return Copies(same_file, exact, near, candidates, final, thorough, stages, verifier.unread)
 
 
 def _groups(group: np.ndarray) -> list[list[int]]:
@@ -221,7 +227,13 @@ class _Verifier:
 
     def __init__(self, scan: Scan, reader: Reader, jobs: int) -> None:
         self._scan, self._reader, self._jobs = scan, reader, max(jobs, 1)
-        self._squares: dict[int, np.ndarray | None] = {}
+        self._squares: dict[int, np.ndarray] = {}
+        self._lost: set[int] = set()
+
+    @property
+    def unread(self) -> int:
+        """Films that could not be read again."""
+        return len(self._lost)
 
     def verify(self, candidates: list[tuple], clusters: _Clusters) -> pd.DataFrame:
         """Compare pixels, join what agrees in `clusters`, and tell what was compared."""
@@ -286,14 +298,20 @@ class _Verifier:
         return keypoints, round(value, 4), value >= AGREEMENT
 
     def _square(self, row: int) -> np.ndarray | None:
-        if row not in self._squares:
-            from leakfree.audit.alignment import DETAIL, to_square
+        from leakfree.audit.alignment import DETAIL, to_square
 
-            data = next(iter(self._reader.read([int(self._scan.rows[row])])))
-            # The file was readable a moment ago; if it is not any more, it is no proof of a copy.
-            square = None
-            if isinstance(data, bytes):
-                with contextlib.suppress(ImageError):
-                    square = to_square(np.asarray(decode(data)[1]), DETAIL)
-            self._squares[row] = square
-        return self._squares[row]
+        known = self._squares.get(row)
+        if known is not None:
+            return known
+        data = next(iter(self._reader.read([int(self._scan.rows[row])])))
+        square = None
+        if isinstance(data, bytes):
+            with contextlib.suppress(ImageError):
+                square = to_square(np.asarray(decode(data)[1]), DETAIL)
+        if square is None:  # readable a moment ago: neither a copy now, nor none
+            self._lost.add(row)
+            return None
+        if len(self._squares) >= _KEPT:
+            self._squares.clear()
+        self._squares[row] = square
+        return square

@@ -224,6 +224,10 @@ def linked_groups_check(
     spread = pd.Series(parts).where(parts != "").groupby(groups).nunique()
     shared = spread.index[spread > 1].to_numpy()
     touched = np.isin(groups, shared)
+    members: dict[int, list[str]] = {}
+    for group, image_id in zip(groups[touched].tolist(), ids[touched], strict=True):
+        members.setdefault(group, []).append(image_id)
+    part_of = dict(zip(ids[touched], parts[touched], strict=True))
     sizes = np.bincount(groups)
     training, others = _training(parts)
     sides = overlap(groups[parts == training], groups[np.isin(parts, others)])
@@ -235,7 +239,7 @@ def linked_groups_check(
         "largest": int(sizes.max()),
         "test_images_with_sibling": sides.test_images_with_sibling,
         "share_of_test_images_with_sibling": round(sides.share_of_images, 6) if sides.test_images else None,
-        "groups": [ids[groups == group].tolist() for group in shared[:1000].tolist()],
+        "groups": list(members.values()),
     }
     gap = "; ".join(gaps)
     check = Check(
@@ -247,8 +251,8 @@ def linked_groups_check(
         tuple(sorted(ids[touched])),
         "leak" if len(shared) else "none",
         tuple(
-            tuple(pd.Series(ids[groups == group]).groupby(parts[groups == group]).first().tolist()[:4])
-            for group in shared[:MOST_EXAMPLES].tolist()
+            tuple({part_of[image_id]: image_id for image_id in reversed(group)}.values())[:4]
+            for group in list(members.values())[:MOST_EXAMPLES]
         ),
         details,
     )
