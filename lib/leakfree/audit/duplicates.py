@@ -160,7 +160,7 @@ def find_copies(
     # One film of each group of exact copies stands for all of them.
     rows = np.flatnonzero(~pd.Series(group).duplicated().to_numpy())
     verifier = _Verifier(scan, reader, jobs)
-    by_hash = _hash_candidates(scan.hashes[rows], rows, run) if near else []
+    by_hash = _hash_candidates(scan.hashes[rows], rows, run or _threads(jobs)) if near else []
     tables = [verifier.verify(by_hash, clusters)]
     stages = {"pairs of films": len(rows) * (len(rows) - 1) // 2, "near by hash": len(by_hash)}
     if near and thorough:
@@ -187,21 +187,26 @@ def _groups(group: np.ndarray) -> list[list[int]]:
     return sorted((part for part in found if len(part) > 1), key=lambda part: part[0])
 
 
+def _threads(jobs: int) -> Callable[[Callable, list[tuple]], list[np.ndarray]]:
+    def run(function: Callable, tasks: list[tuple]) -> list[np.ndarray]:
+        with ThreadPoolExecutor(max(jobs, 1)) as pool:
+            return list(pool.map(lambda task: function(*task), tasks))
+
+    return run
+
+
 def _hash_candidates(
-    hashes: np.ndarray, rows: np.ndarray, run: Callable | None
+    hashes: np.ndarray, rows: np.ndarray, run: Callable
 ) -> list[tuple[int, int, str | None, bool, int]]:
-    arguments = {} if run is None else {"run": run}
     best: dict[tuple[int, int], tuple[int, int, str | None, bool]] = {}
     for order, (symmetry, inverted) in enumerate(
         (symmetry, inverted) for symmetry in (None, *SYMMETRIES) for inverted in (False, True)
     ):
         plain = symmetry is None and not inverted
         pairs = (
-            near_pairs(hashes, RADIUS, **arguments)
+            near_pairs(hashes, RADIUS, run=run)
             if plain
-            else near_pairs(
-                hashes, TURNED_RADIUS, transform(hashes, symmetry, inverted=inverted), **arguments
-            )
+            else near_pairs(hashes, TURNED_RADIUS, transform(hashes, symmetry, inverted=inverted), run=run)
         )
         for first, second, bits in pairs.tolist():
             found = (bits, order, symmetry, inverted)
