@@ -8,11 +8,27 @@ import pytest
 from leakfree import splits
 from leakfree.audit.gate import GateError, gate
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
-from leakfree.cohort import open_cohort
+from leakfree.cohort import ingest, open_cohort
 from leakfree.groups import linked_groups
 from leakfree.patients import patient_ids
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import Manifest
+
+
+@pytest.fixture(scope="module")
+def phantom_source():
+    """As in conftest, with films of the default size: at 48 px a film encoded again has little left to see."""
+    return PhantomSource(
+        PhantomSettings(
+            n_images=72, exact_duplicates=2, near_duplicates=4, conflicting_labels=1, missing_identifiers=0.1
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def phantom_cohort(phantom_source, tmp_path_factory):
+    return ingest(phantom_source, tmp_path_factory.mktemp("gate") / "store")
 
 
 @pytest.fixture(scope="module")
