@@ -110,7 +110,7 @@ def test_expected_pages_are_those_of_the_table_of_contents():
     assert pages[0] == "intro"
     assert pages[1:7] == [f"run/{name}" for name in (*notebooks, "05_leakfree_deep", "results")]
     assert {"methods", "limitations", "reproduce", "references"} < set(pages)
-    assert len(pages) == len(set(pages)) == 11
+    assert len(pages) == len(set(pages)) == 14
 
 
 def test_no_table_of_contents_is_one_line(tmp_path):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from leakfree import cells, splits
+from leakfree.audit.gate import GateError
 from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
 from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell, network_cells, score_table
 from leakfree.cohort import ingest
@@ -329,6 +330,8 @@ def other_manifest(job):
 )
 def test_other_settings_are_computed_again(copied, monkeypatch, change):
     monkeypatch.setattr(cells, "fit", never)
+    # A split by `series` leaks under `person`, which the gate would stop before anything is computed.
+    monkeypatch.setattr(cells, "gate", lambda *arguments: {})
     run = copied(resume=True)
     with pytest.raises(AssertionError, match="computed again"):
         network_cell(run, change(make_job(run, publish="small")))
@@ -373,7 +376,23 @@ def nothing_left(folder):
     return not [p for name in ("predictions", "ledgers", "cells") for p in (folder / name).glob("*")]
 
 
-def test_an_undeclared_leak_leaves_nothing(make_run, tmp_path):
+def test_a_split_that_leaks_is_not_trained_on(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "fit", never)
+    run = make_run(tmp_path)
+    cell = replace(make_job(run).cell, manifest=manifest_of(run, "binary", "image-level"))
+    with pytest.raises(
+        GateError, match=r"patients stand in several parts.* Protocol clean does not allow it"
+    ):
+        network_cells(run, [NetworkJob(cell, BUDGET)])
+    assert nothing_left(tmp_path)
+    by_person = replace(make_job(run).cell, scope="person")
+    with pytest.raises(GateError, match="under person"):
+        network_cell(run, NetworkJob(by_person, BUDGET))
+
+
+def test_an_undeclared_leak_leaves_nothing(make_run, tmp_path, monkeypatch):
+    # The ledger is the second door: it stops the leak also where the gate did not look.
+    monkeypatch.setattr(cells, "gate", lambda *arguments: {})
     run = make_run(tmp_path)
     cell = replace(make_job(run).cell, manifest=manifest_of(run, "binary", "image-level"))
     with pytest.raises(LedgerError, match=r"undeclared leak, \d+ linked groups on both sides"):
@@ -433,7 +452,8 @@ def test_scoring_the_test_part_twice_leaves_nothing(make_run, tmp_path, monkeypa
     assert nothing_left(tmp_path)
 
 
-def test_a_disagreeing_ledger_leaves_no_weights(make_run, tmp_path):
+def test_a_disagreeing_ledger_leaves_no_weights(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "gate", lambda *arguments: {})
     run = make_run(tmp_path)
     cell = replace(make_job(run).cell, manifest=manifest_of(run, "binary", "image-level"))
     with pytest.raises(LedgerError):
