@@ -1,11 +1,15 @@
 """The gate before training: a split that leaks, other than its protocol declares, is refused."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from leakfree import splits
+from leakfree.audit import linked
 from leakfree.audit.gate import GateError, gate
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
 from leakfree.cohort import ingest, open_cohort
@@ -180,3 +184,27 @@ def test_the_published_splits_pass_with_near_duplicates_joined(real_data, reposi
     for path in paths:
         checks = gate(table, copies, Manifest.load(path), CLEAN)
         assert checks["linked_groups"].count == 0, path.name
+
+
+def test_kept_copies_are_stale_with_another_package(phantom_cohort, copies, tmp_path, monkeypatch):
+    def never():
+        raise AssertionError("searched again")
+
+    cohort_copies(phantom_cohort, tmp_path, search=lambda: SimpleNamespace(copies=lambda: copies))
+    assert cohort_copies(phantom_cohort, tmp_path, search=never).groups == copies.groups
+    monkeypatch.setattr("leakfree.audit.linked.versions", lambda: {"opencv-python-headless": "0"})
+    with pytest.raises(AssertionError, match="searched again"):
+        cohort_copies(phantom_cohort, tmp_path, search=never)
+
+
+def test_every_module_that_finds_copies_makes_kept_ones_stale():
+    folder = Path(linked.__file__).parent
+    needed, seen = ["duplicates"], set()
+    while needed:
+        name = needed.pop()
+        seen.add(name)
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        found = re.findall(r"from leakfree\.audit\.(\w+) import", text)
+        needed += [other for other in found if other not in seen]
+    # What a target is, and where it lies, is in the cohort's checksum.
+    assert seen - {"target"} <= set(linked._MODULES)

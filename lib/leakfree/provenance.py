@@ -13,6 +13,8 @@ from pathlib import Path
 PACKAGES = (
     "leakfree",
     "deeplake",
+    "faiss-cpu",
+    "opencv-python-headless",
     "numpy",
     "pandas",
     "pillow",

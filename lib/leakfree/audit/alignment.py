@@ -15,7 +15,7 @@ DETAIL = 224
 AGREEMENT = 0.90
 #: Part of the square that must overlap.
 OVERLAP = 0.5
-#: Worth refining: no alignment that began below this came near `AGREEMENT` in the end.
+#: Worth refining: an alignment that begins below this, on small squares, is left as it is.
 _PROMISING = 0.6
 #: Standard deviations in pixels of the two blurs whose difference is compared, and of those that align.
 #: Detail decides: two exposures seconds apart agree in everything that is coarser.

@@ -34,9 +34,7 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scope: str | None = (
-        None  # patient scope that decides; None: the column patient if there is one, or series
-    )
+    scope: str | None = None  # patient scope that decides; None: the column patient if given, or series
     skip: tuple[str, ...] = ()  # checks that are not run
     fail_on: tuple[str, ...] = FAIL_ON  # checks whose findings fail the audit
     thorough: bool = False  # also look for shifted, cropped, slightly turned and padded copies

@@ -116,7 +116,7 @@ def _copies_check(
     summary = f"{len(groups)} {noun} ({len(files)} files) {what}; {len(across)} of them across parts"
     return Check(
         name,
-        ("FAIL" if name in fail_on else "WARN") if across else "WARN",
+        "FAIL" if across and name in fail_on else "WARN",
         summary + (f"; and {gap}." if gap else "."),
         advice,
         len(groups),
@@ -138,7 +138,7 @@ def _label_conflicts(table: pd.DataFrame, copies: Copies, fail_on: Collection[st
     if not usable.any():
         return not_run(name, "No image has a label that may be read.", "Name the class by folder or column.")
     ids = table["image_id"].to_numpy(dtype=object)
-    clusters = [group for group in _all_groups(copies)]
+    clusters = _all_groups(copies)
     conflicting = [group for group in clusters if len({labels[row] for row in group if usable[row]}) > 1]
     unread = int((~usable).sum())
     gap = "; ".join(

@@ -26,7 +26,7 @@ NEIGHBOURS = 10
 #: Up to so many films, all are compared with all: seconds, and no copy is lost for being too unlike.
 EXACT = 30_000
 #: Keypoints that must agree on one affine map before pixels are compared. Measured on 150 real films: copies
-#: turned by 5 degrees, padded, shifted or cropped agree on 21 to 60.
+#: turned by 5 degrees, padded, shifted or cropped agree on 21 or more.
 INLIERS = 12
 #: Pixels by which a keypoint may miss the map.
 TOLERANCE = 3.0

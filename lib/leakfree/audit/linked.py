@@ -20,11 +20,12 @@ from leakfree.audit.scan import scan
 from leakfree.audit.target import from_cohort, with_parts
 from leakfree.cohort import Cohort
 from leakfree.files import write_json
+from leakfree.provenance import versions
 from leakfree.splits import Manifest
 
 _PAIRS = ["first", "second", "found_by", "symmetry", "inverted", "agreement"]
-#: Modules that decide which films are copies: a change of one makes kept results stale.
-_MODULES = ("alignment", "duplicates", "hashes", "keypoints", "scan")
+#: Modules that decide which films are copies: a change of one, or of a package, makes kept results stale.
+_MODULES = ("alignment", "duplicates", "hashes", "keypoints", "scan", "vectors", "../images")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def cohort_copies(
     digest = hashlib.sha256(cohort.checksum.encode())
     for name in _MODULES:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    digest.update(json.dumps(versions(), sort_keys=True).encode())
     path = Path(cache) / "copies" / f"{cohort.name}-{digest.hexdigest()[:16]}.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
