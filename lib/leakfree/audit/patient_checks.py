@@ -198,10 +198,11 @@ def linked_groups_check(
         Linked group of each image; None if neither patients nor copies are known.
     """
     name = "linked_groups"
-    keys = []
+    keys, linked_by = [], []
     gaps = [incomplete] if incomplete else []
     if declared is not None and declared in available_scopes(table):
         keys.append(patients_by_scope(table, [declared])[declared])
+        linked_by.append("patients")
         lacking = int(without_identifier(table, declared).sum())
         if lacking:
             gaps.append(f"{lacking:,} images have no identifier")
@@ -209,6 +210,7 @@ def linked_groups_check(
         gaps.append("no patients are known")
     if copies is not None:
         keys.append(copies)
+        linked_by.append("copies")
     else:
         gaps.append("copies were not searched")
     if not keys:
@@ -233,8 +235,7 @@ def linked_groups_check(
     sides = overlap(groups[parts == training], groups[np.isin(parts, others)])
     details = {
         "scope": declared,
-        "linked_by": ["patients"] * (len(gaps) == 0 or "no patients are known" not in gaps)
-        + ["copies"] * (copies is not None),
+        "linked_by": linked_by,
         "groups_in_all": len(sizes),
         "largest": int(sizes.max()),
         "test_images_with_sibling": sides.test_images_with_sibling,

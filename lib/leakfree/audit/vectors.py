@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.hashes import _expand
+from leakfree.audit.hashes import expand
 
 #: Smallest cosine of a pair. Of real copies turned by 5 degrees, shifted or cropped by up to 10 %, 97 % and
 #: more have it, of padded ones 78 % (`benchmarks/agreement.py`).
@@ -80,7 +80,7 @@ def _table(vectors: np.ndarray, signs: np.ndarray, width: int, seed: int) -> tup
     ends = np.r_[np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered)]
     behind = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(1, len(ordered) + 1)
     pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    for position, other in _expand(np.arange(1, len(order) + 1), np.minimum(behind, MOST), order):
+    for position, other in expand(np.arange(1, len(order) + 1), np.minimum(behind, MOST), order):
         i = order[position]
         differing = sum(np.bitwise_count(word[i] ^ word[other]) for word in signs)
         close = np.flatnonzero(differing <= SIGNS)
