@@ -257,3 +257,17 @@ def test_only_executed_notebooks_are_pages(tmp_path, cells, reason):
 
 def test_builder_is_that_of_this_environment():
     assert JUPYTER_BOOK[0] == sys.executable
+
+
+def test_bounds_in_prose_are_those_of_the_code(repository):
+    from leakfree.audit.alignment import AGREEMENT
+    from leakfree.audit.duplicates import TURNED_RADIUS
+    from leakfree.audit.hashes import BITS, RADIUS
+    from leakfree.audit.keypoints import EXACT, NEIGHBOURS
+
+    page = " ".join((repository / "book" / "detectors.md").read_text(encoding="utf-8").split())
+    assert f"radius {RADIUS} bits, {TURNED_RADIUS} when turned" in page
+    assert f"from an agreement of {AGREEMENT:.2f}" in page
+    assert page.count(f"{EXACT:,} films") == 3
+    assert NEIGHBOURS == 10 and "among the ten nearest" in page
+    assert BITS == 256 and "256-bit hashes" in page
