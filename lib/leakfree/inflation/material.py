@@ -1,0 +1,200 @@
+"""What the cells work on: films without copies, their patients, features of films and of altered films."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from leakfree.audit.alterations import alter
+from leakfree.cohort import Cohort
+from leakfree.files import replacing
+from leakfree.images import to_grey
+from leakfree.pixels import pixel_digest
+from leakfree.sources.base import LABELS
+from leakfree.tasks import Task
+
+#: What a row of features was made from: the film, a copy that looks the same, or an augmented copy.
+VARIANTS = ("film", "near", "augmented")
+#: One of these makes a near-duplicate, in turn; all of `AUGMENTING`, one after the other, an augmented copy.
+NEAR = ("reencoded", "resized", "brightened", "shifted")
+AUGMENTING = ("turned_5", "cropped_4", "brightened")
+FEATURES = ("pixels", "embeddings")
+_FORMAT = "features-2"
+
+
+@dataclass(frozen=True)
+class Features:
+    """One kind of features of all films.
+
+    Attributes
+    ----------
+    name : str
+        One of `FEATURES`.
+    values : dict of str to numpy.ndarray, shape (n, d)
+        By variant; uint8 grey levels, or float32 embeddings.
+    digests : dict of str to int
+        Key of each row (see `Material.keys`) to the digest that it had when it was made.
+    """
+
+    name: str
+    values: dict[str, np.ndarray]
+    digests: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Films that take part, one a cluster of copies.
+
+    Attributes
+    ----------
+    ids, patients : numpy.ndarray of str objects, shape (n,)
+    labels : numpy.ndarray of int64, shape (n,)
+        Position in `leakfree.sources.base.LABELS`.
+    groups : dict of str to numpy.ndarray of int64, shape (n,)
+        Linked groups by patient scope.
+    features : dict of str to Features
+    sizes : numpy.ndarray of float64, shape (n, 4), optional
+        Logarithms of width, height and aspect of the original file, and 1 if it is in colour; NaN where
+        unknown.
+    """
+
+    ids: np.ndarray
+    patients: np.ndarray
+    labels: np.ndarray
+    groups: dict[str, np.ndarray]
+    features: dict[str, Features]
+    sizes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def classes(self, task: Task) -> np.ndarray:
+        """Return the class of each film in a task, int64 (n,); -1 where it does not take part."""
+        return np.array([task.mapping.get(label, -1) for label in LABELS], dtype=np.int64)[self.labels]
+
+    def keys(self, rows: np.ndarray, variant: np.ndarray | int = 0) -> list[str]:
+        """Name rows of features: the image id, behind the variant if it is a copy."""
+        codes = np.broadcast_to(variant, len(rows)).tolist()
+        return [
+            name if not code else f"{VARIANTS[code]}:{name}"
+            for name, code in zip(self.ids[rows].tolist(), codes, strict=True)
+        ]
+
+    def take(self, features: str, rows: np.ndarray, variant: np.ndarray | int = 0) -> np.ndarray:
+        """Read rows of features, shape (len(rows), d)."""
+        by_variant = self.features[features].values  # noqa: PD011 - a dict of arrays
+        codes = np.broadcast_to(variant, len(rows))
+        out = by_variant[VARIANTS[0]][rows]
+        for code in np.unique(codes):
+            if code:
+                out[codes == code] = by_variant[VARIANTS[code]][rows[codes == code]]
+        return out
+
+
+def without_copies(table: pd.DataFrame, copies: Sequence[str] | np.ndarray) -> pd.DataFrame:
+    """Keep the first film of each cluster of copies.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Cohort rows.
+    copies : array-like of str, shape (n,)
+        A key that copies share, as `leakfree.audit.linked.CohortCopies.keys`.
+    """
+    return table[~pd.Series(np.asarray(copies), index=table.index).duplicated()]
+
+
+def pixel_features(
+    cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, seed: int = 0, jobs: int = 2
+) -> Features:
+    """Decode films and their altered copies to ``size * size`` grey levels."""
+    values = _cached(
+        cohort, table, f"pixels-{size}-{seed}", cache, lambda: _decode(cohort, table, size, seed, jobs)
+    )
+    flat = {name: array.reshape(len(array), -1) for name, array in values.items()}
+    return _features("pixels", flat, table)
+
+
+def embedding_features(
+    cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, seed: int = 0, jobs: int = 2
+) -> Features:
+    """Embed films and altered copies by the frozen network of `leakfree.models.embeddings`."""
+    from leakfree.models import embeddings
+
+    def make() -> dict[str, np.ndarray]:
+        decoded = _decode(cohort, table, size, seed, jobs)
+        return {
+            name: embeddings.embed(array, description=f"embed {name} at {size} px", jobs=jobs)
+            for name, array in decoded.items()
+        }
+
+    version = f"embeddings-{embeddings.EMBEDDING_VERSION}-{embeddings.weights_sha256()[:12]}"
+    return _features("embeddings", _cached(cohort, table, f"{version}-{size}-{seed}", cache, make), table)
+
+
+def _features(name: str, values: dict[str, np.ndarray], table: pd.DataFrame) -> Features:
+    ids = table["image_id"].tolist()
+    digests = {
+        (image_id if variant == VARIANTS[0] else f"{variant}:{image_id}"): pixel_digest(row)
+        for variant, array in values.items()
+        for image_id, row in zip(ids, array, strict=True)
+    }
+    return Features(name, values, digests)
+
+
+def _cached(
+    cohort: Cohort, table: pd.DataFrame, kind: str, cache: Path, make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    chosen = "\n".join([_FORMAT, kind, *NEAR, *AUGMENTING, cohort.checksum, *table["image_id"]])
+    digest = hashlib.sha256(chosen.encode()).hexdigest()
+    path = Path(cache) / "features" / f"{cohort.name}-{kind}-{digest[:12]}.npz"
+    if path.exists():
+        try:
+            with np.load(path) as stored:
+                return {name: stored[name] for name in VARIANTS}
+        except Exception as error:  # a damaged cache file is only worth making again
+            tqdm.write(
+                f"{path.name}: cached features cannot be read ({error}); making them again", file=sys.stderr
+            )
+    values = make()
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **values)
+    return values
+
+
+def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int) -> dict[str, np.ndarray]:
+    """Decode films, near-duplicates and augmented copies: uint8 (n, size, size) by variant."""
+    values = {name: np.empty((len(table), size, size), dtype=np.uint8) for name in VARIANTS}
+    rows = table.index.to_numpy()
+    done = 0
+
+    def one(place: int, blob: bytes) -> tuple[np.ndarray, ...]:
+        # A stream of its own for each film: threads and chunks do not change what is drawn.
+        rng = np.random.default_rng([seed, 2, place])
+        near = alter(blob, NEAR[int(rng.integers(len(NEAR)))], rng)
+        augmented = blob
+        for kind in AUGMENTING:
+            augmented = alter(augmented, kind, rng)
+        return tuple(to_grey(data, size) for data in (blob, near, augmented))
+
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        tqdm(
+            total=len(rows), desc=f"films and copies at {size} px", unit="film", mininterval=0.5
+        ) as progress,
+    ):
+        for _, blobs in cohort.iterate(rows):
+            for decoded in pool.map(one, range(done, done + len(blobs)), blobs):
+                for name, image in zip(VARIANTS, decoded, strict=True):
+                    values[name][done] = image
+                done += 1
+            progress.update(len(blobs))
+    return values

@@ -1,0 +1,94 @@
+"""Features of images from a frozen ImageNet network: what two films have in common beyond their pixels."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from leakfree.files import file_hash
+from leakfree.models.networks import efficientnet_lite0, efficientnet_lite0_file
+
+#: Raised when the same images would get other features; a kept copy of them is stale then.
+EMBEDDING_VERSION = 1
+
+#: Side of the images in pixels, and length of a feature vector.
+SIDE, FEATURES = 224, 1280
+
+#: Grey levels are normalised as EfficientNet-Lite was trained: mean 127 / 255, standard deviation 128 / 255.
+_MEAN, _STD = 127.0, 128.0
+
+
+def embed(
+    pixels: np.ndarray, *, batch_size: int = 8, description: str = "embed", jobs: int = 1
+) -> np.ndarray:
+    """Compute the globally pooled features of EfficientNet-Lite0 with its ImageNet weights.
+
+    A feature vector depends on its image alone: neither `jobs` nor its neighbours in a batch change it.
+    The number of images in the batch may, by less than 1e-4: another kernel sums in another order.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, shape (n, 224, 224)
+        Grey images.
+    batch_size : int
+        Images a step. Small batches are faster: their feature maps stay in the processor's cache.
+    description : str
+        Shown with the progress.
+    jobs : int
+        Batches at the same time, each on one thread.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (n, 1280)
+
+    Raises
+    ------
+    ValueError
+        If `pixels` has another type or shape, or a number is below 1.
+    WeightsError
+        If the package of the weights is missing.
+    """
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (SIDE, SIDE):
+        raise ValueError(
+            f"pixels must be uint8 of shape (n, {SIDE}, {SIDE}), got {pixels.dtype} of shape {pixels.shape}"
+        )
+    if batch_size < 1 or jobs < 1:
+        raise ValueError(f"batch_size and jobs must be at least 1, got {batch_size} and {jobs}")
+    network = _network()
+    features = np.empty((len(pixels), FEATURES), dtype=np.float32)
+
+    def compute(start: int) -> int:  # in a thread, which does not inherit an autocast of the caller
+        batch = torch.tensor(np.ascontiguousarray(pixels[start : start + batch_size])).unsqueeze(1)
+        x = batch.to(memory_format=torch.channels_last, dtype=torch.float32).sub_(_MEAN).div_(_STD)
+        with torch.inference_mode():
+            pooled = network.forward_head(network.forward_features(x), pre_logits=True)
+        features[start : start + batch_size] = pooled.numpy()
+        return len(batch)
+
+    threads = torch.get_num_threads()
+    try:
+        with (
+            ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            tqdm(total=len(pixels), desc=description, unit="image", mininterval=0.5) as progress,
+        ):
+            for done in pool.map(compute, range(0, len(pixels), batch_size)):
+                progress.update(done)
+    finally:
+        torch.set_num_threads(threads)  # a thread's setting is also that of threads to come
+    return features
+
+
+def weights_sha256() -> str:
+    """Return the SHA-256 of the weights file that `embed` uses."""
+    return file_hash(efficientnet_lite0_file())
+
+
+def _network() -> torch.nn.Module:
+    # Making a network draws initial weights, which must not move the caller's generator.
+    with torch.random.fork_rng(devices=[]):
+        network, _ = efficientnet_lite0(1, "imagenet")
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
