@@ -115,11 +115,12 @@ def test_no_image_gives_no_row():
         ((224, 224), np.uint8),
         ((2, 1, 224, 224), np.uint8),
         ((2, 224, 223), np.uint8),
+        ((2, 16, 16), np.uint8),
         ((2, 128, 128), np.uint8),
     ],
 )
 def test_other_pixels_are_refused_with_what_they_are(shape, dtype):
-    with pytest.raises(ValueError, match=r"uint8 of shape \(n, 224, 224\), got") as caught:
+    with pytest.raises(ValueError, match=r"uint8 of shape \(n, side, side\), side 32 or more, got") as caught:
         embed(np.zeros(shape, dtype=dtype))
     assert f"{np.dtype(dtype)} of shape {shape}" in str(caught.value)
 

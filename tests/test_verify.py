@@ -169,6 +169,28 @@ def test_it_needs_no_torch(run):
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
+def test_other_tables_among_the_manifests_are_no_manifests(run):
+    """Nor is the inflation study's code imported for a run without its files."""
+    write_text(run / "manifests" / "06_sizes.csv", "film,width\n0,1\n")
+    write_text(run / "ledgers" / "06_sizes.csv", "film\n0\n")
+    seal(run)
+    assert problems(run) == []
+    module = "leakfree.inflation.check"
+    code = (
+        f"import sys, leakfree.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["manifests/06_draws_series.csv.gz", "ledgers/06_binary.csv.gz", "predictions/06/binary/x.csv.gz"]
+)
+def test_files_of_the_inflation_study_need_its_table_of_films(run, name):
+    write_text(run / name, "x\n")
+    seal(run)
+    assert problems(run) == ["manifests/06_films.csv: cannot be read (No such file or directory)"]
+
+
 def test_the_command_says_what_disagrees(run, capsys):
     (run / PREDICTIONS).unlink()
     assert verify_command(str(run)) == 1

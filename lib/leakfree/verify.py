@@ -21,6 +21,8 @@ from leakfree.splits import Manifest, ManifestError
 
 #: Folders of a run in which every file must be listed, with its hash, by the provenance or by a cell.
 LISTED = ("cells", "ledgers", "manifests", "models", "predictions", "tables")
+#: Any of these is left by the inflation study, whose own check reads them.
+_GRID = ("manifests/06_films.csv", "manifests/06_draws_*.csv.gz", "ledgers/06_*.csv.gz", "predictions/06/*")
 #: What makes a folder a run folder: any of these.
 _MARKS = ("provenance.json", "cells", "ledgers", "manifests")
 
@@ -113,6 +115,7 @@ class _Checker:
             self._guard(name, self._cell)
         for name in self._names("models", "preprocessing.json"):
             self._guard(name, self._preprocessing)
+        self._grid()
         self._guard("provenance.json", self._provenance)
         for name in self._names("outputs", ".run.json"):
             self._guard(name, self._run_record)
@@ -294,6 +297,17 @@ class _Checker:
         for key in ("outputs", "parameters", "seconds"):
             if record[key] != known[key]:
                 yield f"its {key} are not those of provenance.json: the run was not finished, or changed"
+
+    def _grid(self) -> None:
+        """Check what the inflation study left; its code is imported only where there is something."""
+        if any(True for pattern in _GRID for _ in self.folder.glob(pattern)):
+            from leakfree.inflation.check import check_grid
+
+            found = check_grid(self.folder)
+            self.read |= found.read
+            self.result.not_checked += found.not_checked
+            for name, reason in found.problems:
+                self._problem(name, reason)
 
     def _gaps(self) -> None:
         gaps = self.result.not_checked

@@ -7,6 +7,7 @@ original films.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -89,26 +90,30 @@ class Arms:
         return self.clean().swap(out, np.concatenate([self._own[slot] for slot in leaked]))
 
     def copies(self, dose: float, *, near: bool = False) -> Rows:
-        """Put the test films themselves, or near-duplicates, in the place of one film of their donors."""
+        """Put the test films themselves, or near-duplicates, in the place of one film of their donors.
+
+        Where the donor's reserve has no film of that class, as with patients of several classes, a film of
+        the base gives its place.
+        """
         out, into = self._one_each(self._leaked(dose))
         return self.clean().swap(out, into, _NEAR if near else 0)
 
     def no_test_set(self) -> Rows:
         """Put every test film in the place of a training film of its class."""
         out, into = self._one_each(self._leaked(2.0))
-        singles, strangers = self.rows("single"), []
+        rest, strangers = np.setdiff1d(self.rows("test", "single"), into), []
         rng = self._rng("no-test-set")
-        base = self.rows("base")
-        for label in np.unique(self.labels[singles]):
-            pool, wanted = base[self.labels[base] == label], int((self.labels[singles] == label).sum())
+        base = np.setdiff1d(self.rows("base"), out)
+        for label in np.unique(self.labels[rest]):
+            pool, wanted = base[self.labels[base] == label], int((self.labels[rest] == label).sum())
             if wanted > len(pool):
                 raise ValueError(
                     f"{wanted} test films, but {len(pool)} training films of their class to replace"
                 )
             strangers.append(rng.choice(pool, wanted, replace=False))
         if strangers:
-            order = np.argsort(self.labels[singles], kind="stable")
-            out, into = np.concatenate([out, *strangers]), np.concatenate([into, singles[order]])
+            order = np.argsort(self.labels[rest], kind="stable")
+            out, into = np.concatenate([out, *strangers]), np.concatenate([into, rest[order]])
         return self.clean().swap(out, into)
 
     def oversampled(self, *, before: bool) -> Rows:
@@ -151,16 +156,24 @@ class Arms:
         return [slot for slot in np.flatnonzero(self.draw.leaked(dose)).tolist() if slot in self._test]
 
     def _one_each(self, slots: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Give, for each pair, a film of the donor and the test film, of one class."""
-        out, into = [], []
-        for slot in slots:
-            test = self._test[slot]
-            donors = self._donor.get(slot, np.empty(0, dtype=np.int64))
-            alike = donors[self.labels[donors] == self.labels[test]]
-            if len(alike):
-                out.append(int(alike[0]))
-                into.append(test)
+        """Give, for each pair, a training film and the test film, of one class."""
+        placed = [slot for slot in slots if slot in self._places]
+        out, into = [self._places[slot] for slot in placed], [self._test[slot] for slot in placed]
         return np.array(out, dtype=np.int64), np.array(into, dtype=np.int64)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Choose the training film that each test film may replace, the same at every dose."""
+        strangers: dict[int, list[int]] = {}
+        for row in self._rng("strangers").permutation(self.rows("base")).tolist():
+            strangers.setdefault(int(self.labels[row]), []).append(row)
+        places = {}
+        for slot, test in sorted(self._test.items()):
+            label = int(self.labels[test])
+            alike = [row for row in self._donor.get(slot, ()) if self.labels[row] == label]
+            if alike or strangers.get(label):
+                places[slot] = int(alike[0]) if alike else strangers[label].pop()
+        return places
 
     def _by_slot(self, role: str) -> dict[int, np.ndarray]:
         """Return the rows of a role by pair, ordered by class, so that the two reserves match one to one."""

@@ -24,7 +24,7 @@ from scipy import stats
 from leakfree.metrics import weighted_metric
 from leakfree.predictions import Predictions
 
-LEVEL = 0.95
+LEVEL, ALPHA = 0.95, 0.05
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def verdict(estimate: float, low: float, high: float, p_adjusted: float, margin: float) -> str:
     """Say in words whether there is inflation, and whether it stays within the margin."""
     inside = -margin < low and high < margin
-    if p_adjusted < 1 - LEVEL:
+    if p_adjusted < ALPHA:
         words = "inflates" if estimate > 0 else "deflates"
         return f"{words}, by less than the margin" if inside else words
     return "no difference, to within the margin" if inside else "undecided"
@@ -196,7 +196,7 @@ def swap_test(
     Returns
     -------
     float
-        Two-sided; at least ``1 / (n_permutations + 1)``.
+        Two-sided; at least ``1 / (n_permutations + 1)``. NaN where ROC AUC is undefined in a draw.
     """
     check_paired(clean, leaky)
     k = clean[0].probabilities.shape[1]
@@ -212,6 +212,8 @@ def swap_test(
             mine = swapped[:, first.patients]
             positive = first.truth == c
             total += _rank_auc(np.where(mine, a, b), positive) - _rank_auc(np.where(mine, b, a), positive)
+    if np.isnan(total[0]):
+        return float("nan")
     extreme = np.abs(total[1:]) >= abs(total[0]) - 1e-12
     return float((1 + extreme.sum()) / (len(extreme) + 1))
 
@@ -220,4 +222,5 @@ def _rank_auc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Return ROC AUC of each row of scores, (B, m) -> (B,), from ranks (Mann and Whitney)."""
     ranks = stats.rankdata(scores, axis=1)
     n, m = positive.sum(), (~positive).sum()
-    return (ranks[:, positive].sum(axis=1) - n * (n + 1) / 2) / (n * m)
+    with np.errstate(invalid="ignore"):
+        return (ranks[:, positive].sum(axis=1) - n * (n + 1) / 2) / (n * m)

@@ -32,6 +32,10 @@ _MODULES = (
     "inflation/jobs",
     "inflation/material",
     "metrics",
+    "audit/ledger",
+    "pixels",
+    "sources/base",
+    "tasks",
 )
 #: Jobs sent to a local worker at once: a job takes a tenth of a second to seconds.
 _BATCH = 4
@@ -42,7 +46,7 @@ class GridError(Exception):
     """Jobs could not be finished; the message is one line."""
 
 
-def job_key(job: Job, data: str) -> str:
+def job_key(job: Job, data: str, code: dict[str, object] | None = None) -> str:
     """Return the SHA-256 that a job's result is kept under.
 
     Parameters
@@ -50,19 +54,25 @@ def job_key(job: Job, data: str) -> str:
     job : Job
     data : str
         Digest of the material, see `material_digest`.
+    code : dict, optional
+        As `code_state`, which is asked without it.
     """
     content = {
         "format": _FORMAT,
         "job": asdict(job),
         "data": data,
-        "library": package_digest(_MODULES),
-        "versions": versions(),
+        **(code_state() if code is None else code),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def code_state() -> dict[str, object]:
+    """Return what a result depends on besides films and job: our modules, and versions of packages."""
+    return {"library": package_digest(_MODULES), "versions": versions()}
+
+
 def material_digest(material: Material) -> str:
-    """Return a SHA-256 over films, labels, groups and features."""
+    """Return a SHA-256 over films, labels, groups, features and sizes."""
     digest = hashlib.sha256("\n".join(material.ids.tolist()).encode("utf-8", "surrogateescape"))
     digest.update(material.labels.tobytes())
     for scope in sorted(material.groups):
@@ -70,6 +80,8 @@ def material_digest(material: Material) -> str:
     for name in sorted(material.features):
         digests = material.features[name].digests
         digest.update(name.encode() + np.array(list(digests.values()), dtype=np.uint64).tobytes())
+    if material.sizes is not None:
+        digest.update(b"sizes" + material.sizes.tobytes())
     return digest.hexdigest()
 
 
@@ -92,12 +104,12 @@ def run(
     Raises
     ------
     GridError
-        If a job failed; those that finished are kept.
+        If a job failed; those that were handed out before are kept.
     leakfree.parallel.SchedulerError
         If the cluster cannot be used.
     """
-    data = material_digest(material)
-    keys = {job: job_key(job, data) for job in jobs}
+    data, code = material_digest(material), code_state()
+    keys = {job: job_key(job, data, code) for job in jobs}
     todo = []
     with tqdm(total=len(keys), desc="cells of the grid", unit="job", mininterval=2) as progress:
         for job, key in keys.items():
@@ -118,7 +130,11 @@ def run(
 
 def _timed(material: Material, job: Job) -> tuple[Job, dict[str, Outcome], float]:
     started = time.perf_counter()
-    outcomes = compute(material, job)
+    try:
+        outcomes = compute(material, job)
+    except Exception as error:
+        name = f"{job.task}, {job.family}, {job.head} on {job.features}, draw {job.seed}"
+        raise GridError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     return job, outcomes, time.perf_counter() - started
 
 

@@ -51,10 +51,11 @@ def scaled(
     """
     unit = np.float32(1 / 255) if train.dtype == np.uint8 else np.float32(1)
     measured = (train if by is None else by).astype(np.float32) * unit
-    mean = measured.mean(axis=0)
+    # Double precision: else the rounding of long sums gives a constant feature a spread.
+    mean = measured.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = np.ones_like(mean)
     if by is not None or features != "pixels":
-        spread = measured.std(axis=0)
+        spread = measured.std(axis=0, dtype=np.float64).astype(np.float32)
         spread[spread < _NOTHING] = 1
     return [(values.astype(np.float32) * unit - mean) / spread for values in (train, *others)]
 

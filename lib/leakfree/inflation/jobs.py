@@ -20,6 +20,7 @@ from leakfree.inflation.arms import Arms, Rows
 from leakfree.inflation.draws import Draw, draw
 from leakfree.inflation.material import Material
 from leakfree.metrics import weighted_roc_auc
+from leakfree.pixels import pixel_digest
 from leakfree.tasks import TASKS, Task
 
 #: Doses: shares of the test patients, by class, with at least one film of theirs in training.
@@ -102,12 +103,12 @@ def compute(material: Material, job: Job) -> dict[str, Outcome]:
 def permuted_classes(draw: Draw, classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Permute classes by patient; a test patient and its donor keep a common one, so that arms stay matched.
 
-    Films that do not take part keep -1.
+    Mirrored draws get the same permutation. Films that do not take part keep -1.
     """
     unit = np.where(draw.slot >= 0, groups.max() + 1 + draw.slot, groups)
     taking = np.flatnonzero(classes >= 0)
     _, first, inverse = np.unique(unit[taking], return_index=True, return_inverse=True)
-    drawn = np.random.default_rng([seed, 7]).permutation(classes[taking][first])
+    drawn = np.random.default_rng([seed // 2, 7]).permutation(classes[taking][first])
     permuted = np.full(len(classes), -1, dtype=np.int64)
     permuted[taking] = drawn[inverse]
     return permuted
@@ -174,7 +175,8 @@ class _Consumption:
     def read(self, stage: str, rows: np.ndarray, variant: np.ndarray | int = 0) -> np.ndarray:
         material = self.bench.material
         values = material.take(self.bench.job.features, rows, variant)
-        self.ledger.record(stage, material.keys(rows, variant), values)
+        # Every row: a stage is one batch, of which `record` would hash one row in eight.
+        self.ledger.record_digests(stage, material.keys(rows, variant), [pixel_digest(row) for row in values])
         return values
 
     def check(
@@ -203,9 +205,12 @@ class _Consumption:
         trained = set(groups[train.row].tolist())
         if prepared is not None:
             trained |= set(groups[prepared].tolist())
+        between = len(trained & set(groups[test].tolist()))
+        if folds is not None and between:
+            raise LedgerError(f"{self.bench.job}: training and test share {between} linked groups")
         shared = {
             "images": len(set(fitted) & set(tested)),
-            "linked groups": len(trained & set(groups[test].tolist())) if folds is None else folds,
+            "linked groups": between if folds is None else folds,
         }
         if {leak for leak, count in shared.items() if count} != declared:
             raise LedgerError(f"{self.bench.job}: declares {sorted(declared)}, the ledger found {shared}")
@@ -222,8 +227,8 @@ def _clean(bench: _Bench) -> dict[str, Outcome]:
     single, val = arms.rows("single"), arms.rows("val")
     ledger = _Consumption(bench)
     x, y = bench.trained(ledger, train)
-    z = ledger.read("test", test)
-    x, z, v = heads.scaled(x, z, bench.material.take(bench.job.features, val), features=bench.job.features)
+    z, v = ledger.read("test", test), bench.material.take(bench.job.features, val)
+    x, z, v = heads.scaled(x, z, v, features=bench.job.features)
     found, on_val = bench.fit(x, y, [z, v])
     out = {"clean": bench.outcome(test, found, ledger.check(_NONE, train=train, test=test))}
     if bench.job.permuted or not (len(single) and len(val)):
@@ -288,8 +293,8 @@ def _no_test_set(bench: _Bench) -> dict[str, Outcome]:
 
 def _oversample(bench: _Bench) -> dict[str, Outcome]:
     leaky = bench.arms.oversampled(before=True)
-    if len(leaky) == len(bench.arms.clean()):
-        return {}  # the classes are equal already
+    if not np.isin(leaky.row, bench.everyone()).any():
+        return {}  # the classes are equal, or so few films are repeated that no test film is among them
     return {
         "oversampled-after": bench.plain(bench.arms.oversampled(before=False), bench.everyone(), _NONE),
         "oversampled-before": bench.plain(leaky, bench.everyone(), _BOTH),
@@ -358,7 +363,7 @@ def _tuning(bench: _Bench) -> dict[str, Outcome]:
         x, z = heads.scaled(raw, z, features=bench.job.features)
         (found,) = bench.fit(x, y, [z], best[1])
         # No film of training is in test; what the folds share is the leak.
-        described = ledger.check(_GROUPS if kind == "images" else _NONE, train=train, test=test, folds=shared)
+        described = ledger.check(_GROUPS if shared else _NONE, train=train, test=test, folds=shared)
         described |= {"chosen": float(best[1])}
         out[f"tuning-{kind}"] = bench.outcome(test, found, described)
         out[f"folds-{kind}"] = bench.outcome(train.row, best[2], described)
@@ -368,10 +373,10 @@ def _tuning(bench: _Bench) -> dict[str, Outcome]:
 def _epochs(bench: _Bench) -> dict[str, Outcome]:
     """Choose the epoch by loss (early stopping) or score (best one reported), on validation or on test."""
     train, test, val = bench.arms.clean(), bench.arms.rows("single"), bench.arms.rows("val")
-    material, features = bench.material, bench.job.features
-    x, z, v = heads.scaled(
-        *(material.take(features, rows) for rows in (train.row, test, val)), features=features
-    )
+    seen = _Consumption(bench)
+    raw, _ = bench.trained(seen, train)
+    read = (seen.read("test", test), seen.read("prepared", val))
+    x, z, v = heads.scaled(raw, *read, features=bench.job.features)
     y, truth, truth_val = (bench.classes[rows] for rows in (train.row, test, val))
     history = list(heads.by_epoch(x, y, [z, v], classes=bench.k, seed=bench.job.seed))
     out = {}
@@ -379,10 +384,12 @@ def _epochs(bench: _Bench) -> dict[str, Outcome]:
         losses = [_loss(step[place], known) for step in history]
         scores = [_score(step[place], known) for step in history]
         for arm, epoch in (("stopped", int(np.argmin(losses))), ("best-epoch", int(np.argmax(scores)))):
-            ledger = _Consumption(bench)
-            bench.trained(ledger, train)
-            ledger.read("prepared", rows)
-            ledger.read("test", test)
+            ledger = seen
+            if kind == "test":  # the test films chose, and no validation film was needed
+                ledger = _Consumption(bench)
+                bench.trained(ledger, train)
+                ledger.read("prepared", rows)
+                ledger.read("test", test)
             described = ledger.check(
                 _BOTH if kind == "test" else _NONE, train=train, test=test, prepared=rows
             )

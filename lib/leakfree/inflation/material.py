@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from leakfree.audit.alterations import alter
+from leakfree.audit.ledger import LedgerError
 from leakfree.cohort import Cohort
 from leakfree.files import replacing
 from leakfree.images import to_grey
@@ -173,7 +174,7 @@ def _cached(
 def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int) -> dict[str, np.ndarray]:
     """Decode films, near-duplicates and augmented copies: uint8 (n, size, size) by variant."""
     values = {name: np.empty((len(table), size, size), dtype=np.uint8) for name in VARIANTS}
-    rows = table.index.to_numpy()
+    rows, ids = table.index.to_numpy(), table["image_id"].tolist()
     done = 0
 
     def one(place: int, blob: bytes) -> tuple[np.ndarray, ...]:
@@ -191,7 +192,9 @@ def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int
             total=len(rows), desc=f"films and copies at {size} px", unit="film", mininterval=0.5
         ) as progress,
     ):
-        for _, blobs in cohort.iterate(rows):
+        for stored_ids, blobs in cohort.iterate(rows):
+            if stored_ids != ids[done : done + len(blobs)]:
+                raise LedgerError(f"{cohort.name}: rows of the store are not the films that the table names")
             for decoded in pool.map(one, range(done, done + len(blobs)), blobs):
                 for name, image in zip(VARIANTS, decoded, strict=True):
                     values[name][done] = image

@@ -14,8 +14,10 @@ from leakfree.models.networks import efficientnet_lite0, efficientnet_lite0_file
 #: Raised when the same images would get other features; a kept copy of them is stale then.
 EMBEDDING_VERSION = 1
 
-#: Side of the images in pixels, and length of a feature vector.
-SIDE, FEATURES = 224, 1280
+#: Side of the images that the network was trained on and the least that it takes, in pixels.
+SIDE, LEAST_SIDE = 224, 32
+#: Length of a feature vector.
+FEATURES = 1280
 
 #: Grey levels are normalised as EfficientNet-Lite was trained: mean 127 / 255, standard deviation 128 / 255.
 _MEAN, _STD = 127.0, 128.0
@@ -31,8 +33,8 @@ def embed(
 
     Parameters
     ----------
-    pixels : numpy.ndarray of uint8, shape (n, 224, 224)
-        Grey images.
+    pixels : numpy.ndarray of uint8, shape (n, side, side)
+        Grey images; the network was trained at a side of 224 pixels, smaller ones are faster and tell less.
     batch_size : int
         Images a step. Small batches are faster: their feature maps stay in the processor's cache.
     description : str
@@ -52,9 +54,11 @@ def embed(
         If the package of the weights is missing.
     """
     pixels = np.asarray(pixels)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (SIDE, SIDE):
+    square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2] and pixels.shape[1] >= LEAST_SIDE
+    if pixels.dtype != np.uint8 or not square:
         raise ValueError(
-            f"pixels must be uint8 of shape (n, {SIDE}, {SIDE}), got {pixels.dtype} of shape {pixels.shape}"
+            f"pixels must be uint8 of shape (n, side, side), side {LEAST_SIDE} or more, "
+            f"got {pixels.dtype} of shape {pixels.shape}"
         )
     if batch_size < 1 or jobs < 1:
         raise ValueError(f"batch_size and jobs must be at least 1, got {batch_size} and {jobs}")
