@@ -22,7 +22,7 @@ from leakfree import book
 from leakfree.book import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
 
 ROOT = Path(__file__).resolve().parents[1]
-QUOTE = re.compile(r"\{glue:text\}`run/results\.ipynb::(\w+):([^`]*)`")
+QUOTE = re.compile(r"\{glue:text\}`run/(?:results|06_inflation)\.ipynb::(\w+):([^`]*)`")
 PLOT = """
 import pandas as pd
 from IPython.display import Image, display
@@ -65,8 +65,11 @@ def run(tmp_path_factory) -> Path:
             notebook = copy.deepcopy(results)
             if page != "run/results":
                 notebook.cells[0].source = f"# Page {page}\n\n## Counts"
+            if page not in ("run/results", "run/06_inflation"):
                 del notebook.cells[2]
             nbformat.write(notebook, folder / "notebooks" / f"{Path(page).name}.ipynb")
+    (folder / "predictions" / "06").mkdir(parents=True)
+    (folder / "predictions" / "06" / "some.csv").write_text("draw,film\n")
     return folder
 
 
@@ -108,9 +111,10 @@ def test_expected_pages_are_those_of_the_table_of_contents():
     pages = expected_pages(ROOT / "book")
     notebooks = ["01_exploration", "02_leakage_analysis", "03_leaky_cnn", "04_leakfree_classical"]
     assert pages[0] == "intro"
-    assert pages[1:7] == [f"run/{name}" for name in (*notebooks, "05_leakfree_deep", "results")]
-    assert {"methods", "limitations", "reproduce", "references"} < set(pages)
-    assert len(pages) == len(set(pages)) == 14
+    rest = ("05_leakfree_deep", "06_inflation", "results")
+    assert pages[1:8] == [f"run/{name}" for name in (*notebooks, *rest)]
+    assert {"methods", "limitations", "reproduce", "cluster", "references"} < set(pages)
+    assert len(pages) == len(set(pages)) == 16
 
 
 def test_no_table_of_contents_is_one_line(tmp_path):
@@ -142,6 +146,8 @@ def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
     assert ">it's text<" in landing.replace("’", "'")
     notebook = (run / "book" / "run" / "01_exploration.html").read_text()
     assert "<img" in notebook and "<td>1341</td>" in notebook
+    # The table of leaks links to the predictions behind each row, relative to its page.
+    assert (run / "book" / "run" / ".." / "predictions" / "06" / "some.csv").is_file()
     assert "writing output, 100 %, run/results" in caplog.text
     assert tracked_state() == before
     assert not (run / ".cache" / "book").exists()

@@ -44,6 +44,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "05_leakfree_deep": {"image_size": 32, "epochs": 1, "max_images": 400, "resamples": 200},
         "06_inflation": {
+            "features": ["pixels", "embeddings"],
             "draws": 2,
             "random_label_draws": 2,
             "scope_draws": 2,
@@ -87,6 +88,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "05_leakfree_deep": {"image_size": 64, "epochs": 3, "max_images": 0, "resamples": 1000},
         "06_inflation": {
+            "features": ["pixels", "embeddings"],
             "draws": 4,
             "random_label_draws": 4,
             "scope_draws": 2,
@@ -131,6 +133,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "05_leakfree_deep": {"image_size": 128, "epochs": 8, "max_images": 0, "resamples": 2000},
         # What inflation/preregistration.yaml says.
         "06_inflation": {
+            "features": ["pixels", "embeddings"],
             "draws": 20,
             "random_label_draws": 20,
             "scope_draws": 20,
