@@ -44,6 +44,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "05_leakfree_deep": {"image_size": 32, "epochs": 1, "max_images": 400, "resamples": 200},
         "06_inflation": {
+            "tasks": ["etiology"],
             "features": ["pixels", "embeddings"],
             "draws": 2,
             "random_label_draws": 2,
@@ -88,6 +89,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "05_leakfree_deep": {"image_size": 64, "epochs": 3, "max_images": 0, "resamples": 1000},
         "06_inflation": {
+            "tasks": ["binary", "etiology", "three-class"],
             "features": ["pixels", "embeddings"],
             "draws": 4,
             "random_label_draws": 4,
@@ -133,6 +135,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "05_leakfree_deep": {"image_size": 128, "epochs": 8, "max_images": 0, "resamples": 2000},
         # What inflation/preregistration.yaml says.
         "06_inflation": {
+            "tasks": ["binary", "etiology", "three-class"],
             "features": ["pixels", "embeddings"],
             "draws": 20,
             "random_label_draws": 20,
