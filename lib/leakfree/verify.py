@@ -318,7 +318,7 @@ class _Checker:
         scored = {Path(name).stem for name in self._names("predictions", ".csv")}
         gaps += [f"ledgers/{name}.json: has no predictions" for name in sorted(set(self.ledgers) - scored)]
         known = _protocols()
-        unknown = sorted({str(ledger["protocol"]) for ledger in self.ledgers.values()} - set(known))
+        unknown = sorted({str(ledger.get("protocol")) for ledger in self.ledgers.values()} - set(known))
         gaps += [f"protocol {name}: not of this version, its declared leaks are unknown" for name in unknown]
         gaps.append("scores: metrics are not computed again from the predictions")
         gaps.append("settings, data and versions in provenance.json, captions, exported pages, book: no hash")
