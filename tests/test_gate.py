@@ -1,6 +1,8 @@
 """The gate before training: a split that leaks, other than its protocol declares, is refused."""
 
+import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from leakfree import splits
+from leakfree import protocols, splits
 from leakfree.audit import linked
 from leakfree.audit.gate import GateError, gate
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
 from leakfree.cohort import ingest, open_cohort
 from leakfree.groups import linked_groups
 from leakfree.patients import patient_ids
-from leakfree.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.protocols import CLEAN, IMAGE_LEVEL, NO_TEST_SET
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import Manifest
 
@@ -172,18 +174,39 @@ def test_reports_under_several_splits_need_one_search(searched, table, copies, m
     assert any("sealed" in line for line in official.unchecked)
 
 
+def test_an_image_in_two_parts_is_refused_unless_declared(table, copies):
+    """The one kind of manifest that may hold an image twice passes under its own protocol only."""
+    fault = splits.no_test_set(table["image_id"])
+    for protocol in (CLEAN, IMAGE_LEVEL):
+        with pytest.raises(GateError, match=rf"^{fault.name}: {len(table)} images stand in several parts"):
+            gate(table, copies, fault, protocol)
+    gate(table, copies, fault, NO_TEST_SET)
+
+
 @pytest.mark.real
 def test_the_published_splits_pass_with_near_duplicates_joined(real_data, repository, tmp_path):
-    """They were made from patients and identical files; the verified near-duplicates change nothing."""
-    published = repository / "artifacts" / "chest_xray" / "manifests"
+    """Each under the protocol that trained on it; the leaky ones under no other."""
+    published = repository / "artifacts" / "chest_xray"
+    known = {p.name: p for p in vars(protocols).values() if isinstance(p, protocols.Protocol)}
+    trained = {}
+    for path in (published / "ledgers").glob("*.json"):
+        ledger = json.loads(path.read_text(encoding="utf-8"))
+        trained.setdefault(ledger["manifest"], set()).add(ledger["protocol"])
+    trained.setdefault("patient-level-all", {"clean"})
     cohort = open_cohort(str(real_data / "chest_xray"), tmp_path)
     copies = cohort_copies(cohort, tmp_path)
     table = cohort.development()
-    paths = [path for path in sorted(published.glob("*.json")) if "image-level" not in path.name]
-    assert len(paths) >= 8
-    for path in paths:
-        checks = gate(table, copies, Manifest.load(path), CLEAN)
-        assert checks["linked_groups"].count == 0, path.name
+    seen = Counter()
+    for name, (protocol,) in sorted(trained.items()):  # a split serves one protocol
+        manifest = Manifest.load(published / "manifests" / f"{name}.json")
+        checks = gate(table, copies, manifest, known[protocol])
+        seen[protocol] += 1
+        if protocol == "clean":
+            assert checks["linked_groups"].count == 0, name
+        else:
+            with pytest.raises(GateError):
+                gate(table, copies, manifest, CLEAN)
+    assert seen["clean"] >= 8 and {"image-level", "siblings", "no-test-set"} <= set(seen), seen
 
 
 def test_kept_copies_are_stale_with_another_package(phantom_cohort, copies, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 
 from leakfree.audit.findings import FAIL_ON, Check
@@ -39,9 +41,17 @@ def gate(
     Raises
     ------
     GateError
-        If the split names images that the cohort does not have, a part is empty, or patients or copies
-        stand in several parts and the protocol does not declare it.
+        If the split names images that the cohort does not have, a part is empty, or images, patients or
+        copies stand in several parts and the protocol does not declare it.
     """
+    times = Counter(image_id for ids in manifest.parts.values() for image_id in ids)
+    repeated = [image_id for image_id, count in times.items() if count > 1]
+    if repeated and "images" not in protocol.leaks:
+        raise GateError(
+            f"{manifest.name}: {len(repeated)} images stand in several parts, such as {min(repeated)}. "
+            f"Protocol {protocol.name} does not allow it"
+        )
+    # An image that is let through in two parts counts in the last of them.
     part_of = {image_id: part for part, ids in manifest.parts.items() for image_id in ids}
     rows = table[table["image_id"].isin(part_of)].reset_index(drop=True)
     if lost := sorted(set(part_of) - set(rows["image_id"])):
