@@ -1,8 +1,10 @@
 """Cells: what they write recomputes the tables, a ledger that disagrees leaves nothing, resume is honest."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+import leakfree
 from leakfree import cells, splits
 from leakfree.audit.gate import GateError
 from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
@@ -346,7 +349,56 @@ def test_other_classical_settings_are_computed_again(copied):
 def test_other_code_is_computed_again(copied, monkeypatch):
     run = copied(resume=True)
     monkeypatch.setattr(cells, "fit", never)
-    monkeypatch.setattr(cells, "library_digest", lambda: "another")
+    monkeypatch.setattr(cells, "package_digest", lambda modules: "another")
+    with pytest.raises(AssertionError, match="computed again"):
+        network_cell(run, make_job(run, publish="small"))
+
+
+#: What a cell imports and cannot change its numbers: it reads, writes, reports or runs them.
+NO_NUMBERS = {"cohort", "files", "metrics", "parallel", "provenance", "run", "splits"}
+
+
+def imported(module):
+    root = Path(leakfree.__file__).parent
+    text = (root / f"{module}.py").read_text(encoding="utf-8")
+    found = re.findall(r"^ *from leakfree\.([\w.]+) import|^ *from leakfree import ([\w, ]+)", text, re.M)
+    names = [name for dotted, listed in found for name in ([dotted] if dotted else listed.split(", "))]
+    parts = [name.replace(".", "/") for name in names]
+    return {part for part in parts if (root / f"{part}.py").is_file()}
+
+
+@pytest.mark.parametrize("kind", ["network", "classical"])
+def test_every_module_behind_a_number_makes_cells_stale(kind):
+    listed = set(cells.MODULES[kind])
+    behind = set().union(*(imported(module) for module in listed))
+    # The gate lets a cell run or not; how the audit's checks are worded is no number.
+    behind -= {module for module in behind if module.startswith("audit/")} - {"audit/ledger", "audit/gate"}
+    # Of the two kinds of model, each cell has one; embeddings are material of the grid.
+    other = {"network": "models/classical", "classical": "models/networks"}[kind]
+    behind -= {other, "training"} if kind == "classical" else {other}
+    behind -= {"models/__init__"}
+    assert behind <= listed | NO_NUMBERS, behind - listed - NO_NUMBERS
+    assert {"training", "models/networks"} <= listed or kind == "classical"
+
+
+def test_a_change_elsewhere_leaves_cells_alone_and_one_behind_a_number_does_not(copied, monkeypatch):
+    """The package's other modules, such as figures, do not make a trained network stale."""
+    run = copied(resume=True)
+    job = make_job(run, publish="small")
+    asked = []
+    kept = cells.package_digest
+    monkeypatch.setattr(cells, "package_digest", lambda modules: asked.extend(modules) or kept(modules))
+    monkeypatch.setattr(cells, "fit", never)
+    network_cell(run, job)
+    assert {"training", "models/networks", "pixels", "images"} <= set(asked)
+    assert not {"figures", "cli", "book"} & set(asked)
+
+
+def test_other_copies_are_computed_again(copied, monkeypatch):
+    run = copied(resume=True)
+    monkeypatch.setattr(cells, "fit", never)
+    known = run.copies()
+    monkeypatch.setattr(run, "copies", lambda: replace(known, groups=known.groups[1:]))
     with pytest.raises(AssertionError, match="computed again"):
         network_cell(run, make_job(run, publish="small"))
 

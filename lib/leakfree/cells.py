@@ -31,7 +31,7 @@ from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache
 from leakfree.predictions import Predictions, read_predictions, save_predictions
 from leakfree.protocols import Protocol
-from leakfree.provenance import library_digest, versions
+from leakfree.provenance import package_digest, versions
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
@@ -39,6 +39,24 @@ from leakfree.training import Budget, Fitted, fit, predict
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
 _READ = 512
+#: Modules whose change makes finished cells stale, by kind. What else they rest on is in their key as data:
+#: the checksum of the cohort, the manifest and the groups of copies.
+_COMMON = (
+    "audit/gate",
+    "audit/ledger",
+    "cells",
+    "groups",
+    "images",
+    "patients",
+    "pixels",
+    "predictions",
+    "protocols",
+    "tasks",
+)
+MODULES = {
+    "network": (*_COMMON, "models/networks", "training"),
+    "classical": (*_COMMON, "models/classical", "models/pixels"),
+}
 
 
 @dataclass(frozen=True)
@@ -330,9 +348,10 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
 
 def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
     content = {
-        "library": library_digest(),
+        "library": package_digest(MODULES[str(settings["kind"])]),
         "versions": versions(),
         "data": run.cohort.checksum,
+        "copies": run.copies().groups,
         "manifest": cell.manifest.hash,
         "cell": [cell.task.name, cell.model, cell.protocol.name, cell.seed, cell.image_size, cell.scope],
         "settings": settings,
