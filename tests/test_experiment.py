@@ -1,12 +1,14 @@
 """The experiment on a run's cohort: material without copies, sizes where they are known, list of jobs."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from leakfree.cells import network_cells
 from leakfree.cohort import ingest
-from leakfree.inflation import experiment
+from leakfree.inflation import experiment, reanalysis
 from leakfree.inflation.deep import deep_table, draw_manifest, network_jobs
 from leakfree.inflation.reanalysis import manifests
 from leakfree.inflation.reanalysis import network_jobs as reference_jobs
@@ -153,3 +155,37 @@ def test_the_reference_fault_is_replicated_and_measured_right(run):
     assert rows.loc["no-test-set", "shared_images"] == rows.loc["no-test-set", "n_images"] == len(table)
     assert rows.loc["clean", "shared_images"] == 0
     assert rows.loc["clean", "n_images"] == len(made["clean"].parts["test"])
+
+
+def test_the_printed_confusion_matrix_is_the_claim_and_the_whole_training_set():
+    printed = reanalysis.printed_scores()
+    assert printed["films"] == 5216
+    assert printed["macro_f1"] == pytest.approx(reanalysis.REPORTED[-1].score, abs=1e-4)
+    assert printed["accuracy"] == pytest.approx((1299 + 3875) / 5216)
+
+
+def test_every_claim_stands_beside_its_cells(tmp_path):
+    assert reanalysis.claims(tmp_path, seed=42)["fault"].isna().all()  # nothing has run yet
+    (tmp_path / "tables").mkdir()
+    scores = [
+        {"task": task, "model": "simple-cnn-16", "protocol": protocol, "seed": seed, "part": "test"}
+        | {"metric": metric, "estimate": 0.1 * n, "low": 0.0, "high": 1.0, "n_images": n, "n_patients": 7}
+        | {"predictions": f"predictions/{n}.csv"}
+        for n, (task, protocol, seed, metric) in enumerate(
+            product(["three-class", "binary"], ["clean", "image-level"], [42, 43], ["roc_auc", "macro_f1"])
+        )
+    ]
+    pd.DataFrame(scores).to_csv(tmp_path / "tables" / "03_scores.csv", index=False)
+    deep = [
+        {"model": "resnet18", "protocol": protocol, "macro_f1": value, "macro_f1_low": value - 0.01}
+        | {"macro_f1_high": value + 0.01, "n_images": 9, "n_patients": 3, "predictions": f"{protocol}.csv"}
+        for protocol, value in (("no-test-set", 0.99), ("clean", 0.93))
+    ]
+    pd.DataFrame(deep).to_csv(tmp_path / "tables" / "06_reanalysis.csv", index=False)
+    found = reanalysis.claims(tmp_path, seed=42)
+    leaky, selected = found.iloc[0], found.iloc[-1]
+    assert (leaky["right_n_images"], leaky["fault_n_images"]) == (0, 4)  # three-class, ROC AUC, seed 42
+    assert leaky["fault_predictions"] == "predictions/4.csv"
+    assert (selected["claim"], selected["fault"], selected["right"]) == (0.9894, 0.99, 0.93)
+    assert selected["fault_high"] == pytest.approx(1.0)
+    assert found.loc[1:4, ["fault", "right"]].isna().all(axis=None)

@@ -80,7 +80,7 @@ def control(
     folder: Path,
     cache: Path,
     *,
-    identities: Sequence[float] = (0.0, 0.5, 1.0),
+    identities: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
     diseases: Sequence[float] = (0.5, 1.0),
     doses: Sequence[float] = (0.5, 1.0),
     heads: Sequence[str] = ("1-nn", "logistic-regression"),
