@@ -1,4 +1,4 @@
-"""Score tables for readers: one row a model, a column for each metric, with its interval in brackets."""
+"""Tables for readers: scores with their intervals in brackets, one row a model."""
 
 from __future__ import annotations
 
@@ -45,6 +45,38 @@ def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         row["images (patients)"] = f"{first['n_images']:,} ({first['n_patients']:,})"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def bracketed(
+    frame: pd.DataFrame, name: str = "estimate", *, digits: int = 3, signed: bool = False
+) -> pd.Series:
+    """Write an estimate and its interval as one text, ``0.051 (0.031 to 0.070)``.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        With a column `name`; the ends are in ``low`` and ``high``, or in ``<name>_low`` and ``<name>_high``
+        where those exist.
+    name : str
+    digits : int
+    signed : bool
+        Put a sign before positive numbers too, for differences.
+
+    Returns
+    -------
+    pandas.Series
+        Of str; empty where the estimate is missing.
+    """
+    ends = [f"{name}_{end}" if f"{name}_{end}" in frame else end for end in ("low", "high")]
+    form = f"{{:{'+' if signed else ''}.{digits}f}}"
+    return pd.Series(
+        [
+            "" if pd.isna(row[0]) else f"{form} ({form} to {form})".format(*row)
+            for row in frame[[name, *ends]].itertuples(index=False)
+        ],
+        index=frame.index,
+        dtype=object,
+    )
 
 
 def _text(value: object) -> object:

@@ -1,0 +1,57 @@
+"""Tables for readers say what the numbers say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leakfree.tables import bracketed, readable
+
+
+def test_an_estimate_and_its_interval_are_one_text():
+    frame = pd.DataFrame({"estimate": [0.0506, -0.0004], "low": [0.0309, -0.002], "high": [0.07, 0.001]})
+    assert bracketed(frame).tolist() == ["0.051 (0.031 to 0.070)", "-0.000 (-0.002 to 0.001)"]
+    assert bracketed(frame, digits=2, signed=True).tolist()[0] == "+0.05 (+0.03 to +0.07)"
+
+
+def test_named_ends_come_before_the_common_ones_and_gaps_stay_empty():
+    frame = pd.DataFrame(
+        {
+            "clean": [0.5, np.nan],
+            "clean_low": [0.4, 0.0],
+            "clean_high": [0.6, 0.0],
+            "low": [9, 9],
+            "high": [9, 9],
+        },
+        index=[7, 3],
+    )
+    found = bracketed(frame, "clean", digits=1)
+    assert found.to_dict() == {7: "0.5 (0.4 to 0.6)", 3: ""}
+    with pytest.raises(KeyError):
+        bracketed(frame, "fault")
+
+
+def test_a_score_table_becomes_one_row_a_model():
+    described = {"task": "binary", "n_images": 1200, "n_patients": 30, "low": 0.1, "high": 0.9}
+    scores = pd.DataFrame(
+        [
+            {
+                **described,
+                "model": model,
+                "seed": 1,
+                "metric": metric,
+                "estimate": value,
+                "predictions": model,
+            }
+            for model, metric, value in (
+                ("random_forest", "accuracy", 0.5),
+                ("random_forest", "roc_auc", 0.6),
+                ("xgboost", "accuracy", 0.7),
+                ("xgboost", "roc_auc", 0.8),
+            )
+        ]
+    )
+    found = readable(scores, ["task", "model", "seed"])
+    assert found.columns.tolist() == ["task", "model", "accuracy", "ROC AUC", "images (patients)"]
+    assert found["model"].tolist() == ["random forest", "xgboost"]
+    assert found.loc[1, "ROC AUC"] == "0.800 (0.100–0.900)"
+    assert found.loc[0, "images (patients)"] == "1,200 (30)"
