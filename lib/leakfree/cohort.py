@@ -95,6 +95,27 @@ class Cohort:
             raise CohortError(f"{self.name}: no image outside the official val and test parts")
         return rows
 
+    def unseal(self, log: Path) -> np.ndarray:
+        """Return the labels of the sealed part, object (n,) in table order, against a line in the log.
+
+        Only `leakfree.sealed.open_seal` has a reason to call this: it writes the line first.
+
+        Raises
+        ------
+        CohortError
+            If the last line of the log is not an opening of this cohort that still waits for its results.
+        """
+        try:
+            last = json.loads(Path(log).read_text(encoding="utf-8").splitlines()[-1])
+            waiting = last["cohort"] == self.checksum and last["results"] is None
+        except (OSError, ValueError, IndexError, KeyError, TypeError):
+            waiting = False
+        if not waiting:
+            raise CohortError(
+                f"{self.name}: labels of part {SEALED_PART} are sealed; a committed plan opens them"
+            )
+        return self._labels[(self.table["part"] == SEALED_PART).to_numpy()]
+
     def iterate(self, rows: np.ndarray | None = None) -> Iterator[tuple[list[str], list[bytes]]]:
         """Yield stored ids and encoded files together, in chunks, in the order of `rows`."""
         rows = np.arange(len(self)) if rows is None else np.asarray(rows)
