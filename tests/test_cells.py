@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import leakfree
-from leakfree import cells, splits
+from leakfree import cells, splits, training
 from leakfree.audit.gate import GateError
 from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
 from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell, network_cells, score_table
+from leakfree.checkpoint import Checkpoint
 from leakfree.cohort import ingest
 from leakfree.files import file_hash
 from leakfree.models import classical
@@ -163,6 +164,57 @@ def test_predictions_hold_each_image_of_validation_and_test_once(finished):
         assert frame["label"].tolist() == truth
         assert set(table.loc[frame["image_id"], "part"]) == {"train"}  # never of the sealed part
         assert (frame["seed"] == 42).all()
+
+
+def test_every_part_but_training_is_scored_and_in_the_ledger(make_run, tmp_path):
+    run = make_run(tmp_path)
+    table = run.development(TASKS["binary"])
+    fractions = {"train": 0.5, "val": 0.15, "calibration": 0.1, "conformal": 0.1, "test": 0.15}
+    manifest = splits.patient_level(
+        table["image_id"],
+        run.groups(table),
+        table["label"].to_numpy(dtype=object),
+        seed=1,
+        scope="series",
+        fractions=fractions,
+        name="05-five-parts",
+    )
+    job = make_job(run)
+    result = network_cell(run, replace(job, cell=replace(job.cell, manifest=manifest)))
+    ledger = json.loads((run.folder / "ledgers" / f"{NAME}.json").read_text())
+    assert set(ledger["stages"]) == set(fractions)
+    for part in ("val", "calibration", "conformal", "test"):
+        assert result.read(part).image_ids.tolist() == list(manifest.parts[part])
+    assert ledger["stages"]["calibration"]["rows"] == len(manifest.parts["calibration"])
+
+
+def test_a_cell_that_is_cut_off_goes_on_and_leaves_no_checkpoint(finished, make_run, tmp_path, monkeypatch):
+    """Killed after its first epoch, then resumed: the weights and predictions of one that was not."""
+    save, path = Checkpoint.save, tmp_path / ".cache" / "checkpoints" / f"{NAME}.pt"
+
+    def cut(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    run = make_run(tmp_path, resume=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "save", cut)
+        network_cell(run, make_job(run, publish="small"))
+    assert path.is_file()
+    epochs, epoch = [], training._epoch
+    monkeypatch.setattr(training, "_epoch", lambda *a: epochs.append(1) or epoch(*a))
+    result = network_cell(run, make_job(run, publish="small"))
+    assert len(epochs) == BUDGET.epochs - 1
+    assert not path.exists()
+    whole = finished[1]
+    assert result.predictions.read_bytes() == whole.predictions.read_bytes()
+    name = "models/small.safetensors"
+    assert (run.folder / name).read_bytes() == (finished[0].folder / name).read_bytes()
+    # Without --resume nothing is gone on with.
+    path.write_bytes(b"left over")
+    network_cell(make_run(tmp_path), make_job(run, publish="small"))
+    assert len(epochs) == 2 * BUDGET.epochs - 1
+    assert not path.exists()
 
 
 def test_predictions_recompute_the_table(finished):
@@ -355,7 +407,7 @@ def test_other_code_is_computed_again(copied, monkeypatch):
 
 
 #: What a cell imports and cannot change its numbers: it reads, writes, reports or runs them.
-NO_NUMBERS = {"cohort", "files", "metrics", "parallel", "provenance", "run", "splits"}
+NO_NUMBERS = {"checkpoint", "cohort", "files", "metrics", "parallel", "provenance", "run", "splits"}
 
 
 def imported(module):
@@ -478,8 +530,8 @@ def test_a_stage_that_misses_an_image_leaves_nothing(make_run, tmp_path, monkeyp
     run = make_run(tmp_path)
     inner = cells._Inputs.of.__func__
 
-    def short(cls, run, cell):
-        inputs = inner(cls, run, cell)
+    def short(cls, *arguments):
+        inputs = inner(cls, *arguments)
         inputs.rows[missed] = inputs.rows[missed][:-1]
         return inputs
 

@@ -352,6 +352,20 @@ def test_one_shared_patient_between_any_two_parts_is_a_leak(book, clean, first, 
         book.check(clean, CLEAN, groups)
 
 
+@pytest.mark.parametrize("first", ["train", "val", "test", "conformal"])
+def test_every_pair_of_parts_is_compared_however_many_there_are(book, first):
+    fractions = {"train": 0.5, "val": 0.1, "calibration": 0.1, "conformal": 0.1, "test": 0.2}
+    manifest = patient_level(
+        CACHE.ids, GROUP, CLASSES, seed=4, scope="series", fractions=fractions, name="five-parts"
+    )
+    consume(book, manifest)
+    assert book.check(manifest, CLEAN, GROUPS) == {"images": 0, "linked groups": 0}
+    groups = dict(GROUPS)
+    groups[manifest.parts["calibration"][0]] = groups[manifest.parts[first][0]]
+    with pytest.raises(LedgerError, match="undeclared leak, 1 linked groups"):
+        book.check(manifest, CLEAN, groups)
+
+
 def test_shared_images_are_counted(book):
     for stage, rows in (("train", range(10)), ("val", range(8, 12)), ("test", [0, 11, 50])):
         read(book, stage, list(rows))

@@ -8,9 +8,10 @@ import torch
 
 from leakfree import training
 from leakfree.audit.ledger import Ledger, LedgerError
+from leakfree.checkpoint import Checkpoint
 from leakfree.models.networks import SimpleCNN, build
 from leakfree.pixels import PixelCache, pixel_digest
-from leakfree.training import Budget, Normalisation, augment, fit, predict
+from leakfree.training import Budget, Normalisation, TrainingError, augment, fit, predict
 
 SIZE = 16
 PLAIN = Budget(epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, bf16=False)
@@ -40,7 +41,9 @@ def toy(n=72, seed=0):
 TRAIN, VAL, TEST = np.arange(0, 45), np.arange(45, 60), np.arange(60, 72)
 
 
-def trained(budget=PLAIN, *, seed=7, val=VAL, cache=None, labels=None, ledger=None, model_seed=1):
+def trained(
+    budget=PLAIN, *, seed=7, val=VAL, cache=None, labels=None, ledger=None, model_seed=1, checkpoint=None
+):
     own, own_labels = toy()
     cache = own if cache is None else cache
     torch.manual_seed(model_seed)
@@ -53,6 +56,7 @@ def trained(budget=PLAIN, *, seed=7, val=VAL, cache=None, labels=None, ledger=No
         budget,
         seed=seed,
         ledger=Ledger(cache.digests) if ledger is None else ledger,
+        checkpoint=checkpoint,
     )
 
 
@@ -355,3 +359,96 @@ def test_training_augments_only_when_asked(monkeypatch):
     assert not calls
     trained(replace(PLAIN, epochs=1, augment=True))
     assert sum(calls) == len(TRAIN)  # never on validation
+
+
+ONE_CYCLE = Budget(epochs=4, batch_size=8, learning_rate=2e-3)
+
+
+class Cut(Exception):
+    """The machine goes away."""
+
+
+def cut_after(monkeypatch, epochs):
+    """Stop the training after some epochs are in the checkpoint."""
+    save, saved = Checkpoint.save, []
+
+    def saving(self, state):
+        save(self, state)
+        saved.append(state)
+        if len(saved) == epochs:
+            raise Cut
+
+    monkeypatch.setattr(Checkpoint, "save", saving)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("budget", [ONE_CYCLE, replace(PLAIN, epochs=4)])
+def test_a_training_that_is_cut_off_ends_like_one_that_was_not(monkeypatch, tmp_path, epochs, budget):
+    cache, labels = toy()
+    whole_ledger, ledger = Ledger(cache.digests), Ledger(cache.digests)
+    whole = trained(budget, ledger=whole_ledger)
+    checkpoint = Checkpoint(tmp_path / "cell.pt", "key")
+
+    def go(into):
+        torch.manual_seed(1)
+        return fit(
+            SimpleCNN(2, SIZE), cache, labels, TRAIN, VAL, budget, seed=7, ledger=into, checkpoint=checkpoint
+        )
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut_after(patch, epochs)
+        go(Ledger(cache.digests))
+    torch.manual_seed(99)  # another process has another state of everything
+    resumed = go(ledger)
+    expected, found = states(whole), states(resumed)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert resumed.history.equals(whole.history)
+    assert resumed.epoch == whole.epoch
+    assert ledger.consumed("train") == whole_ledger.consumed("train")
+    assert ledger.consumed("val") == whole_ledger.consumed("val")
+    assert resumed.seconds > 0
+
+
+def test_a_checkpoint_of_another_key_is_not_gone_on_with(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut_after(patch, 2)
+        trained(ONE_CYCLE, checkpoint=Checkpoint(tmp_path / "cell.pt", "old"))
+    calls = []
+    monkeypatch.setattr(training, "_epoch", lambda *a: calls.append(1) or 0.5)
+    trained(ONE_CYCLE, checkpoint=Checkpoint(tmp_path / "cell.pt", "new"))
+    assert len(calls) == 4
+
+
+def test_patience_stops_and_keeps_the_best(monkeypatch):
+    scores = iter([0.5, 0.9, 0.8, 0.7, 0.95, 0.99])
+    ran = []
+
+    def validate(*arguments):
+        ran.append(1)
+        return {"val_loss": 0.1, "val_macro_f1": next(scores), "val_accuracy": 0.5}
+
+    monkeypatch.setattr(training, "_validate", validate)
+    fitted = trained(replace(PLAIN, epochs=6, patience=2))
+    assert (fitted.epoch, len(ran), len(fitted.history)) == (2, 4, 4)
+
+
+def test_no_patience_trains_all_epochs(monkeypatch):
+    monkeypatch.setattr(
+        training, "_validate", lambda *a: {"val_loss": 0.1, "val_macro_f1": 0.5, "val_accuracy": 0.5}
+    )
+    assert len(trained(replace(PLAIN, epochs=5)).history) == 5
+    assert len(trained(replace(PLAIN, epochs=5, patience=1)).history) == 2
+
+
+def test_a_loss_that_is_no_number_stops_with_a_reason():
+    with pytest.raises(TrainingError, match=r"fit: the loss of epoch 1 is not a number; lower the learning"):
+        trained(replace(PLAIN, learning_rate=1e30))
+
+
+def test_the_device_is_what_was_asked_for(monkeypatch):
+    assert Budget(epochs=1).torch_device().type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Budget(epochs=1, device="auto").torch_device().type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Budget(epochs=1, device="auto").torch_device().type == "cuda"
+    assert Budget(epochs=1, device="cuda").torch_device().type == "cuda"

@@ -461,7 +461,7 @@ def test_a_patient_on_two_sides_of_the_predictions_is_found(run):
     table.loc[table["part"] == "test", "patient"] = table.loc[table["part"] == "val", "patient"].iloc[0]
     table.to_csv(run / PREDICTIONS, index=False)
     seal(run)
-    only(run, PREDICTIONS, "is in val and test, and its ledger found no shared linked group")
+    only(run, PREDICTIONS, "is in two parts, and its ledger found no shared linked group")
 
 
 def test_results_without_a_ledger_are_found(run):

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from leakfree import metrics
 from leakfree.audit.gate import gate
 from leakfree.audit.ledger import Ledger
+from leakfree.checkpoint import Checkpoint
 from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
 from leakfree.parallel import die_with_parent
@@ -54,7 +55,7 @@ _COMMON = (
     "tasks",
 )
 MODULES = {
-    "network": (*_COMMON, "models/networks", "training"),
+    "network": (*_COMMON, "checkpoint", "models/networks", "training"),
     "classical": (*_COMMON, "models/classical", "models/pixels"),
 }
 
@@ -69,7 +70,7 @@ class Cell:
     model : str
     protocol : Protocol
     manifest : Manifest
-        Parts ``train``, ``test`` and perhaps ``val``.
+        Parts ``train``, ``test`` and perhaps ``val`` and others, which are scored too.
     seed : int
         Seed of the model; the manifest has its own.
     image_size : int
@@ -99,7 +100,7 @@ class Result:
     ----------
     cell : Cell
     predictions : pathlib.Path
-        One row for each image of the validation and test parts.
+        One row for each image of every part but training.
     history : pandas.DataFrame
         Learning curve of a network, search table of a searched model, else empty.
     facts : dict
@@ -184,7 +185,6 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
         torch.set_num_threads(1)
         torch.manual_seed(cell.seed)
         network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
-        started = time.perf_counter()
         fitted = fit(
             network,
             inputs.cache,
@@ -195,23 +195,22 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
             seed=cell.seed,
             ledger=inputs.ledger,
             description=cell.name(run.number),
+            checkpoint=inputs.checkpoint,
         )
-        seconds = time.perf_counter() - started
         frames = []
-        for part in ("val", "test"):
-            if part in inputs.rows:
-                # Validation is read again, with the weights that were kept; the test part is read once.
-                ids, probabilities = predict(
-                    fitted.network,
-                    inputs.cache,
-                    inputs.rows[part],
-                    fitted.normalisation,
-                    ledger=inputs.ledger,
-                    stage=part,
-                    bf16=budget.bf16,
-                )
-                frames.append(inputs.frame(ids, probabilities, part))
-        facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(seconds, 1)}
+        for part in inputs.scored:
+            # Validation is read again, with the weights that were kept; every other part is read once.
+            ids, probabilities = predict(
+                fitted.network,
+                inputs.cache,
+                inputs.rows[part],
+                fitted.normalisation,
+                ledger=inputs.ledger,
+                stage=part,
+                bf16=budget.bf16,
+            )
+            frames.append(inputs.frame(ids, probabilities, part))
+        facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(fitted.seconds, 1)}
         publish = None if job.publish is None else partial(_publish, run, cell, fitted, origin, job.publish)
         return pd.concat(frames), fitted.history, facts, publish
 
@@ -245,10 +244,9 @@ def classical_cell(
         estimator, history, facts = fit_model(x, inputs.labels[rows], groups)
         facts = {**facts, "weights": "none", "training_seconds": round(time.perf_counter() - started, 1)}
         frames = []
-        for part in ("val", "test"):
-            if part in inputs.rows:
-                ids, x = inputs.read(part)
-                frames.append(inputs.frame(ids, estimator.predict_proba(x), part))
+        for part in inputs.scored:
+            ids, x = inputs.read(part)
+            frames.append(inputs.frame(ids, estimator.predict_proba(x), part))
         return pd.concat(frames), history, facts, None
 
     result = _cached(run, cell, {"kind": "classical", **settings}, compute)
@@ -269,9 +267,10 @@ class _Inputs:
     groups: dict[str, int]
     patients: dict[str, str]
     ledger: Ledger
+    checkpoint: Checkpoint
 
     @classmethod
-    def of(cls, run: Run, cell: Cell) -> _Inputs:
+    def of(cls, run: Run, cell: Cell, key: str) -> _Inputs:
         table = cell.task.select(run.cohort.development())
         cache = run.pixels(cell.image_size)
         labels = np.full(len(cache), -1, dtype=np.int64)
@@ -284,7 +283,13 @@ class _Inputs:
             groups=dict(zip(table["image_id"], run.groups(table, cell.scope).tolist(), strict=True)),
             patients=dict(zip(table["image_id"], patient_ids(table, cell.scope), strict=True)),
             ledger=Ledger(cache.digests),
+            checkpoint=Checkpoint(run.folder / ".cache" / "checkpoints" / f"{cell.name(run.number)}.pt", key),
         )
+
+    @property
+    def scored(self) -> list[str]:
+        """Parts that are predicted, in the order of the manifest."""
+        return [part for part in self.rows if part != "train"]
 
     def read(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids and flattened pixels of a part, entered in the ledger as they are read."""
@@ -318,7 +323,9 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
     record = _read_record(run.folder, record_path, key) if run.resume else None
     if record is None:
         gate(run.cohort.development(), run.copies(), cell.manifest, cell.protocol, cell.scope)
-        inputs = _Inputs.of(run, cell)
+        inputs = _Inputs.of(run, cell, key)
+        if not run.resume:
+            inputs.checkpoint.remove()
         frame, history, facts, publish = compute(inputs)
         # Checked before anything is written: a result whose ledger disagrees leaves no file behind.
         found = inputs.ledger.check(cell.manifest, cell.protocol, inputs.groups)
@@ -341,6 +348,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
             "outputs": {p.relative_to(run.folder).as_posix(): file_hash(p) for p in outputs},
         }
         write_json(record_path, record)
+        inputs.checkpoint.remove()
     files = (record_path, *(run.folder / path for path in record["outputs"]))
     history = pd.DataFrame(**json.loads(record["history"]))
     return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"], files)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -17,10 +19,15 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from leakfree.audit.ledger import Ledger
+from leakfree.checkpoint import Checkpoint
 from leakfree.pixels import PixelCache
 
 #: Batch size of validation and prediction: no gradients are held, so it need not follow training's.
 PREDICT_BATCH = 64
+
+
+class TrainingError(Exception):
+    """A training cannot go on; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,13 @@ class Budget:
         Weight the loss by inverse class frequency of the training part.
     bf16 : bool
         Autocast to bfloat16.
+    patience : int
+        Stop after as many epochs without a better validation; 0 trains all epochs. The schedule is that of
+        all epochs, so a stopped training ends at a higher learning rate.
+    device : {"cpu", "cuda", "auto"}
+        ``auto`` takes a GPU where there is one. Numbers of the two differ in the last digits.
+    compile : bool
+        Compile the network, on a GPU only: on a CPU it costs more than an epoch of these networks.
     """
 
     epochs: int
@@ -52,6 +66,14 @@ class Budget:
     augment: bool = True
     class_weights: bool = True
     bf16: bool = True
+    patience: int = 0
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    compile: bool = False
+
+    def torch_device(self) -> torch.device:
+        """Return the device to train on."""
+        there = torch.cuda.is_available()
+        return torch.device("cuda" if self.device == "cuda" or (self.device == "auto" and there) else "cpu")
 
 
 @dataclass(frozen=True)
@@ -89,12 +111,15 @@ class Fitted:
     epoch : int
         The epoch kept, counted from 1: chosen on validation, the last one without.
     normalisation : Normalisation
+    seconds : float
+        What the epochs took, those before an interruption included.
     """
 
     network: nn.Module
     history: pd.DataFrame
     epoch: int
     normalisation: Normalisation
+    seconds: float = 0.0
 
 
 def seed_everything(seed: int) -> torch.Generator:
@@ -127,7 +152,8 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         Source of the draws.
     """
     b = len(x)
-    draws = torch.rand((6, b), generator=generator) * 2 - 1
+    # On the CPU and then moved: the draws are the same on every device.
+    draws = (torch.rand((6, b), generator=generator) * 2 - 1).to(x.device)
     angle, zoom = draws[0] * (7.0 * torch.pi / 180.0), 1 + draws[1] * 0.05
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     theta = torch.stack([cosine, -sine, draws[2] * 0.08, sine, cosine, draws[3] * 0.08], dim=1).view(b, 2, 3)
@@ -135,6 +161,46 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     contrast, exposure = (1 + 0.1 * draws[4]).view(b, 1, 1, 1), (0.1 * draws[5]).view(b, 1, 1, 1)
     return x.mul_(contrast).add_(exposure)
+
+
+class _Training:
+    """What changes from epoch to epoch, and its way into a checkpoint and back."""
+
+    def __init__(self, network: nn.Module, budget: Budget, images: int, seed: int, ledger: Ledger) -> None:
+        self.network, self.ledger = network, ledger
+        self.generator = seed_everything(seed)
+        self.optimizer, self.schedule = _optimizer(
+            network, budget, budget.epochs * -(-images // budget.batch_size)
+        )
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[tuple[float, float], int, dict[str, torch.Tensor]] | None = None
+
+    def state(self) -> dict[str, object]:
+        rank, epoch, weights = self.best
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "seconds": self.seconds,
+            "history": json.dumps(self.history),
+            "best": {"rank": list(rank), "epoch": epoch, "weights": weights},
+            "ledger": json.dumps(self.ledger.state()),
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        self.seconds, self.history = state["seconds"], json.loads(state["history"])
+        best = state["best"]
+        self.best = (tuple(best["rank"]), best["epoch"], best["weights"])
+        self.ledger.restore(json.loads(state["ledger"]))
 
 
 def fit(
@@ -148,6 +214,7 @@ def fit(
     seed: int,
     ledger: Ledger,
     description: str = "fit",
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train a network.
 
@@ -166,56 +233,113 @@ def fit(
     seed : int
         Seed of shuffling and augmentation.
     ledger : Ledger
-        Records every row that is yielded.
+        Records every row that is yielded; empty, since a checkpoint brings back what was recorded before.
     description : str
         Shown with the progress.
+    checkpoint : Checkpoint, optional
+        Where to go on from and to; an interrupted training ends with the weights of one that was not.
 
     Returns
     -------
     Fitted
+        The network is on the CPU.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer a number.
     """
-    generator = seed_everything(seed)
+    device = budget.torch_device()
     classes = int(labels[train].max()) + 1
     normalisation = Normalisation.fit(cache.pixels[train])
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device=device, memory_format=torch.channels_last)
     weight = None
     if budget.class_weights:
         counts = np.bincount(labels[train], minlength=classes)
-        weight = torch.tensor(len(train) / (classes * counts), dtype=torch.float32)
-    steps = budget.epochs * -(-len(train) // budget.batch_size)
-    optimizer, schedule = _optimizer(network, budget, steps)
-    history, best = [], None
-    with tqdm(total=budget.epochs * len(train), desc=description, unit="image", mininterval=5) as progress:
-        for epoch in range(1, budget.epochs + 1):
-            network.train()
-            order = train[torch.randperm(len(train), generator=generator).numpy()]
-            total = 0.0
-            for ids, pixels in batches(cache, order, budget.batch_size, ledger, "train"):
-                target = torch.from_numpy(labels[cache.rows(ids)])
-                x = normalisation.apply(pixels)
-                x = augment(x, generator) if budget.augment else x
-                with torch.autocast("cpu", torch.bfloat16, enabled=budget.bf16):
-                    loss = functional.cross_entropy(network(x).float(), target, weight)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                if schedule is not None:
-                    schedule.step()
-                total += float(loss.detach()) * len(ids)
-                progress.update(len(ids))
-            row = {"epoch": epoch, "train_loss": round(total / len(train), 6)}
+        weight = torch.tensor(len(train) / (classes * counts), dtype=torch.float32, device=device)
+    running = _Training(network, budget, len(train), seed, ledger)
+    if checkpoint is not None and (state := checkpoint.load()) is not None:
+        running.restore(state)
+        tqdm.write(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
+    step = torch.compile(network) if budget.compile and device.type == "cuda" else network
+    total = budget.epochs * len(train)
+    with tqdm(
+        total=total, initial=len(running.history) * len(train), desc=description, unit="image", mininterval=5
+    ) as progress:
+        for epoch in range(len(running.history) + 1, budget.epochs + 1):
+            if (
+                val is not None
+                and budget.patience
+                and epoch > 1
+                and epoch - 1 - running.best[1] >= budget.patience
+            ):
+                break
+            started = time.perf_counter()
+            row = {
+                "epoch": epoch,
+                "train_loss": _epoch(
+                    step, cache, labels, train, budget, running, normalisation, weight, progress
+                ),
+            }
+            if not np.isfinite(row["train_loss"]):
+                raise TrainingError(
+                    f"{description}: the loss of epoch {epoch} is not a number; lower the learning rate, or "
+                    "turn bf16 off, whose convolutions fail on maps of one pixel (ResNet18 under 32 px)"
+                )
             if val is not None:
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
-            history.append(row)
+            running.history.append(row)
             line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
             tqdm.write(f"{description}: {line}", file=sys.stderr)
             rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
-            if best is None or val is None or rank > best[0]:
+            if running.best is None or val is None or rank > running.best[0]:
                 # A deep copy: an alias would go on training and save the last epoch as the best.
-                best = (rank, epoch, copy.deepcopy(network.state_dict()))
-    network.load_state_dict({key: _round_half(value) for key, value in best[2].items()})
+                running.best = (rank, epoch, copy.deepcopy(network.state_dict()))
+            running.seconds += time.perf_counter() - started
+            if checkpoint is not None and epoch < budget.epochs:
+                checkpoint.save(running.state())
+    _, kept, weights = running.best
+    network = network.to("cpu")
+    network.load_state_dict({key: _round_half(value) for key, value in weights.items()})
     columns = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_accuracy"]
-    return Fitted(network, pd.DataFrame(history).reindex(columns=columns), best[1], normalisation)
+    return Fitted(
+        network, pd.DataFrame(running.history).reindex(columns=columns), kept, normalisation, running.seconds
+    )
+
+
+def _epoch(
+    network: nn.Module,
+    cache: PixelCache,
+    labels: np.ndarray,
+    train: np.ndarray,
+    budget: Budget,
+    running: _Training,
+    normalisation: Normalisation,
+    weight: torch.Tensor | None,
+    progress: tqdm,
+) -> float:
+    """Train for one epoch; return the mean loss."""
+    device = budget.torch_device()
+    network.train()
+    order = train[torch.randperm(len(train), generator=running.generator).numpy()]
+    losses, sizes = [], []
+    for ids, pixels in batches(cache, order, budget.batch_size, running.ledger, "train"):
+        target = torch.from_numpy(labels[cache.rows(ids)]).to(device)
+        x = normalisation.apply(pixels.to(device))
+        x = augment(x, running.generator) if budget.augment else x
+        with torch.autocast(device.type, torch.bfloat16, enabled=budget.bf16):
+            loss = functional.cross_entropy(network(x).float(), target, weight)
+        running.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        running.optimizer.step()
+        if running.schedule is not None:
+            running.schedule.step()
+        # Read at the end of the epoch: a GPU would wait for each.
+        losses.append(loss.detach())
+        sizes.append(len(ids))
+        progress.update(len(ids))
+    total = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True))
+    return round(total / len(train), 6)
 
 
 def predict(
@@ -237,12 +361,13 @@ def predict(
     probabilities : numpy.ndarray of float64, shape (n, classes)
     """
     network.eval()
+    device = next(network.parameters()).device
     all_ids, all_logits = [], []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for ids, pixels in batches(cache, rows, PREDICT_BATCH, ledger, stage):
             all_ids.append(ids)
-            all_logits.append(network(normalisation.apply(pixels)).double())
-    return np.concatenate(all_ids), torch.softmax(torch.cat(all_logits), dim=1).numpy()
+            all_logits.append(network(normalisation.apply(pixels.to(device))).double())
+    return np.concatenate(all_ids), torch.softmax(torch.cat(all_logits), dim=1).cpu().numpy()
 
 
 def _validate(

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -242,9 +243,9 @@ class _Checker:
         if ledger is None:
             yield f"has no usable ledger ledgers/{Path(name).stem}.json"
             return
-        for part in sorted({"val", "test"} & set(ledger["counts"]) | set(rows.part)):
-            # Training images may be scored nowhere; a part that is neither has no business here.
-            consumed = set(ledger["counts"].get(part, ())) if part in ("val", "test") else set()
+        for part in sorted(set(ledger["counts"]) - {"train"} | set(rows.part)):
+            # Training images may be scored nowhere.
+            consumed = set(ledger["counts"].get(part, ())) if part != "train" else set()
             scored = set(rows.image_ids[rows.part == part])
             if scored != consumed:
                 example = min(scored ^ consumed)
@@ -252,9 +253,10 @@ class _Checker:
                     f"part {part} has {len(scored - consumed)} images that its ledger did not consume and"
                     f" lacks {len(consumed - scored)}, like {example}"
                 )
-        both = set(rows.patients[rows.part == "val"]) & set(rows.patients[rows.part == "test"])
+        by_part = [set(rows.patients[rows.part == part]) for part in sorted(set(rows.part))]
+        both = set().union(*(first & second for first, second in combinations(by_part, 2)))
         if both and not ledger["found_leaks"]["linked groups"]:
-            yield f"patient {min(both)} is in val and test, and its ledger found no shared linked group"
+            yield f"patient {min(both)} is in two parts, and its ledger found no shared linked group"
 
     def _cell(self, name: str) -> Iterator[str]:
         content = self._json(name)
@@ -335,8 +337,7 @@ def _leaks(content: dict[str, Any], stages: dict[str, Counter[str]]) -> Iterator
     known = _protocols().get(content["protocol"])
     if known is not None and known.leaks != declared:
         yield f"declares {_listed(declared)}, protocol {known.name} has {_listed(known.leaks)}"
-    train, val, test = (set(stages.get(stage, ())) for stage in ("train", "val", "test"))
-    shared = ((train | val) & test) | (train & val)
+    shared = set().union(*(set(first) & set(second) for first, second in combinations(stages.values(), 2)))
     if found["images"] != len(shared):
         yield f"says {found['images']} images on both sides, its stages share {len(shared)}"
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from operator import index
 from pathlib import Path
 
@@ -203,9 +204,7 @@ class Ledger:
         groups : mapping of str to int
             Image id to linked group.
         """
-        test = set(self.consumed("test"))
-        fitted = set(self.consumed("train")) | set(self.consumed("val"))
-        between = [(fitted, test), (set(self.consumed("train")), set(self.consumed("val")))]
+        between = list(combinations([set(counts) for counts in self._stages.values()], 2))
         images = set().union(*(first & second for first, second in between))
         shared = set().union(
             *({groups[i] for i in first} & {groups[i] for i in second} for first, second in between)
