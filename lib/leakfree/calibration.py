@@ -56,7 +56,7 @@ def fit_temperature(predictions: Predictions) -> float:
     Raises
     ------
     CalibrationError
-        If a class has no image, or the best temperature lies at the end of `BOUNDS`.
+        If a class has no image, or the best temperature lies at the end of `BOUNDS` or leaves no loss.
     """
     present = np.bincount(predictions.labels, minlength=len(predictions.classes))
     if (present == 0).any():
@@ -71,9 +71,9 @@ def fit_temperature(predictions: Predictions) -> float:
 
     low, high = np.log(BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    if min(found.x - low, high - found.x) < 1e-3:
+    if min(found.x - low, high - found.x) < 1e-3 or found.fun < 1e-4:
         raise CalibrationError(
-            f"{predictions.path}: the best temperature is at the end of {BOUNDS[0]:g} to {BOUNDS[1]:g}: "
+            f"{predictions.path}: no temperature within {BOUNDS[0]:g} to {BOUNDS[1]:g} is the best: "
             "these predictions are all right or all wrong, or too few"
         )
     return float(np.exp(found.x))

@@ -77,6 +77,9 @@ class Cell:
         Side in pixels.
     scope : str
         Patient scope of the linked groups that the ledger checks.
+    variant : str
+        What tells apart cells of one model, task, size, protocol and seed, such as ``imagenet``; may be
+        empty.
     """
 
     task: Task
@@ -86,10 +89,16 @@ class Cell:
     seed: int
     image_size: int
     scope: str = "series"
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """Model, with its variant where it has one."""
+        return f"{self.model}-{self.variant}" if self.variant else self.model
 
     def name(self, number: str) -> str:
-        """File name without suffix: notebook, task, model, size, protocol, seed."""
-        return f"{number}_{self.task.name}_{self.model}_{self.image_size}px_{self.protocol.name}_s{self.seed}"
+        """File name without suffix: notebook, task, model and variant, size, protocol, seed."""
+        return f"{number}_{self.task.name}_{self.label}_{self.image_size}px_{self.protocol.name}_s{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -361,7 +370,8 @@ def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
         "data": run.cohort.checksum,
         "copies": run.copies().groups,
         "manifest": cell.manifest.hash,
-        "cell": [cell.task.name, cell.model, cell.protocol.name, cell.seed, cell.image_size, cell.scope],
+        "cell": [cell.task.name, cell.model, cell.protocol.name, cell.seed, cell.image_size, cell.scope]
+        + ([cell.variant] if cell.variant else []),
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -435,7 +445,7 @@ def score_table(
         )
         described = {
             "task": cell.task.name,
-            "model": cell.model,
+            "model": cell.label,
             "weights": result.facts["weights"],
             "protocol": cell.protocol.name,
             "image_size": cell.image_size,
