@@ -4,10 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from leakfree.ensemble import mean_predictions
-from leakfree.predictions import Predictions, PredictionsError
+from leakfree.cells import Cell, Result
+from leakfree.ensemble import ensemble_table, mean_predictions
+from leakfree.predictions import Predictions, PredictionsError, save_predictions
+from leakfree.protocols import CLEAN
+from leakfree.tasks import TASKS
 
 
 def made(seed, order=None):
@@ -39,3 +44,46 @@ def test_what_cannot_be_averaged_is_refused():
         mean_predictions([first, replace(made(2), classes=("a", "c"))])
     with pytest.raises(PredictionsError, match="has other labels"):
         mean_predictions([first, replace(made(2), labels=1 - first.labels)])
+
+
+def cell(tmp_path, model, seed, variant=""):
+    """Write predictions of a cell with one part beside the test, and return it as finished."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(40) % 2
+    p = np.clip(0.5 + 0.3 * (labels - 0.5) + 0.2 * rng.standard_normal(40), 0.01, 0.99)
+    frame = pd.DataFrame(
+        {
+            "image_id": [f"{i}.png" for i in range(40)],
+            "patient": [f"p{i // 2}" for i in range(40)],
+            "part": ["val"] * 10 + ["test"] * 30,
+            "label": np.array(["normal", "pneumonia"])[labels],
+            "p_normal": 1 - p,
+            "p_pneumonia": p,
+            "seed": seed,
+        }
+    )
+    path = tmp_path / "predictions" / f"{model}{variant}_{seed}.csv"
+    save_predictions(path, frame)
+    facts = {"weights": "scratch", "n_train": 5, "shared_groups": 0}
+    made = Cell(TASKS["binary"], model, CLEAN, None, seed, 64, variant=variant)
+    return Result(made, path, pd.DataFrame(), facts)
+
+
+def test_seeds_of_a_model_are_one_row_a_metric(tmp_path):
+    results = [cell(tmp_path, "resnet18", seed) for seed in (1, 2, 3)] + [
+        cell(tmp_path, "efficientnet-lite0", 1, "imagenet"),
+        cell(tmp_path, "efficientnet-lite0", 1, "scratch"),
+    ]
+    table = ensemble_table(results, prepare=lambda result, p: p, n_resamples=50)
+    assert table["metric"].tolist() == ["accuracy", "roc_auc", "macro_f1"]
+    assert set(table["model"]) == {"resnet18"}  # a variant is a model of its own, and has one seed
+    assert set(table["seed"]) == {"ensemble"}
+    assert table["predictions"].iloc[0].split(";") == [f"predictions/resnet18_{s}.csv" for s in (1, 2, 3)]
+    mean = mean_predictions([result.read() for result in results[:3]])
+    expected = roc_auc_score(mean.labels, mean.probabilities[:, 1])
+    assert table.set_index("metric").loc["roc_auc", "estimate"] == pytest.approx(expected)
+    flipped = ensemble_table(
+        results[:3], prepare=lambda r, p: replace(p, probabilities=p.probabilities[:, ::-1]), n_resamples=50
+    )
+    assert flipped.set_index("metric").loc["roc_auc", "estimate"] == pytest.approx(1 - expected)
+    assert ensemble_table(results[:1], prepare=lambda result, p: p).empty

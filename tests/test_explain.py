@@ -1,5 +1,7 @@
 """What a network looks at: maps find what it was built to see, and hiding hides it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from leakfree import explain
 from leakfree.audit.ledger import Ledger, LedgerError
 from leakfree.models.networks import build
 from leakfree.pixels import PixelCache, pixel_digest
+from leakfree.predictions import Predictions
 from leakfree.training import Normalisation, predict
 
 PLAIN = Normalisation(0.0, 1.0)
@@ -85,6 +88,31 @@ def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does
     no_corners = answer(explain.hidden_cache(cache_of(pixels), "corners"))
     assert (no_corners[:, 1] < whole[:, 1]).all()
     assert (answer(explain.hidden_cache(cache_of(pixels), "lungs"))[:, 0] < whole[:, 0]).all()
+
+
+def test_the_table_says_what_hiding_costs():
+    """Class 1 has a bright corner and class 0 a bright middle; half the films of each, two a patient."""
+    pixels = np.full((16, 32, 32), 100, dtype=np.uint8)
+    labels = np.arange(16) % 2
+    pixels[labels == 1, :5, :5] = 255
+    pixels[labels == 0, 12:20, 12:20] = 255
+    cache = cache_of(pixels)
+    patients = np.array([f"p{i // 4}-{i % 2}" for i in range(16)], dtype=object)
+    part = np.array(["val", "conformal"] * 8, dtype=object)
+    films = Predictions(Path("x"), cache.ids, patients, part, labels, ("a", "b"), np.full((16, 2), 0.5), 0)
+    table = explain.hidden_table(Corner(), Normalisation(0.4, 1.0), cache, films, n_resamples=50)
+    auc = table[table["metric"] == "roc_auc"].set_index("hidden")["estimate"]
+    assert auc.index.tolist() == ["nothing", *explain.REGIONS]
+    assert auc["nothing"] == 1
+    # Either sign is enough to tell the classes apart; without both nothing is left.
+    assert auc["corners"] == auc["lungs"] == 1
+    pixels[:, 12:20, 12:20] = 100
+    left = cache_of(pixels)
+    only_corners = explain.hidden_table(Corner(), Normalisation(0.4, 1.0), left, films, n_resamples=5)
+    auc = only_corners[only_corners["metric"] == "roc_auc"].set_index("hidden")["estimate"]
+    assert auc["corners"] == 0.5
+    assert auc["lungs"] == 1
+    assert (only_corners["n_patients"] == 8).all()
 
 
 def test_the_map_is_the_activation_weighted_by_its_mean_gradient():

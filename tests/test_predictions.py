@@ -145,5 +145,7 @@ def test_select_keeps_one_part():
     assert chosen.image_ids.tolist() == frame["image_id"].iloc[::2].tolist()
     assert chosen.labels.tolist() == [0, 2, 1]
     assert chosen.probabilities.shape == (3, 3)
-    with pytest.raises(PredictionsError, match="no image of part 'train'"):
-        check_predictions(frame).select("train")
+    assert len(check_predictions(frame).select("val", "test")) == len(frame)
+    for parts in (("train",), ("val", "train")):
+        with pytest.raises(PredictionsError, match="no image of part 'train'"):
+            check_predictions(frame).select(*parts)

@@ -124,9 +124,9 @@ class Result:
     facts: dict[str, object]
     files: tuple[Path, ...] = ()
 
-    def read(self, part: str = "test") -> Predictions:
-        """Read the predictions of one part back from the file."""
-        return read_predictions(self.predictions).select(part)
+    def read(self, *parts: str) -> Predictions:
+        """Read the predictions of some parts back from the file; of the test part without one."""
+        return read_predictions(self.predictions).select(*(parts or ("test",)))
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,16 @@ class NetworkJob:
     weights : str
         Initial weights, see `leakfree.models.networks.resnet18`.
     publish : str or None
-        Also save the weights as ``models/<publish>.safetensors``, in half precision, with
-        ``preprocessing.json`` beside them.
+        Also save the weights as ``models/<publish>.safetensors``, in half precision.
+    preprocessing : str
+        Name of the description that is saved beside them.
     """
 
     cell: Cell
     budget: Budget
     weights: str = "none"
     publish: str | None = None
+    preprocessing: str = "preprocessing.json"
 
 
 def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
@@ -220,7 +222,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
             )
             frames.append(inputs.frame(ids, probabilities, part))
         facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(fitted.seconds, 1)}
-        publish = None if job.publish is None else partial(_publish, run, cell, fitted, origin, job.publish)
+        publish = None if job.publish is None else partial(_publish, run, job, fitted, origin)
         return pd.concat(frames), fitted.history, facts, publish
 
     return _cached(run, cell, settings, compute)
@@ -387,8 +389,8 @@ def _read_record(folder: Path, path: Path, key: str) -> dict[str, object] | None
     return record if same and whole else None
 
 
-def _publish(run: Run, cell: Cell, fitted: Fitted, origin: str, name: str) -> list[Path]:
-    weights = run.folder / "models" / f"{name}.safetensors"
+def _publish(run: Run, job: NetworkJob, fitted: Fitted, origin: str) -> list[Path]:
+    cell, weights = job.cell, run.folder / "models" / f"{job.publish}.safetensors"
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in fitted.network.state_dict().items()
@@ -398,7 +400,7 @@ def _publish(run: Run, cell: Cell, fitted: Fitted, origin: str, name: str) -> li
         described = {"model": cell.model, "task": cell.task.name, "origin": origin}
         save_file(state, temporary, metadata={"leakfree": json.dumps(described)})
     preprocessing = write_json(
-        weights.with_name("preprocessing.json"),
+        weights.with_name(job.preprocessing),
         {
             "model": cell.model,
             "task": cell.task.name,

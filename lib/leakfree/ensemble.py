@@ -1,13 +1,16 @@
-"""The mean of several models' probabilities on the same images."""
+"""The mean of several models' probabilities on the same images, and its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from leakfree.cells import Result
+from leakfree.metrics import evaluate
 from leakfree.predictions import Predictions, PredictionsError
 
 
@@ -45,3 +48,59 @@ def mean_predictions(members: Sequence[Predictions]) -> Predictions:
         total[order] += member.probabilities[mine]
     name = Path(f"ensemble of {len(members)}, first {first.path.name}")
     return replace(first, path=name, probabilities=total / len(members))
+
+
+def ensemble_table(
+    results: Sequence[Result],
+    *,
+    prepare: Callable[[Result, Predictions], Predictions],
+    part: str = "test",
+    n_resamples: int = 2000,
+    seed: int = 0,
+    names: Sequence[str] = ("accuracy", "roc_auc", "macro_f1"),
+) -> pd.DataFrame:
+    """Score the mean of each model's seeds, as rows of `leakfree.cells.score_table`.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Cells; those of one task and model that differ in their seed make an ensemble.
+    prepare : callable
+        Takes a cell and its predictions and returns what is averaged, such as calibrated predictions.
+    part : str
+    n_resamples, seed : int
+    names : sequence of str
+        Metrics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The seed is ``ensemble``, and ``predictions`` lists the members' files; empty without an ensemble.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.cell.task.name, result.cell.label), []).append(result)
+    frames = []
+    for (task, model), members in groups.items():
+        if len(members) < 2:
+            continue
+        mean = mean_predictions([prepare(member, member.read(part)) for member in members])
+        found = evaluate(mean, tuple(names), n_resamples=n_resamples, seed=seed)
+        first = members[0]
+        described = {
+            "task": task,
+            "model": model,
+            "weights": first.facts["weights"],
+            "protocol": first.cell.protocol.name,
+            "image_size": first.cell.image_size,
+            "seed": "ensemble",
+            "n_train": first.facts["n_train"],
+            "shared_groups": max(member.facts["shared_groups"] for member in members),
+            "part": part,
+        }
+        frame = found[["metric", "estimate", "low", "high", "n_images", "n_patients"]].copy()
+        for position, (column, value) in enumerate(described.items()):
+            frame.insert(position, column, value)
+        files = ";".join(f"predictions/{member.predictions.name}" for member in members)
+        frames.append(frame.assign(predictions=files))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -6,16 +6,21 @@ a model that still tells the classes apart reads something else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
 
+from leakfree.audit.ledger import Ledger
+from leakfree.metrics import evaluate
 from leakfree.pixels import PixelCache, pixel_digest
-from leakfree.training import Normalisation
+from leakfree.predictions import Predictions
+from leakfree.training import Normalisation, predict
 
 #: What can be hidden, see `region`.
 REGIONS = ("lungs", "outside-lungs", "corners", "borders")
@@ -78,6 +83,56 @@ def hidden_cache(cache: PixelCache, name: str, fill: int = 0) -> PixelCache:
     pixels = hide(cache.pixels, name, fill)
     digests = {image_id: pixel_digest(film) for image_id, film in zip(cache.ids, pixels, strict=True)}
     return PixelCache(cache.ids, pixels, digests)
+
+
+def hidden_table(
+    network: nn.Module,
+    normalisation: Normalisation,
+    cache: PixelCache,
+    films: Predictions,
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a network on films as they are and with each region hidden, by the mean grey value of training.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    normalisation : Normalisation
+        That of training.
+    cache : PixelCache
+        Holds the films.
+    films : Predictions
+        Whom to score: ids, labels and patients count, of parts that are held out.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``hidden, metric, estimate, low, high, n_images, n_patients`` for accuracy and ROC AUC.
+    """
+    fill = round(255 * normalisation.mean)
+    rows = cache.rows(films.image_ids)
+    some = PixelCache(films.image_ids, cache.pixels[rows], cache.digests)
+    held_out = np.full(len(films), "held out", dtype=object)
+    frames = []
+    for name in ("nothing", *REGIONS):
+        shown = some if name == "nothing" else hidden_cache(some, name, fill)
+        _, probabilities = predict(
+            network,
+            shown,
+            np.arange(len(shown)),
+            normalisation,
+            ledger=Ledger(shown.digests),
+            stage="held out",
+        )
+        found = replace(films, part=held_out, probabilities=probabilities)
+        table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
+        frames.append(
+            table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)
+        )
+    return pd.concat(frames, ignore_index=True)
 
 
 def last_map(network: nn.Module) -> nn.Module:

@@ -62,11 +62,12 @@ class Predictions:
         """Index of the most probable class of each image, int64 (n,); of equal ones, the first."""
         return self.probabilities.argmax(axis=1)
 
-    def select(self, part: str) -> Predictions:
-        """Return the images of one part; raise `PredictionsError` where there is none."""
-        keep = self.part == part
-        if not keep.any():
-            raise PredictionsError(f"{self.path}: no image of part {part!r}")
+    def select(self, *parts: str) -> Predictions:
+        """Return the images of some parts; raise `PredictionsError` where one of them has none."""
+        for part in parts:
+            if not (self.part == part).any():
+                raise PredictionsError(f"{self.path}: no image of part {part!r}")
+        keep = np.isin(self.part.astype(str), parts)
         names = ("image_ids", "patients", "part", "labels", "probabilities")
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 

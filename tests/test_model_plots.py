@@ -1,0 +1,47 @@
+"""Pictures of one model show the numbers that they were given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leakfree import model_plots
+from leakfree.calibration import reliability
+from test_calibration import sampled
+
+
+def test_reliability_shows_every_bin_with_images():
+    predictions, true = sampled(800, 2, 2.0, seed=1)
+    tables = {"before": reliability(predictions), "after": reliability(true)}
+    figure = model_plots.reliability_diagram(tables, title="somewhere")
+    above, below = figure.axes
+    lines = {line.get_label(): line for line in above.get_lines()}
+    for name, table in tables.items():
+        known = table[table["images"] > 0]
+        assert lines[name].get_xdata() == pytest.approx(known["confidence"])
+        assert lines[name].get_ydata() == pytest.approx(known["accuracy"])
+    heights = sorted(bar.get_height() for bar in below.patches)
+    assert heights == sorted([*tables["before"]["images"], *tables["after"]["images"]])
+    assert len({line.get_color() for line in lines.values()}) == 3
+
+
+def test_hidden_regions_keep_their_order():
+    table = pd.DataFrame(
+        {"hidden": ["nothing", "lungs"], "estimate": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]}
+    )
+    (axis,) = model_plots.hidden_scores(table).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["nothing", "lungs"]
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first stands on top
+    (points,) = [line for line in axis.get_lines() if line.get_marker() == "o"]
+    assert points.get_xdata() == pytest.approx([0.9, 0.6])
+
+
+def test_films_stand_above_their_heat_as_thumbnails():
+    films = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
+    heat = np.random.default_rng(1).random((3, 224, 224)).astype(np.float32)
+    figure = model_plots.heat_panels(list(films), heat, ["a", "b", "c"], credit="whose", title="t")
+    assert len(figure.axes) == 6
+    for axis in figure.axes:
+        assert all(max(image.get_array().shape) <= 96 for image in axis.get_images())
+    assert [len(axis.get_images()) for axis in figure.axes] == [1, 1, 1, 2, 2, 2]
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["a", "b", "c"]
+    assert figure.get_supxlabel() == "whose"
