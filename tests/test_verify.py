@@ -529,3 +529,58 @@ def test_a_run_without_ledgers_says_that_nothing_is_known(run):
     found = verify_run(run)
     assert found.problems == []
     assert "what was consumed: the run has no ledger that can be used" in found.not_checked
+
+
+def opened(folder, results=True):
+    """Write a log of one opening of the sealed test, with its predictions."""
+    name = "predictions/sealed/binary_resnet18_s1.csv"
+    frame = pd.DataFrame(
+        {
+            "image_id": [f"test/{i}.png" for i in range(8)],
+            "patient": [f"q{i}" for i in range(8)],
+            "part": "test",
+            "label": ["normal", "pneumonia"] * 4,
+            "p_normal": [0.9, 0.2, 0.8, 0.1, 0.7, 0.6, 0.9, 0.4],
+            "p_pneumonia": [0.1, 0.8, 0.2, 0.9, 0.3, 0.4, 0.1, 0.6],
+            "seed": 1,
+        }
+    )
+    save_predictions(folder / name, frame)
+    row = {"metric": "accuracy", "estimate": 0.875, "predictions": name}
+    line = {
+        "opening": 1,
+        "results": [row] if results else None,
+        "predictions": {name: file_hash(folder / name)},
+    }
+    write_text(folder / "sealed_test.jsonl", json.dumps(line) + "\n")
+    return name
+
+
+def test_predictions_of_the_sealed_test_are_checked_by_their_log(run):
+    name = opened(run)
+    seal(run)
+    assert problems(run) == []
+    text = (run / "sealed_test.jsonl").read_text()
+    write_text(run / "sealed_test.jsonl", text.replace("0.875", "0.975"))
+    seal(run)
+    only(run, "sealed_test.jsonl", f"opening 1: accuracy of {name} is 0.875000, not 0.975000")
+
+
+def test_a_changed_prediction_or_log_of_the_sealed_test_is_found(run):
+    name = opened(run)
+    seal(run)
+    file = run / name
+    write_text(file, file.read_text().replace("0.900000,0.100000", "0.800000,0.200000", 1))
+    seal(run)
+    found = problems(run)
+    assert any(line.startswith(f"{name}: SHA-256 is") for line in found)
+    write_text(run / "sealed_test.jsonl", "{\n")
+    seal(run)
+    assert any(line.startswith("sealed_test.jsonl: a line is not JSON") for line in problems(run))
+
+
+def test_sealed_predictions_without_a_log_are_nobodys(run):
+    name = opened(run)
+    (run / "sealed_test.jsonl").unlink()
+    seal(run)
+    only(run, name, "has no usable ledger")

@@ -27,8 +27,8 @@ from leakfree.patients import patient_ids
 from leakfree.predictions import PredictionsError, read_predictions, save_predictions
 from leakfree.provenance import git_state
 from leakfree.tasks import TASKS
+from leakfree.verify import SEALED_LOG as LOG
 
-LOG = "sealed_test.jsonl"
 #: Folder of labelled predictions, in the run folder.
 FOLDER = "predictions/sealed"
 

@@ -24,6 +24,8 @@ from leakfree.splits import Manifest, ManifestError
 LISTED = ("cells", "ledgers", "manifests", "models", "predictions", "tables")
 #: Any of these is left by the inflation study, whose own check reads them.
 _GRID = ("manifests/06_films.csv", "manifests/06_draws_*.csv.gz", "ledgers/06_*.csv.gz", "predictions/06/*")
+#: Openings of the sealed test, see `leakfree.sealed`.
+SEALED_LOG = "sealed_test.jsonl"
 #: What makes a folder a run folder: any of these.
 _MARKS = ("provenance.json", "cells", "ledgers", "manifests")
 
@@ -101,6 +103,8 @@ class _Checker:
         self.read: set[str] = set()
         self.hashes: dict[str, str] = {}
         self.listed: set[str] = set()
+        #: Predictions of the sealed test: no stage of a cell consumed its images.
+        self.opened: set[str] = set()
         self.manifests: dict[str, Manifest] = {}
         self.ledgers: dict[str, dict[str, Any]] = {}
         self.notebooks: dict[str, Any] = {}
@@ -110,8 +114,10 @@ class _Checker:
             self._guard(name, self._manifest)
         for name in self._names("ledgers", ".json"):
             self._guard(name, self._ledger)
+        self._guard(SEALED_LOG, self._sealed)
         for name in self._names("predictions", ".csv"):
-            self._guard(name, self._predictions)
+            if name not in self.opened:
+                self._guard(name, self._predictions)
         for name in self._names("cells", ".json"):
             self._guard(name, self._cell)
         for name in self._names("models", "preprocessing.json"):
@@ -258,6 +264,20 @@ class _Checker:
         if both and not ledger["found_leaks"]["linked groups"]:
             yield f"patient {min(both)} is in two parts, and its ledger found no shared linked group"
 
+    def _sealed(self, name: str) -> Iterator[str]:
+        if not (self.folder / name).is_file():
+            return
+        from leakfree.sealed import SealError, read_log, verify_log  # opens cohorts, which takes seconds
+
+        self.read.add(name)
+        try:
+            for line in read_log(self.folder):
+                self._files_agree(dict(line.get("predictions") or {}), name)
+                self.opened |= set(line.get("predictions") or {})
+            yield from (reason.removeprefix(f"{name}, ") for reason in verify_log(self.folder))
+        except SealError as error:
+            raise _Disagreement(str(error).removeprefix(f"{self.folder / name}: ")) from error
+
     def _cell(self, name: str) -> Iterator[str]:
         content = self._json(name)
         self._files_agree(content["outputs"], name)
@@ -317,7 +337,7 @@ class _Checker:
             gaps.append("linked groups in training: the run does not say which image is whose")
         else:
             gaps.append("what was consumed: the run has no ledger that can be used")
-        scored = {Path(name).stem for name in self._names("predictions", ".csv")}
+        scored = {Path(name).stem for name in self._names("predictions", ".csv") if name not in self.opened}
         gaps += [f"ledgers/{name}.json: has no predictions" for name in sorted(set(self.ledgers) - scored)]
         known = _protocols()
         unknown = sorted({str(ledger.get("protocol")) for ledger in self.ledgers.values()} - set(known))
