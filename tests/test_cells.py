@@ -354,13 +354,13 @@ def test_what_is_computed_again_is_what_was_there(finished, copied):
 
 
 def test_published_weights_are_the_same_bytes_each_time(finished, copied):
-    run, result = copied(), finished[1]
+    run, job = copied(), NetworkJob(finished[1].cell, BUDGET, publish="again")
     fitted = SimpleNamespace(
         network=build("simple-cnn-16", 2, SIZE)[0], normalisation=Normalisation(0.5, 0.2), epoch=1
     )
     digests = set()
     for _ in range(20):
-        weights, _ = cells._publish(run, result.cell, fitted, "scratch", "again")
+        weights, _ = cells._publish(run, job, fitted, "scratch")
         digests.add(file_hash(weights))
     assert len(digests) == 1
 
