@@ -124,3 +124,26 @@ def test_a_control_reports_chance_and_gap(found):
     assert rows.loc["exact", "estimate"] > rows.loc["siblings", "estimate"] > 0
     assert rows.loc["exact", "low"] > 0
     assert tables.control_table(found, permuted=True).empty
+
+
+def test_two_runs_stand_side_by_side():
+    here = pd.DataFrame(
+        {
+            "protocol": ["siblings", "exact"],
+            "model": ["resnet18", "1-nn on pixels"],
+            "task": ["etiology", "etiology"],
+            "dose": [1.0, 0.25],
+            "metric": ["roc_auc", "roc_auc"],
+            "primary": [True, True],
+            "estimate": [0.030, 0.2],
+            "low": [0.01, 0.1],
+            "high": [0.05, 0.3],
+            "p_holm": [0.04, 0.001],
+            "verdict": ["inflates", "inflates"],
+        }
+    )
+    there = here.assign(estimate=[0.025, 0.2], verdict=["undecided", "inflates"]).iloc[::-1]
+    both = tables.compare_runs(here, there).set_index("model")
+    assert both["difference"].to_dict() == pytest.approx({"resnet18": 0.005, "1-nn on pixels": 0.0})
+    assert both.loc["resnet18", ["verdict_here", "verdict_there"]].tolist() == ["inflates", "undecided"]
+    assert len(tables.compare_runs(here, there.iloc[:1])) == 1

@@ -291,3 +291,28 @@ def control_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+def compare_runs(here: pd.DataFrame, there: pd.DataFrame) -> pd.DataFrame:
+    """Set the rows of two runs of the study side by side.
+
+    Parameters
+    ----------
+    here, there : pandas.DataFrame
+        Tables of inflation with their verdicts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``protocol, model, task, dose, metric, primary``; ``estimate, low, high, p_holm, verdict`` of both,
+        with the suffixes ``_here`` and ``_there``; ``difference`` of the estimates. Rows that one of them
+        lacks are left out.
+    """
+    keys, values = (
+        ["protocol", "model", "task", "dose", "metric"],
+        ["estimate", "low", "high", "p_holm", "verdict"],
+    )
+    both = here[[*keys, "primary", *values]].merge(
+        there[[*keys, *values]], on=keys, suffixes=("_here", "_there"), validate="one_to_one"
+    )
+    return both.assign(difference=both["estimate_here"] - both["estimate_there"])
