@@ -110,11 +110,11 @@ def reliability(predictions: Predictions, bins: int = BINS) -> pd.DataFrame:
 def calibration_error(
     predictions: Predictions, *, bins: int = BINS, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """Return the expected calibration error with a percentile interval over patients.
+    """Return the expected calibration error with a basic bootstrap interval over patients.
 
     The error is the mean over bins of the distance between confidence and accuracy, weighted by images (Guo
     et al. 2017, equation 3). It is biased upwards in small samples, resamples more than the sample itself, so
-    the interval is the basic one: reflected at the estimate, and cut at 0.
+    the interval is reflected at the estimate; it is cut at 0 and holds the estimate.
 
     Parameters
     ----------

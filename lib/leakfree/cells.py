@@ -439,25 +439,56 @@ def score_table(
         One row a cell and metric: ``task, model, weights, protocol, image_size, seed, n_train,
         shared_groups, part, metric, estimate, low, high, n_images, n_patients, predictions``.
     """
-    frames = []
-    for result in results:
-        cell = result.cell
-        scores = metrics.evaluate(
-            result.read(part), metrics=tuple(names), n_resamples=n_resamples, seed=run.seed
-        )
-        described = {
-            "task": cell.task.name,
-            "model": cell.label,
-            "weights": result.facts["weights"],
-            "protocol": cell.protocol.name,
-            "image_size": cell.image_size,
-            "seed": cell.seed,
-            "n_train": result.facts["n_train"],
-            "shared_groups": result.facts["shared_groups"],
-            "part": part,
-        }
-        frame = scores[["metric", "estimate", "low", "high", "n_images", "n_patients"]].copy()
-        for position, (column, value) in enumerate(described.items()):
-            frame.insert(position, column, value)
-        frames.append(frame.assign(predictions=result.predictions.relative_to(run.folder).as_posix()))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(
+        [
+            score_rows(
+                result.read(part), [result], part=part, seed=result.cell.seed, n_resamples=n_resamples,
+                resample_seed=run.seed, names=names,
+            )
+            for result in results
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+
+
+def score_rows(
+    predictions: Predictions,
+    members: Sequence[Result],
+    *,
+    part: str,
+    seed: object,
+    n_resamples: int,
+    resample_seed: int,
+    names: Sequence[str],
+) -> pd.DataFrame:
+    """Return the rows of `score_table` for predictions that one cell made, or several of one model together.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    members : sequence of Result
+        The cells behind them.
+    part : str
+    seed : object
+        What the column says.
+    n_resamples, resample_seed : int
+    names : sequence of str
+        Metrics.
+    """
+    first = members[0]
+    scores = metrics.evaluate(predictions, tuple(names), n_resamples=n_resamples, seed=resample_seed)
+    described = {
+        "task": first.cell.task.name,
+        "model": first.cell.label,
+        "weights": first.facts["weights"],
+        "protocol": first.cell.protocol.name,
+        "image_size": first.cell.image_size,
+        "seed": seed,
+        "n_train": first.facts["n_train"],
+        "shared_groups": max(member.facts["shared_groups"] for member in members),
+        "part": part,
+    }
+    frame = scores[["metric", "estimate", "low", "high", "n_images", "n_patients"]].copy()
+    for position, (column, value) in enumerate(described.items()):
+        frame.insert(position, column, value)
+    return frame.assign(predictions=";".join(f"predictions/{m.predictions.name}" for m in members))

@@ -126,11 +126,8 @@ def coverage(
     for number, (group, inside) in enumerate(members):
         row = {"group": group, "n_images": int(inside.sum()), "n_patients": 0}
         if inside.any():
-            patients, weights = (
-                predictions.patients[inside].astype(str),
-                patient_weights(predictions.patients[inside]),
-            )
-            names, patient = np.unique(patients, return_inverse=True)
+            weights = patient_weights(predictions.patients[inside])
+            names, patient = np.unique(predictions.patients[inside].astype(str), return_inverse=True)
             of_patient = np.bincount(patient, weights * held[inside])
             rng = np.random.default_rng([seed, number])
             drawn = of_patient[rng.integers(len(names), size=(n_resamples, len(names)))].mean(axis=1)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leakfree.cells import Result
-from leakfree.metrics import evaluate
+from leakfree.cells import Result, score_rows
 from leakfree.predictions import Predictions, PredictionsError
 
 
@@ -81,26 +80,14 @@ def ensemble_table(
     for result in results:
         groups.setdefault((result.cell.task.name, result.cell.label), []).append(result)
     frames = []
-    for (task, model), members in groups.items():
+    for members in groups.values():
         if len(members) < 2:
             continue
         mean = mean_predictions([prepare(member, member.read(part)) for member in members])
-        found = evaluate(mean, tuple(names), n_resamples=n_resamples, seed=seed)
-        first = members[0]
-        described = {
-            "task": task,
-            "model": model,
-            "weights": first.facts["weights"],
-            "protocol": first.cell.protocol.name,
-            "image_size": first.cell.image_size,
-            "seed": "ensemble",
-            "n_train": first.facts["n_train"],
-            "shared_groups": max(member.facts["shared_groups"] for member in members),
-            "part": part,
-        }
-        frame = found[["metric", "estimate", "low", "high", "n_images", "n_patients"]].copy()
-        for position, (column, value) in enumerate(described.items()):
-            frame.insert(position, column, value)
-        files = ";".join(f"predictions/{member.predictions.name}" for member in members)
-        frames.append(frame.assign(predictions=files))
+        frames.append(
+            score_rows(
+                mean, members, part=part, seed="ensemble", n_resamples=n_resamples, resample_seed=seed,
+                names=names,
+            )
+        )  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

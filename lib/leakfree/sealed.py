@@ -21,10 +21,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from leakfree.cohort import SEALED_PART, Cohort
+from leakfree.ensemble import mean_predictions
 from leakfree.files import file_hash, write_text
 from leakfree.metrics import METRICS, evaluate, point_estimates
 from leakfree.patients import patient_ids
-from leakfree.predictions import PredictionsError, read_predictions, save_predictions
+from leakfree.predictions import PredictionsError, check_predictions, read_predictions, save_predictions
 from leakfree.provenance import git_state
 from leakfree.tasks import TASKS
 from leakfree.verify import SEALED_LOG as LOG
@@ -303,10 +304,9 @@ def _label(task: str, frame: pd.DataFrame, labelled: pd.DataFrame, seed: int, sc
 
 
 def _mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    columns = [column for column in frames[0] if column.startswith("p_")]
-    mean = np.mean([frame[columns].to_numpy(dtype=np.float64) for frame in frames], axis=0)
+    mean = mean_predictions([check_predictions(frame) for frame in frames])
     # A file of predictions holds one seed; the first stands for all.
-    return frames[0].assign(**dict(zip(columns, mean.T, strict=True)))
+    return frames[0].assign(**{f"p_{name}": mean.probabilities[:, k] for k, name in enumerate(mean.classes)})
 
 
 def _digest(frame: pd.DataFrame) -> str:

@@ -54,9 +54,9 @@ class Budget:
         Stop after as many epochs without a better validation; 0 trains all epochs. The schedule is that of
         all epochs, so a stopped training ends at a higher learning rate.
     device : {"cpu", "cuda", "auto"}
-        ``auto`` takes a GPU where there is one. Numbers of the two differ in the last digits.
+        ``auto`` takes a GPU where there is one. No published number was made on one.
     compile : bool
-        Compile the network, on a GPU only: on a CPU it costs more than an epoch of these networks.
+        Compile the network, on a GPU only.
     """
 
     epochs: int
@@ -176,6 +176,11 @@ class _Training:
         self.history: list[dict[str, float]] = []
         self.best: tuple[tuple[float, float], int, dict[str, torch.Tensor]] | None = None
 
+    @property
+    def stale(self) -> int:
+        """Epochs since the best one."""
+        return len(self.history) - (self.best[1] if self.best else 0)
+
     def state(self) -> dict[str, object]:
         rank, epoch, weights = self.best
         return {
@@ -267,12 +272,7 @@ def fit(
         total=total, initial=len(running.history) * len(train), desc=description, unit="image", mininterval=5
     ) as progress:
         for epoch in range(len(running.history) + 1, budget.epochs + 1):
-            if (
-                val is not None
-                and budget.patience
-                and epoch > 1
-                and epoch - 1 - running.best[1] >= budget.patience
-            ):
+            if val is not None and budget.patience and running.stale >= budget.patience:
                 break
             started = time.perf_counter()
             row = {
@@ -284,7 +284,7 @@ def fit(
             if not np.isfinite(row["train_loss"]):
                 raise TrainingError(
                     f"{description}: the loss of epoch {epoch} is not a number; lower the learning rate, or "
-                    "turn bf16 off, whose convolutions fail on maps of one pixel (ResNet18 under 32 px)"
+                    "turn bf16 off: with it ResNet18 fails on images of 16 px"
                 )
             if val is not None:
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
