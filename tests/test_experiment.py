@@ -188,4 +188,5 @@ def test_every_claim_stands_beside_its_cells(tmp_path):
     assert leaky["fault_predictions"] == "predictions/4.csv"
     assert (selected["claim"], selected["fault"], selected["right"]) == (0.9894, 0.99, 0.93)
     assert selected["fault_high"] == pytest.approx(1.0)
-    assert found.loc[1:4, ["fault", "right"]].isna().all(axis=None)
+    assert found.loc[2, "metric"] == "macro_f1" and found.loc[2, "fault_n_images"] == 5
+    assert found.loc[[1, 3, 4, 5, 6], ["fault", "right"]].isna().all(axis=None)
