@@ -64,8 +64,8 @@ class Claim:
 
 _VALIDATION = "its validation films, of other patients than in training; its tuning folds ignore patients"
 _TRAINED_ON = "the films that it was trained on: the loader ignored the indices of the split"
-#: The scores of its tables, but for one model that it tuned on folds and that has no counterpart here. The last
-#: two are measured again in notebook 06, the others in 03 and 04.
+#: The scores of its tables, but for one model that it tuned on folds and that has no counterpart here. The
+#: last two are measured again in notebook 06, the others in 03 and 04.
 REPORTED = (
     *(
         Claim("leaky CNN", "SimpleCNN, 16 and 32 channels", "three-class", metric, score,
