@@ -31,12 +31,13 @@ from leakfree.parallel import die_with_parent
 from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache
 from leakfree.predictions import Predictions, read_predictions, save_predictions
+from leakfree.pretraining import pretrain
 from leakfree.protocols import Protocol
 from leakfree.provenance import package_digest, versions
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
-from leakfree.training import Budget, Fitted, fit, predict
+from leakfree.training import Budget, fit, predict
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
 _READ = 512
@@ -55,7 +56,7 @@ _COMMON = (
     "tasks",
 )
 MODULES = {
-    "network": (*_COMMON, "checkpoint", "models/networks", "training"),
+    "network": (*_COMMON, "checkpoint", "models/networks", "pretraining", "training"),
     "classical": (*_COMMON, "models/classical", "models/pixels"),
 }
 
@@ -115,7 +116,10 @@ class Result:
     facts : dict
         What the tables quote: images consumed, epoch kept, origin of the weights, parameters, leaks.
     files : tuple of pathlib.Path
-        Everything that the cell wrote.
+        Everything that the cell wrote for the record.
+    weights : pathlib.Path or None
+        Where a network's weights were kept, in half precision and outside the record: ``facts`` has their
+        SHA-256, and `leakfree.published.publish` puts them on it. They may be gone.
     """
 
     cell: Cell
@@ -123,6 +127,7 @@ class Result:
     history: pd.DataFrame
     facts: dict[str, object]
     files: tuple[Path, ...] = ()
+    weights: Path | None = None
 
     def read(self, *parts: str) -> Predictions:
         """Read the predictions of some parts back from the file; of the test part without one."""
@@ -139,17 +144,14 @@ class NetworkJob:
     budget : Budget
     weights : str
         Initial weights, see `leakfree.models.networks.resnet18`.
-    publish : str or None
-        Also save the weights as ``models/<publish>.safetensors``, in half precision.
-    preprocessing : str
-        Name of the description that is saved beside them.
+    pretraining : int
+        Epochs without labels on the training part before, see `leakfree.pretraining.pretrain`.
     """
 
     cell: Cell
     budget: Budget
     weights: str = "none"
-    publish: str | None = None
-    preprocessing: str = "preprocessing.json"
+    pretraining: int = 0
 
 
 def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
@@ -190,12 +192,31 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
     """Train and score one network on one thread."""
     cell, budget = job.cell, job.budget
     given = file_hash(Path(job.weights)) if Path(str(job.weights)).is_file() else job.weights
-    settings = {"kind": "network", "budget": asdict(budget), "weights": given, "publish": job.publish}
+    settings = {
+        "kind": "network",
+        "budget": asdict(budget),
+        "weights": given,
+        "pretraining": job.pretraining,
+    }
 
     def compute(inputs: _Inputs) -> _Computed:
         torch.set_num_threads(1)
         torch.manual_seed(cell.seed)
         network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
+        pretraining_seconds = 0.0
+        if job.pretraining:
+            origin, started = "self-supervised", time.perf_counter()
+            if inputs.checkpoint.load() is None:  # else it is behind the weights that are taken up
+                pretrain(
+                    network,
+                    inputs.cache,
+                    inputs.rows["train"],
+                    job.pretraining,
+                    seed=cell.seed,
+                    ledger=inputs.ledger,
+                    description=f"{cell.name(run.number)}, no labels",
+                )
+            pretraining_seconds = time.perf_counter() - started
         fitted = fit(
             network,
             inputs.cache,
@@ -221,9 +242,15 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
                 bf16=budget.bf16,
             )
             frames.append(inputs.frame(ids, probabilities, part))
-        facts = {"epoch": fitted.epoch, "weights": origin, "training_seconds": round(fitted.seconds, 1)}
-        publish = None if job.publish is None else partial(_publish, run, job, fitted, origin)
-        return pd.concat(frames), fitted.history, facts, publish
+        facts = {
+            "epoch": fitted.epoch,
+            "weights": origin,
+            "training_seconds": round(fitted.seconds + pretraining_seconds, 1),
+            "mean": fitted.normalisation.mean,
+            "std": fitted.normalisation.std,
+        }
+        keep = partial(_keep_weights, _weights_file(run, cell), cell, fitted.network, origin)
+        return pd.concat(frames), fitted.history, facts, keep
 
     return _cached(run, cell, settings, compute)
 
@@ -265,8 +292,8 @@ def classical_cell(
     return result
 
 
-#: Predictions, history, facts, and what saves the weights once the ledger has agreed.
-_Computed = tuple[pd.DataFrame, pd.DataFrame, dict[str, object], Callable[[], list[Path]] | None]
+#: Predictions, history, facts, and what keeps the weights once the ledger has agreed and says their hash.
+_Computed = tuple[pd.DataFrame, pd.DataFrame, dict[str, object], Callable[[], str] | None]
 
 
 @dataclass
@@ -337,7 +364,7 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
         inputs = _Inputs.of(run, cell, key)
         if not run.resume:
             inputs.checkpoint.remove()
-        frame, history, facts, publish = compute(inputs)
+        frame, history, facts, keep = compute(inputs)
         # Checked before anything is written: a result whose ledger disagrees leaves no file behind.
         found = inputs.ledger.check(cell.manifest, cell.protocol, inputs.groups)
         manifest = cell.manifest.save(run.folder / "manifests" / f"{cell.manifest.name}.json")
@@ -346,7 +373,9 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
         ledger = inputs.ledger.save(
             run.folder / "ledgers" / f"{name}.json", cell.manifest, cell.protocol, found
         )
-        outputs = [manifest, predictions, ledger, *(publish() if publish else [])]
+        outputs = [manifest, predictions, ledger]
+        if keep is not None:
+            facts["weights_sha256"] = keep()
         facts |= {
             "n_train": len(inputs.ledger.consumed("train")),
             "shared_groups": found["linked groups"],
@@ -362,7 +391,8 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
         inputs.checkpoint.remove()
     files = (record_path, *(run.folder / path for path in record["outputs"]))
     history = pd.DataFrame(**json.loads(record["history"]))
-    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"], files)
+    weights = _weights_file(run, cell) if "weights_sha256" in record["facts"] else None
+    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"], files, weights)
 
 
 def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
@@ -389,38 +419,21 @@ def _read_record(folder: Path, path: Path, key: str) -> dict[str, object] | None
     return record if same and whole else None
 
 
-def _publish(run: Run, job: NetworkJob, fitted: Fitted, origin: str) -> list[Path]:
-    cell, weights = job.cell, run.folder / "models" / f"{job.publish}.safetensors"
+def _weights_file(run: Run, cell: Cell) -> Path:
+    return run.folder / ".cache" / "weights" / f"{cell.name(run.number)}.safetensors"
+
+
+def _keep_weights(path: Path, cell: Cell, network: torch.nn.Module, origin: str) -> str:
+    """Write weights in half precision, which they were rounded to; return their SHA-256."""
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in fitted.network.state_dict().items()
+        for key, value in network.state_dict().items()
     }
-    with replacing(weights) as temporary:
+    with replacing(path) as temporary:
         # One key: safetensors writes several in an order of its own, and equal weights must be equal bytes.
         described = {"model": cell.model, "task": cell.task.name, "origin": origin}
         save_file(state, temporary, metadata={"leakfree": json.dumps(described)})
-    preprocessing = write_json(
-        weights.with_name(job.preprocessing),
-        {
-            "model": cell.model,
-            "task": cell.task.name,
-            "classes": list(cell.task.classes),
-            "image_size": cell.image_size,
-            "grey": "ITU-R 601 luma",
-            "resize": "bilinear with antialiasing to a square, aspect ratio not kept",
-            "mean": fitted.normalisation.mean,
-            "std": fitted.normalisation.std,
-            "scale": "grey / 255, minus mean, divided by std; both fitted on the training part",
-            "weights": weights.name,
-            "weights_sha256": file_hash(weights),
-            "dtype": "float16",
-            "initial_weights": origin,
-            "manifest_hash": cell.manifest.hash,
-            "seed": cell.seed,
-            "epoch": fitted.epoch,
-        },
-    )
-    return [weights, preprocessing]
+    return file_hash(path)
 
 
 def score_table(

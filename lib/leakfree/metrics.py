@@ -17,7 +17,7 @@ import pandas as pd
 from leakfree.predictions import Predictions
 
 #: Metrics that `evaluate` knows, by name.
-METRICS = ("accuracy", "roc_auc", "macro_f1", "average_precision")
+METRICS = ("accuracy", "roc_auc", "macro_f1", "average_precision", "sensitivity_at_90_specificity")
 # Weights of one block of resamples: with its temporaries (about five such arrays) under 100 MB.
 _BLOCK_CELLS = 2_000_000
 
@@ -37,8 +37,9 @@ def evaluate(
         Images of one part, n in number.
     metrics : sequence of str
         Names from `METRICS`. ``accuracy``: share of images whose most probable class is the true one.
-        ``macro_f1``: mean over classes of F1. ``roc_auc`` and ``average_precision``: of the second class
-        where there are two, else the unweighted mean over classes, each against the rest.
+        ``macro_f1``: mean over classes of F1. ``roc_auc``, ``average_precision`` and
+        ``sensitivity_at_90_specificity``: of the second class where there are two, else the unweighted mean
+        over classes, each against the rest.
     n_resamples : int
         Number of bootstrap resamples.
     seed : int
@@ -164,7 +165,11 @@ def weighted_metric(predictions: Predictions, metric: str, weights: np.ndarray) 
             true, guessed = counts.sum(axis=2), counts.sum(axis=1)
             f1 = 2 * hits / (true + guessed)
         return np.where((true > 0).all(axis=1), f1.mean(axis=1), np.nan)
-    score = {"roc_auc": weighted_roc_auc, "average_precision": weighted_average_precision}[metric]
+    score = {
+        "roc_auc": weighted_roc_auc,
+        "average_precision": weighted_average_precision,
+        "sensitivity_at_90_specificity": weighted_sensitivity,
+    }[metric]
     positives = [1] if len(predictions.classes) == 2 else classes
     each = [score(predictions.labels == c, predictions.probabilities[:, c], weights) for c in positives]
     return np.mean(each, axis=0)
@@ -219,6 +224,30 @@ def weighted_average_precision(positive: np.ndarray, scores: np.ndarray, weights
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.einsum("ib,ib->b", of_positive, precision) / all_positive
     return np.where((all_positive > 0) & (taken_all > all_positive), value, np.nan)
+
+
+def weighted_sensitivity(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, specificity: float = 0.9
+) -> np.ndarray:
+    """Return the highest sensitivity at a specificity of at least 90 %, under each row of weights.
+
+    The threshold is one of the scores, or above all of them, and is chosen on the same images: this
+    describes the ROC curve at one place, without interpolation, and not a fixed way of working.
+
+    Parameters and shapes as for `weighted_roc_auc`; NaN where positive or negative images have no weight.
+    """
+    weights = np.asarray(weights, dtype=np.float64).T
+    order = np.argsort(-scores, kind="stable")
+    # A threshold takes all images of equal score, so only the last of them is a place on the curve.
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(weights[order] * positive[order, None], axis=0)
+    taken = np.cumsum(weights[order], axis=0)
+    all_positive, all_negative = hits[-1], taken[-1] - hits[-1]
+    # A hair of room: the share of a tenth of the images must not fail by rounding.
+    allowed = (taken - hits)[last] <= (1 - specificity) * all_negative + 1e-9
+    best = np.where(allowed, hits[last], 0.0).max(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((all_positive > 0) & (all_negative > 0), best / all_positive, np.nan)
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:

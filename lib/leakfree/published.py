@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from leakfree.files import file_hash
+from leakfree.cells import Result
+from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
+from leakfree.run import Run
 from leakfree.training import Normalisation
 
 
@@ -62,31 +66,110 @@ def load_published(preprocessing: Path) -> Published:
     path = Path(preprocessing)
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        weights = path.with_name(Path(described["weights"]).name)
-        if file_hash(weights) != described["weights_sha256"]:
-            raise PublishedError(f"{weights}: SHA-256 is not the one in {path.name}; the file was changed")
-        network, _ = networks.build(described["model"], len(described["classes"]), described["image_size"])
-        state = load_file(weights)
-        wanted = network.state_dict()
-        if wrong := sorted(set(state) ^ set(wanted)) or [
-            name for name, value in state.items() if value.shape != wanted[name].shape
-        ]:
-            raise PublishedError(f"{weights}: {wrong[0]} does not fit {described['model']}")
-        network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
-        return Published(
-            network.eval().to(memory_format=torch.channels_last),
-            described["task"],
-            described["model"],
-            tuple(described["classes"]),
-            int(described["image_size"]),
-            Normalisation(float(described["mean"]), float(described["std"])),
-            described["manifest_hash"],
-        )
+        return _load(path.with_name(Path(described["weights"]).name), described, path.name)
     except OSError as error:
         raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise PublishedError(f"{weights}: not weights: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise PublishedError(
             f"{path}: not a description of weights: {type(error).__name__} {error}"
         ) from error
+
+
+def load_trained(result: Result) -> Published:
+    """Load the weights that a cell of this run kept, checked against its record.
+
+    Raises
+    ------
+    PublishedError
+        If the cell kept none, they are gone, or they are others.
+    """
+    if result.weights is None:
+        raise PublishedError(f"{result.predictions.name}: this cell is no network and kept no weights")
+    try:
+        return _load(result.weights, describe(result, result.weights.name), "the record of its cell")
+    except OSError as error:
+        raise PublishedError(
+            f"{result.weights}: {error.strerror or error}; kept weights are not part of a published run: "
+            "train again, without --resume"
+        ) from error
+
+
+def describe(result: Result, weights: str) -> dict[str, object]:
+    """Return all that is needed to use a network's weights, which are in a file of that name."""
+    cell, facts = result.cell, result.facts
+    return {
+        "model": cell.model,
+        "task": cell.task.name,
+        "classes": list(cell.task.classes),
+        "image_size": cell.image_size,
+        "grey": "ITU-R 601 luma",
+        "resize": "bilinear with antialiasing to a square, aspect ratio not kept",
+        "mean": facts["mean"],
+        "std": facts["std"],
+        "scale": "grey / 255, minus mean, divided by std; both fitted on the training part",
+        "weights": weights,
+        "weights_sha256": facts["weights_sha256"],
+        "dtype": "float16",
+        "initial_weights": facts["weights"],
+        "manifest_hash": cell.manifest.hash,
+        "seed": cell.seed,
+        "epoch": facts["epoch"],
+    }
+
+
+def publish(run: Run, result: Result, name: str, preprocessing: str = "preprocessing.json") -> Published:
+    """Put a cell's weights on the record: ``models/<name>.safetensors``, and a description beside it.
+
+    Parameters
+    ----------
+    run : Run
+    result : Result
+        A network.
+    name : str
+        File name without suffix.
+    preprocessing : str
+        Name of the description.
+
+    Returns
+    -------
+    Published
+        Read back from the files.
+
+    Raises
+    ------
+    PublishedError
+        If the cell's weights are neither kept nor published already.
+    """
+    weights = run.folder / "models" / f"{name}.safetensors"
+    if not (weights.is_file() and file_hash(weights) == result.facts["weights_sha256"]):
+        load_trained(result)
+        with replacing(weights) as temporary:
+            shutil.copyfile(result.weights, temporary)
+    description = write_json(weights.with_name(preprocessing), describe(result, weights.name))
+    run.wrote(weights, description)
+    return load_published(description)
+
+
+def _load(weights: Path, described: Mapping[str, object], where: str) -> Published:
+    if file_hash(weights) != described["weights_sha256"]:
+        raise PublishedError(f"{weights}: SHA-256 is not the one in {where}; the file was changed")
+    network, _ = networks.build(described["model"], len(described["classes"]), described["image_size"])
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise PublishedError(f"{weights}: not weights: {error}") from error
+    wanted = network.state_dict()
+    if wrong := sorted(set(state) ^ set(wanted)) or [
+        name for name, value in state.items() if value.shape != wanted[name].shape
+    ]:
+        raise PublishedError(f"{weights}: {wrong[0]} does not fit {described['model']}")
+    network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
+    return Published(
+        network.eval().to(memory_format=torch.channels_last),
+        described["task"],
+        described["model"],
+        tuple(described["classes"]),
+        int(described["image_size"]),
+        Normalisation(float(described["mean"]), float(described["std"])),
+        described["manifest_hash"],
+    )

@@ -1,0 +1,97 @@
+"""What the deep study trains: one split in five parts for each task, and the networks by their recipes."""
+
+from __future__ import annotations
+
+from leakfree import splits
+from leakfree.calibrated import FIVE_PARTS
+from leakfree.cells import Cell, NetworkJob
+from leakfree.models.recipes import RECIPES
+from leakfree.protocols import CLEAN
+from leakfree.run import Run
+from leakfree.splits import Manifest
+from leakfree.tasks import TASKS
+from leakfree.training import Budget
+
+
+def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) -> Manifest:
+    """Split the development films of a task over linked groups into `leakfree.calibrated.FIVE_PARTS`.
+
+    Parameters
+    ----------
+    run : Run
+        Its seed is the split's.
+    task : str
+        Name of a task.
+    scope : str
+        Patient scope.
+    max_images : int
+        Take so many films at most; 0 takes all.
+    """
+    table = run.development(TASKS[task], max_images)
+    return splits.patient_level(
+        table["image_id"],
+        run.groups(table, scope),
+        table["label"].to_numpy(dtype=object),
+        seed=run.seed,
+        scope=scope,
+        fractions=FIVE_PARTS,
+        linked=("copies",),
+        name=f"05-patient-level-{task}",
+        data_checksum=run.cohort.checksum,
+    )
+
+
+def network_job(
+    task: str,
+    recipe: str,
+    manifest: Manifest,
+    seed: int,
+    *,
+    image_size: int,
+    epochs: int,
+    batch_size: int = 32,
+    patience: int = 0,
+    weights: str = "imagenet",
+    scope: str = "series",
+) -> NetworkJob:
+    """Describe the training of one network.
+
+    Parameters
+    ----------
+    task, recipe : str
+        Names of a task and of one of `leakfree.models.recipes.RECIPES`.
+    manifest : Manifest
+        As `five_parts`.
+    seed : int
+        Of the network; the manifest has its own.
+    image_size : int
+        Side in pixels.
+    epochs : int
+        Of the run; a recipe makes its own of it.
+    batch_size, patience : int
+        See `leakfree.training.Budget`.
+    weights : str
+        For recipes whose weights are chosen: ``imagenet``, or a file.
+    scope : str
+        Patient scope that the ledger checks.
+
+    Raises
+    ------
+    ValueError
+        If task or recipe is unknown.
+    """
+    for name, known, what in ((task, TASKS, "task"), (recipe, RECIPES, "network")):
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    made = RECIPES[recipe]
+    return NetworkJob(
+        Cell(TASKS[task], made.model, CLEAN, manifest, seed, image_size, scope, made.variant),
+        Budget(
+            epochs=made.epochs(epochs),
+            batch_size=batch_size,
+            learning_rate=made.learning_rate,
+            patience=patience if made.stops else 0,
+        ),
+        weights=made.initial(weights),
+        pretraining=made.unlabelled_epochs(epochs),
+    )
