@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from leakfree import metrics as module
-from leakfree.metrics import bootstrap, confusion, evaluate, point_estimates, roc_points, weighted_metric
+from leakfree.metrics import (
+    bootstrap,
+    confusion,
+    evaluate,
+    point_estimates,
+    roc_points,
+    weighted_metric,
+    weighted_sensitivity,
+)
 from leakfree.predictions import check_predictions
 
 CLASSES = ("normal", "bacterial", "viral")
@@ -38,7 +46,22 @@ def random_predictions(n, k, seed, decimals=6, n_patients=None):
     return make(labels, parts / steps, patients)
 
 
-def sklearn_metric(predictions, metric, weights):
+def sensitivity(positive, scores, weights=None):
+    """Try every threshold: the highest sensitivity where a tenth of the negatives at most lies above."""
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=float)
+    all_positive, all_negative = weights[positive].sum(), weights[~positive].sum()
+    if not (all_positive and all_negative):
+        return np.nan
+    best = 0.0
+    for threshold in [*scores, np.inf]:
+        called = scores >= threshold
+        # In tenths: whole weights stay exact.
+        if 10 * weights[called & ~positive].sum() <= all_negative:
+            best = max(best, weights[called & positive].sum() / all_positive)
+    return best
+
+
+def oracle_metric(predictions, metric, weights):
     labels, p = predictions.labels, predictions.probabilities
     k = p.shape[1]
     if metric == "accuracy":
@@ -47,8 +70,10 @@ def sklearn_metric(predictions, metric, weights):
         return f1_score(
             labels, predictions.predicted, average="macro", sample_weight=weights, labels=range(k)
         )
-    score = roc_auc_score if metric == "roc_auc" else average_precision_score
     classes = [1] if k == 2 else range(k)
+    if metric == "sensitivity_at_90_specificity":
+        return np.mean([sensitivity(labels == c, p[:, c], weights) for c in classes])
+    score = roc_auc_score if metric == "roc_auc" else average_precision_score
     return np.mean([score(labels == c, p[:, c], sample_weight=weights) for c in classes])
 
 
@@ -61,13 +86,13 @@ def sklearn_metric(predictions, metric, weights):
     counts=st.booleans(),
     metric=st.sampled_from(module.METRICS),
 )
-def test_weighted_metrics_agree_with_sklearn(seed, n, k, decimals, counts, metric):
+def test_weighted_metrics_agree_with_others(seed, n, k, decimals, counts, metric):
     predictions = random_predictions(n, k, seed, decimals)
     rng = np.random.default_rng(seed + 1)
     weights = rng.poisson(1.0, size=(3, n)).astype(float) if counts else rng.random((3, n))
     weights[:, :k] += 1  # each class keeps an image: sklearn is defined
     ours = weighted_metric(predictions, metric, weights)
-    theirs = [sklearn_metric(predictions, metric, row) for row in weights]
+    theirs = [oracle_metric(predictions, metric, row) for row in weights]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -78,6 +103,70 @@ def test_ties_count_one_half():
     assert point_estimates(predictions, ["roc_auc"]) == {"roc_auc": 3.5 / 4}
     # The tie in the middle is one step: 1/2 * 1 + 1/2 * 2/3.
     assert point_estimates(predictions, ["average_precision"])["average_precision"] == pytest.approx(5 / 6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    images=st.lists(st.tuples(st.booleans(), st.integers(0, 8), st.integers(0, 4)), min_size=1, max_size=40)
+)
+def test_sensitivity_agrees_with_every_threshold_tried(images):
+    """With ties, images of no weight and absent classes; a whole weight is as many rows of one image."""
+    positive, scores, weights = (np.array(column) for column in zip(*images, strict=True))
+    scores = scores / 8
+    (found,) = weighted_sensitivity(positive, scores, weights[None])
+    assert found == pytest.approx(sensitivity(positive, scores, weights), abs=1e-12, nan_ok=True)
+    if weights.sum():
+        rows = np.repeat(np.arange(len(scores)), weights)
+        (repeated,) = weighted_sensitivity(positive[rows], scores[rows], np.ones((1, len(rows))))
+        assert found == pytest.approx(repeated, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("positives", "expected"),
+    [
+        ([2.0, 3.0, 4.0], 1),  # apart from all negatives
+        ([0.05, 0.85, 0.95, 0.95], 3 / 4),  # the highest negative is a tenth of them
+        ([0.05, 0.75, 0.95, 0.95], 2 / 4),  # the two highest are more
+        ([0.9, 0.95, 0.95], 1),  # tied with the highest
+        ([0.8, 0.95, 0.95], 2 / 3),  # tied with the second: taken together with it
+        ([-1.0, -1.0], 0),  # below all
+    ],
+)
+def test_sensitivity_leaves_a_tenth_of_the_negatives(positives, expected):
+    negatives = np.arange(10) / 10  # 0.0 to 0.9
+    positive = np.arange(10 + len(positives)) >= 10
+    scores = np.append(negatives, positives)
+    (found,) = weighted_sensitivity(positive, scores, np.ones((1, len(scores))))
+    assert found == pytest.approx(expected)
+
+
+def test_sensitivity_of_scores_that_say_nothing():
+    positive = np.arange(20_000) % 2 == 0
+    scores = np.random.default_rng(0).random(20_000)
+    ones = np.ones((1, 20_000))
+    # On the diagonal of the ROC curve it is 1 - specificity.
+    assert weighted_sensitivity(positive, scores, ones)[0] == pytest.approx(0.1, abs=0.015)
+    assert weighted_sensitivity(positive, scores, ones, specificity=0.7)[0] == pytest.approx(0.3, abs=0.02)
+    # One score for all: no threshold but the one above it.
+    assert weighted_sensitivity(positive, np.full(20_000, 0.5), ones)[0] == 0
+
+
+def test_sensitivity_of_three_classes_is_their_mean():
+    predictions = random_predictions(60, 3, seed=8)
+    each = [sensitivity(predictions.labels == c, predictions.probabilities[:, c]) for c in range(3)]
+    assert len(set(each)) == 3
+    found = point_estimates(predictions, ["sensitivity_at_90_specificity"])
+    assert found == {"sensitivity_at_90_specificity": pytest.approx(np.mean(each))}
+
+
+def test_sensitivity_of_an_absent_class_is_no_number():
+    scores = np.linspace(0, 1, 6)
+    for positive in (np.ones(6, dtype=bool), np.zeros(6, dtype=bool)):
+        assert np.isnan(weighted_sensitivity(positive, scores, np.ones((2, 6)))).all()
+    # Also where it is there without weight.
+    positive = np.arange(6) < 3
+    weights = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+    assert np.isnan(weighted_sensitivity(positive, scores, weights)).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -96,9 +185,7 @@ def test_resamples_are_draws_of_whole_patients(k):
     assert weights[:, one_each].var() == pytest.approx(1 - 1 / n_patients, abs=0.1)
     values = bootstrap(predictions, module.METRICS, n_resamples=200)
     for metric in module.METRICS:
-        assert values[metric][17] == pytest.approx(
-            sklearn_metric(predictions, metric, weights[17]), abs=1e-12
-        )
+        assert values[metric][17] == pytest.approx(oracle_metric(predictions, metric, weights[17]), abs=1e-12)
 
 
 def test_intervals_are_percentiles_and_bracket_the_estimate():
@@ -152,7 +239,7 @@ def test_a_missing_class_gives_nan_and_a_note():
     p = np.random.default_rng(0).dirichlet([1, 1, 1], size=12)
     table = evaluate(make([0, 1] * 6, p), metrics=module.METRICS, n_resamples=50).set_index("metric")
     assert table.loc["accuracy", ["estimate", "low", "high"]].notna().all()
-    for metric in ("roc_auc", "macro_f1", "average_precision"):
+    for metric in set(module.METRICS) - {"accuracy"}:
         assert table.loc[metric, ["estimate", "low", "high"]].isna().all()
         assert table["n_undefined"][metric] == 50
         assert table["note"][metric] == "undefined: no image of class viral"

@@ -1,20 +1,33 @@
 """Published weights are checked before they are used, and do what they did when they were scored."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from leakfree import splits
 from leakfree.audit.ledger import Ledger
-from leakfree.cohort import open_cohort
+from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell
+from leakfree.cohort import ingest, open_cohort
 from leakfree.files import file_hash
+from leakfree.models import classical
 from leakfree.models.networks import build
 from leakfree.pixels import load_pixels
 from leakfree.predictions import read_predictions
-from leakfree.published import PublishedError, load_published
-from leakfree.training import predict
+from leakfree.protocols import CLEAN
+from leakfree.published import PublishedError, load_published, load_trained, publish
+from leakfree.run import Run, read_outputs
+from leakfree.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.tasks import TASKS
+from leakfree.training import Budget, predict
+
+NOTEBOOK = "05_leakfree_deep"
+SIZE = 16
 
 
 @pytest.fixture
@@ -92,6 +105,181 @@ def test_what_is_no_description_or_no_weights_is_refused(models):
             load_published(path)
     with pytest.raises(PublishedError, match=r"none\.json: No such file"):
         load_published(models / "none.json")
+
+
+def cell_of(run, model):
+    table = run.development(TASKS["binary"])
+    manifest = splits.patient_level(
+        table["image_id"],
+        run.groups(table),
+        table["label"].to_numpy(dtype=object),
+        seed=1,
+        scope="series",
+        name="05-patient-level-binary",
+    )
+    return Cell(TASKS["binary"], model, CLEAN, manifest, 42, SIZE)
+
+
+def train(run):
+    """Train a small network, or take it over."""
+    budget = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
+    return network_cell(run, NetworkJob(cell_of(run, "simple-cnn-16"), budget))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folder of a run with a trained network, and a function that opens folders as its run."""
+    folder = tmp_path_factory.mktemp("published")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
+        ingest(PhantomSource(PhantomSettings(n_images=160, size=32)), folder / "store")
+
+        def open_run(path, **settings):
+            return Run(NOTEBOOK, data=str(folder / "store"), run_dir=str(path), jobs=1, **settings)
+
+        train(open_run(folder / "run"))
+        yield folder / "run", open_run
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def resumed(finished, tmp_path):
+    """Return a copy of the finished run, resumed, and its network."""
+    original, open_run = finished
+    run = open_run(shutil.copytree(original, tmp_path / "run"), resume=True)
+    return run, train(run)
+
+
+def refused(run, result, reason):
+    """Assert that nothing is published, and the reason is one line."""
+    before = {path: path.read_bytes() for path in (run.folder / "models").glob("*")}
+    with pytest.raises(PublishedError, match=reason) as caught:
+        publish(run, result, "small")
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in (run.folder / "models").glob("*")} == before
+
+
+def test_publishing_writes_weights_and_a_description(resumed):
+    run, result = resumed
+    publish(run, result, "small")
+    path = run.folder / "models" / "small.safetensors"
+    described = json.loads((run.folder / "models" / "preprocessing.json").read_text())
+    assert described["weights"] == path.name
+    assert described["weights_sha256"] == file_hash(path) == result.facts["weights_sha256"]
+    assert path.read_bytes() == result.weights.read_bytes()
+    assert described["manifest_hash"] == result.cell.manifest.hash
+    assert (described["model"], described["task"]) == ("simple-cnn-16", "binary")
+    assert described["classes"] == ["normal", "pneumonia"]
+    assert (described["image_size"], described["seed"]) == (SIZE, 42)
+    assert described["epoch"] == result.facts["epoch"]
+    assert (described["initial_weights"], described["dtype"]) == ("scratch", "float16")
+    cache = run.pixels(SIZE)
+    pixels = cache.pixels[cache.rows(result.cell.manifest.parts["train"])] / 255
+    assert described["mean"] == pytest.approx(pixels.mean(), abs=1e-6)
+    assert described["std"] == pytest.approx(pixels.std(), abs=1e-6)
+    noted = read_outputs(run.folder, NOTEBOOK)
+    assert {"models/small.safetensors", "models/preprocessing.json"} <= set(noted)
+    assert not [name for name in noted if name.startswith(".cache")]
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_what_is_published_predicts_what_was_scored(resumed, part):
+    run, result = resumed
+    returned = publish(run, result, "small")
+    read_back = load_published(run.folder / "models" / "preprocessing.json")
+    cache, kept = run.pixels(SIZE), result.read(part)
+    torch.set_num_threads(1)
+    for found in (returned, read_back, load_trained(result)):
+        ids, probabilities = predict(
+            found.network,
+            cache,
+            cache.rows(kept.image_ids),
+            found.normalisation,
+            ledger=Ledger(cache.digests),
+            stage=part,
+        )
+        assert ids.tolist() == kept.image_ids.tolist()
+        assert found.classes == kept.classes
+        np.testing.assert_allclose(probabilities, kept.probabilities, rtol=0, atol=1e-6)
+
+
+def test_publishing_twice_gives_equal_bytes(resumed):
+    run, result = resumed
+    contents = []
+    for name, description in (("small", "preprocessing.json"), ("small", "preprocessing.json"), ("two", "d")):
+        publish(run, result, name, description)
+        contents.append(
+            [(run.folder / "models" / file).read_bytes() for file in (f"{name}.safetensors", description)]
+        )
+    assert contents[0] == contents[1]
+    # Another name is another name of the same weights.
+    assert contents[0][0] == contents[2][0]
+    assert contents[0][1].replace(b"small", b"two") == contents[2][1]
+
+
+def test_a_published_run_without_kept_weights_publishes_what_is_there(resumed, finished):
+    run, result = resumed
+    publish(run, result, "small")
+    models = run.folder / "models"
+    before = {path.name: path.read_bytes() for path in models.iterdir()}
+    shutil.rmtree(run.folder / ".cache")
+    (models / "preprocessing.json").unlink()
+    run = finished[1](run.folder, resume=True)
+    publish(run, train(run), "small")
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+    assert "models/small.safetensors" in read_outputs(run.folder, NOTEBOOK)
+
+
+@pytest.mark.parametrize("there", ["gone", "other"])
+def test_weights_that_are_nowhere_are_not_published(resumed, there):
+    run, result = resumed
+    shutil.rmtree(run.folder / ".cache")
+    if there == "other":
+        (run.folder / "models").mkdir()
+        (run.folder / "models" / "small.safetensors").write_bytes(b"other")
+    refused(run, result, r"clean_s42\.safetensors: No such file.*; kept weights .*: train again")
+    with pytest.raises(PublishedError, match="train again"):
+        load_trained(result)
+
+
+def test_published_weights_that_were_changed_are_written_anew(resumed):
+    run, result = resumed
+    path = run.folder / "models" / "small.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"other")
+    publish(run, result, "small")
+    assert file_hash(path) == result.facts["weights_sha256"]
+
+
+def test_kept_weights_that_were_changed_are_refused(resumed):
+    run, result = resumed
+    content = bytearray(result.weights.read_bytes())
+    content[-1] ^= 1
+    result.weights.write_bytes(content)
+    refused(run, result, r"clean_s42\.safetensors: SHA-256 is not the one in the record of its cell")
+    with pytest.raises(PublishedError, match="the file was changed"):
+        load_trained(result)
+
+
+def test_kept_weights_of_something_else_are_refused(resumed):
+    run, result = resumed
+    other = replace(result, cell=replace(result.cell, model="simple-cnn-32"))
+    refused(run, other, "does not fit simple-cnn-32")
+
+
+def test_a_classical_model_is_not_published(resumed):
+    run, network = resumed
+
+    def fit_forest(x, y, groups):
+        estimator = classical.estimator("random_forest", 2, 42, 1, n_estimators=4).fit(x, y)
+        return estimator, pd.DataFrame({"tried": [1]}), {"settings": {}, "converged": True}
+
+    forest = classical_cell(run, cell_of(run, "random_forest"), fit_forest, {})
+    reason = "random_forest_16px_clean_s42.csv: this cell is no network and kept no weights"
+    refused(run, forest, reason)
+    publish(run, network, "small")
+    refused(run, forest, reason)  # nor does it take over what another cell published
 
 
 @pytest.mark.real

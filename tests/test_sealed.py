@@ -17,8 +17,8 @@ from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.tasks import TASKS
 
 ENTRIES = [
-    {"task": "binary", "model": "resnet18", "seeds": [1, 2]},
-    {"task": "three-class", "model": "resnet18", "seeds": [1], "ensemble": False},
+    {"task": "binary", "model": "resnet18", "image_size": 24, "seeds": [1, 2]},
+    {"task": "three-class", "model": "resnet18", "image_size": 24, "seeds": [1], "ensemble": False},
 ]
 
 
@@ -216,8 +216,8 @@ def test_another_cohort_is_refused(cohort, project, plan, given, tmp_path):
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"metrics": ["luck"]}, "unknown metric luck"),
         ({"entries": [ENTRIES[0], ENTRIES[0]]}, "named twice"),
-        ({"entries": [{"task": "binary", "model": "m", "seeds": [1, 1]}]}, "a seed is named twice"),
-        ({"entries": [{"task": "age", "model": "m", "seeds": [1]}]}, "Input should be 'binary'"),
+        ({"entries": [{**ENTRIES[0], "seeds": [1, 1]}]}, "a seed is named twice"),
+        ({"entries": [{**ENTRIES[0], "task": "age"}]}, "Input should be 'binary'"),
     ],
 )
 def test_a_plan_is_checked(change, reason, plan):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from leakfree.calibration import CalibrationError, apply_temperature, calibration_error, fit_temperature
+from leakfree.cells import Result
 from leakfree.conformal import Conformal, ConformalError, calibrate, coverage
+from leakfree.files import write_json
 from leakfree.predictions import Predictions
 
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
@@ -48,6 +52,39 @@ class Calibrated:
         except ConformalError as error:
             conformal, notes = None, [*notes, str(error)]
         return cls(temperature, conformal, tuple(notes))
+
+    @classmethod
+    def of_cell(cls, result: Result) -> Calibrated:
+        """Fit both from the file of predictions of a cell."""
+        return cls.of({part: result.read(part) for part in (TEMPERATURE_PART, CONFORMAL_PART)})
+
+    def save(self, path: Path, weights_sha256: str) -> Path:
+        """Write all that prediction needs as JSON, with the hash of the weights that it belongs to."""
+        content = {"weights_sha256": weights_sha256, "temperature": self.temperature, "notes": self.notes}
+        content["conformal"] = None if self.conformal is None else asdict(self.conformal)
+        return write_json(Path(path), content)
+
+    @classmethod
+    def load(cls, path: Path, weights_sha256: str) -> Calibrated:
+        """Read a calibration back.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be read, is none, or belongs to other weights.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            sets = content["conformal"]
+            if content["weights_sha256"] != weights_sha256:
+                raise CalibrationError(f"{path}: belongs to other weights")
+            listed = {} if sets is None else {k: tuple(sets[k]) for k in ("classes", "scores", "tail")}
+            conformal = None if sets is None else Conformal(**{**sets, **listed})
+            return cls(float(content["temperature"]), conformal, tuple(content["notes"]))
+        except OSError as error:
+            raise CalibrationError(f"{path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(f"{path}: not a calibration: {type(error).__name__} {error}") from error
 
     def scaled(self, predictions: Predictions) -> Predictions:
         """Return predictions with calibrated probabilities."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leakfree import __version__
+from leakfree.config import PROFILES
+from leakfree.models.recipes import RECIPES
 
 #: Exit codes of ``leakfree audit`` and ``leakfree verify``.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
@@ -42,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_audit(commands)
     _add_demo(commands)
+    _add_train(commands)
+    _add_unseal(commands)
     verify = commands.add_parser("verify", help="check a finished run from its files")
     verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
     verify.set_defaults(run=_verify)
@@ -101,6 +105,46 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     )
     demo.add_argument("--seed", type=int, default=2018, help="seed of the cohort (default: 2018)")
     demo.set_defaults(run=_demo)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    made = PROFILES["full"]["05_leakfree_deep"]
+    train = commands.add_parser(
+        "train",
+        help="train a leak-free network and publish its weights, ledger and calibration",
+        description="Train one network of the study as the published ones were: the same split, seeds and "
+        "settings unless told otherwise. An interrupted training goes on where it was.",
+    )
+    train.add_argument("--data", default="phantom", help="as run_all.py --data (default: phantom)")
+    train.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (default: artifacts/<cohort>-train)"
+    )
+    train.add_argument("--model", default="resnet18", metavar="M", help=f"one of {', '.join(RECIPES)}")
+    train.add_argument("--task", default="binary", help="binary (default), etiology or three-class")
+    train.add_argument("--seed", type=int, default=42, help="seed of the network (default: 42)")
+    train.add_argument("--split-seed", type=int, default=42, help="seed of the split (default: 42)")
+    for name, what in (("image_size", "side in pixels"), ("epochs", "epochs of the run"), ("batch_size", "")):
+        option, default = f"--{name.replace('_', '-')}", made[name]
+        train.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{what or name} (default: {default})"
+        )
+    train.add_argument("--weights", default="imagenet", help="for resnet18-imagenet: imagenet, or a file")
+    train.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
+    train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
+    train.set_defaults(run=_train)
+
+
+def _add_unseal(commands: argparse._SubParsersAction) -> None:
+    unseal = commands.add_parser(
+        "unseal",
+        help="score the official test once, for all that a committed plan names",
+        description="Open the sealed official test of a run: sealed_plan.yaml in the run folder, committed "
+        "before, names what is scored. The opening is written to sealed_test.jsonl before the labels are "
+        "read; a second opening is a second line.",
+    )
+    unseal.add_argument("folder", type=Path, metavar="RUN", help="run folder with trained networks")
+    unseal.add_argument("--data", required=True, help="as run_all.py --data")
+    unseal.set_defaults(run=_unseal)
 
 
 def _names(values: Sequence[str]) -> tuple[str, ...]:
@@ -177,6 +221,66 @@ def _demo(given: argparse.Namespace) -> int:
     from leakfree.audit.demo import run_demo
 
     return run_demo(given.out, given.seed)
+
+
+def _train(given: argparse.Namespace) -> int:
+    from leakfree.cohort import CohortError
+    from leakfree.deep import train_model
+    from leakfree.models.networks import WeightsError
+    from leakfree.published import PublishedError
+    from leakfree.run import Run
+    from leakfree.sources import SourceError
+    from leakfree.training import TrainingError
+
+    try:
+        run = Run(
+            "05_leakfree_deep",
+            data=given.data,
+            run_dir=str(given.out or ""),
+            folder_ending="train",
+            seed=given.split_seed,
+            resume=not given.fresh,
+            allow_problems=given.allow_problems,
+        )
+        result = train_model(
+            run,
+            given.model,
+            given.task,
+            given.seed,
+            image_size=given.image_size,
+            epochs=given.epochs,
+            batch_size=given.batch_size,
+            patience=PROFILES["full"]["05_leakfree_deep"]["patience"],
+            weights=given.weights,
+        )
+    except (CohortError, SourceError, WeightsError, TrainingError, PublishedError, ValueError) as error:
+        return _refuse("train", str(error))
+    facts = result.facts
+    print(
+        f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} films in training, "
+        f"no linked group shared; epoch {facts['epoch']} kept by validation"
+    )
+    print(f"weights {facts['weights_sha256']}")
+    print(f"everything is in {run.folder}; see models/ and ledgers/")
+    return CLEAN
+
+
+def _unseal(given: argparse.Namespace) -> int:
+    from leakfree.cohort import CohortError
+    from leakfree.official import open_official
+    from leakfree.published import PublishedError
+    from leakfree.run import Run
+    from leakfree.sealed import SealError
+    from leakfree.sources import SourceError
+    from leakfree.tables import readable
+
+    try:
+        run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
+        scores = open_official(run)
+    except (CohortError, SourceError, SealError, PublishedError) as error:
+        return _refuse("unseal", str(error))
+    print(readable(scores, ["task", "model", "seed"]).to_string(index=False))
+    return CLEAN
 
 
 def _verify(given: argparse.Namespace) -> int:

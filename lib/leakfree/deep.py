@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from leakfree import splits
-from leakfree.calibrated import FIVE_PARTS
-from leakfree.cells import Cell, NetworkJob
+from leakfree.calibrated import FIVE_PARTS, Calibrated
+from leakfree.cells import Cell, NetworkJob, Result, network_cells
 from leakfree.models.recipes import RECIPES
 from leakfree.protocols import CLEAN
+from leakfree.published import Published, publish
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import TASKS
@@ -95,3 +96,43 @@ def network_job(
         weights=made.initial(weights),
         pretraining=made.unlabelled_epochs(epochs),
     )
+
+
+def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
+    """Put a network on the record with all that its use needs: weights, preprocessing and calibration.
+
+    Parameters
+    ----------
+    run : Run
+    result : Result
+        A trained network.
+    main : bool
+        The model that the service takes by default: its descriptions have plain names. Those of other models
+        begin with their label.
+
+    Raises
+    ------
+    leakfree.published.PublishedError
+        If the weights are neither kept nor published already.
+    """
+    label = result.cell.label
+    before = "" if main else f"{label}_"
+    published = publish(run, result, f"{label}_leakfree", f"{before}preprocessing.json")
+    path = run.folder / "models" / f"{before}calibration.json"
+    run.wrote(Calibrated.of_cell(result).save(path, result.facts["weights_sha256"]))
+    return published
+
+
+def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **settings: object) -> Result:
+    """Train one network of the deep study and publish it in the run folder.
+
+    Parameters
+    ----------
+    run : Run
+        Its seed is the split's.
+    recipe, task, seed, **settings
+        As `network_job`.
+    """
+    (result,) = network_cells(run, [network_job(task, recipe, five_parts(run, task), seed, **settings)])
+    publish_model(run, result)
+    return result

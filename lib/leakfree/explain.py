@@ -6,6 +6,7 @@ a model that still tells the classes apart reads something else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,10 +15,14 @@ import pandas as pd
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from PIL import Image, ImageDraw
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from leakfree.audit.ledger import Ledger
 from leakfree.metrics import evaluate
+from leakfree.models.embeddings import embed
 from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.predictions import Predictions
 from leakfree.training import Normalisation, predict
@@ -123,6 +128,60 @@ def hidden_table(
             stage="held out",
         )
         found = replace(films, part=held_out, probabilities=probabilities)
+        table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
+        frames.append(
+            table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def hidden_probe(
+    cache: PixelCache,
+    train_ids: Sequence[str],
+    train_labels: np.ndarray,
+    films: Predictions,
+    *,
+    hidden: Sequence[str] = ("lungs", "outside-lungs"),
+    n_resamples: int = 2000,
+    seed: int = 0,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """Measure what films tell of the classes when a region is hidden in training too.
+
+    `hidden_table` asks what one network uses; a network that was trained with the lungs may fall without
+    them although the rest of the film would have told as much. Here a logistic regression on frozen features
+    learns from films with the region hidden, and is scored on held-out films with the same region hidden.
+
+    Parameters
+    ----------
+    cache : PixelCache
+        Holds all films.
+    train_ids : sequence of str
+        Films of the training part.
+    train_labels : numpy.ndarray of int64, shape (n,)
+        Their classes.
+    films : Predictions
+        Whom to score, as `hidden_table`.
+    hidden : sequence of str
+        Regions, see `region`.
+    n_resamples, seed, jobs : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `hidden_table`.
+    """
+    train, rows = cache.rows(train_ids), cache.rows(films.image_ids)
+    fill = round(255 * Normalisation.fit(cache.pixels[train]).mean)
+    held_out = np.full(len(films), "held out", dtype=object)
+    frames = []
+    for name in ("nothing", *hidden):
+        taken = cache.pixels[np.concatenate([train, rows])]
+        shown = taken if name == "nothing" else hide(taken, name, fill)
+        features = embed(shown, description=f"films, hidden: {name}", jobs=jobs)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+        model.fit(features[: len(train)], train_labels)
+        found = replace(films, part=held_out, probabilities=model.predict_proba(features[len(train) :]))
         table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
         frames.append(
             table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)

@@ -57,6 +57,7 @@ _METRIC_NAMES = {
     "roc_auc": "ROC AUC",
     "macro_f1": "Macro F1",
     "average_precision": "Average precision",
+    "sensitivity_at_90_specificity": "Sensitivity at 90 % specificity",
 }
 _MARKERS = "osD^vP*X"
 _DPI = 150

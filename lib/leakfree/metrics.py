@@ -138,6 +138,76 @@ def bootstrap(
     return values
 
 
+def difference(
+    first: Sequence[Predictions],
+    second: Sequence[Predictions],
+    metrics: Sequence[str] = ("accuracy", "roc_auc", "macro_f1"),
+    n_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return the mean score of some models minus that of others on the same images, with paired intervals.
+
+    Parameters
+    ----------
+    first, second : sequence of Predictions
+        Models of one kind, such as one network with several seeds; the mean is over scores, in each resample.
+    metrics : sequence of str
+        Names from `METRICS`.
+    n_resamples, seed : int
+    level : float
+        Coverage aimed at, for another drawing of patients: another drawing of seeds is not in it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``metric, estimate, low, high, n_images, n_patients``.
+
+    Raises
+    ------
+    ValueError
+        If there is no model on a side, or two differ in their images, labels or patients.
+    """
+    members = [*first, *second]
+    if not first or not second:
+        raise ValueError("a difference needs a model on either side")
+    truth = [
+        {
+            i: told
+            for i, *told in zip(m.image_ids.tolist(), m.labels.tolist(), m.patients.tolist(), strict=True)
+        }
+        for m in members
+    ]
+    if any(t != truth[0] for t in truth[1:]):
+        raise ValueError("a difference needs the same images, labels and patients on both sides")
+
+    def mean(side: Sequence[Predictions]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        points = [point_estimates(m, metrics) for m in side]
+        drawn = [bootstrap(m, metrics, n_resamples, seed) for m in side]
+        return (
+            {name: float(np.mean([p[name] for p in points])) for name in metrics},
+            {name: np.mean([d[name] for d in drawn], axis=0) for name in metrics},
+        )
+
+    (points, drawn), (other_points, other_drawn) = mean(first), mean(second)
+    rows = []
+    for name in metrics:
+        values = drawn[name] - other_drawn[name]
+        values = values[~np.isnan(values)]
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values.size else (np.nan, np.nan)
+        rows.append(
+            {
+                "metric": name,
+                "estimate": points[name] - other_points[name],
+                "low": ends[0],
+                "high": ends[1],
+                "n_images": len(members[0]),
+                "n_patients": len(np.unique(members[0].patients)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def weighted_metric(predictions: Predictions, metric: str, weights: np.ndarray) -> np.ndarray:
     """Return one metric under each row of image weights.
 

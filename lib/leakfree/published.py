@@ -90,7 +90,7 @@ def load_trained(result: Result) -> Published:
     except OSError as error:
         raise PublishedError(
             f"{result.weights}: {error.strerror or error}; kept weights are not part of a published run: "
-            "train again, without --resume"
+            "train again, taking nothing over"
         ) from error
 
 
@@ -141,7 +141,7 @@ def publish(run: Run, result: Result, name: str, preprocessing: str = "preproces
         If the cell's weights are neither kept nor published already.
     """
     weights = run.folder / "models" / f"{name}.safetensors"
-    if not (weights.is_file() and file_hash(weights) == result.facts["weights_sha256"]):
+    if not (weights.is_file() and file_hash(weights) == result.facts.get("weights_sha256")):
         load_trained(result)
         with replacing(weights) as temporary:
             shutil.copyfile(result.weights, temporary)

@@ -15,7 +15,7 @@ from leakfree import figures
 from leakfree.audit.findings import Report
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
 from leakfree.audit.report import write_json as write_report
-from leakfree.cohort import Cohort, CohortError, open_cohort
+from leakfree.cohort import SEALED_PART, Cohort, CohortError, open_cohort
 from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
 from leakfree.groups import linked_groups
@@ -58,6 +58,8 @@ class Run:
         Take over cells that an interrupted run finished with the same code, data and settings.
     allow_problems : bool
         Go on without unusable files.
+    folder_ending : str
+        What a run folder that nobody named ends with.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Run:
         jobs: int = 0,
         resume: bool = False,
         allow_problems: bool = False,
+        folder_ending: str = "quick",
     ) -> None:
         self.notebook, self.data, self.seed, self.resume = notebook, data, seed, resume
         #: What makes this run again in another process.
@@ -87,9 +90,11 @@ class Run:
         self.project = project_root()
         self.cache = cache_folder(self.project)
         self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
-        self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / f"{self.cohort.name}-quick"
+        named = f"{self.cohort.name}-{folder_ending}"
+        self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / named
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pixels: dict[int, PixelCache] = {}
+        self._sealed_pixels: dict[int, PixelCache] = {}
         self._outputs: set[str] = set()
         self._copies: CohortCopies | None = None
         self._searched: CohortAudit | None = None
@@ -185,6 +190,14 @@ class Run:
             table = self.cohort.development()
             self._pixels[image_size] = load_pixels(self.cohort, table, image_size, self.cache, jobs=self.jobs)
         return self._pixels[image_size]
+
+    def sealed_pixels(self, image_size: int) -> PixelCache:
+        """Return decoded images of the sealed part, once for each size; their labels stay sealed."""
+        if image_size not in self._sealed_pixels:
+            table = self.cohort.table[self.cohort.table["part"] == SEALED_PART]
+            cache = load_pixels(self.cohort, table, image_size, self.cache, jobs=self.jobs)
+            self._sealed_pixels[image_size] = cache
+        return self._sealed_pixels[image_size]
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a table that another notebook of the same run wrote.

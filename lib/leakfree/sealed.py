@@ -45,6 +45,8 @@ class Entry(BaseModel):
 
     task: Literal["binary", "etiology", "three-class"]
     model: str
+    #: Side in pixels.
+    image_size: int = Field(ge=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     ensemble: bool = True
 
@@ -111,7 +113,10 @@ def committed(path: Path, project: Path) -> str:
     SealError
         If the file was never committed, or differs from what was.
     """
-    name = Path(path).resolve().relative_to(Path(project).resolve()).as_posix()
+    whole, root = Path(path).resolve(), Path(project).resolve()
+    if not whole.is_relative_to(root):
+        raise SealError(f"{path}: lies outside the repository {root.name}, so it cannot be committed there")
+    name = whole.relative_to(root).as_posix()
     if _git(project, "status", "--porcelain", "--", name):
         raise SealError(f"{name}: differs from what is committed; commit the plan before the seal is opened")
     commit = _git(project, "log", "-1", "--format=%H", "--", name)

@@ -12,6 +12,7 @@ METRIC_NAMES = {
     "roc_auc": "ROC AUC",
     "macro_f1": "macro F1",
     "average_precision": "average precision",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
 }
 _NAMES = {"image_size": "px"}
 # Shown also where they have one value: what was scored, and what its network started from.

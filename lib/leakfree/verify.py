@@ -107,6 +107,8 @@ class _Checker:
         self.opened: set[str] = set()
         self.manifests: dict[str, Manifest] = {}
         self.ledgers: dict[str, dict[str, Any]] = {}
+        #: Hashes of the weights that cells trained.
+        self.trained: set[str] = set()
         self.notebooks: dict[str, Any] = {}
 
     def check(self) -> Verification:
@@ -281,6 +283,7 @@ class _Checker:
     def _cell(self, name: str) -> Iterator[str]:
         content = self._json(name)
         self._files_agree(content["outputs"], name)
+        self.trained |= {content["facts"].get("weights_sha256")} - {None}
         ledger = self.ledgers.get(Path(name).stem)
         if ledger is None:
             yield f"has no usable ledger ledgers/{Path(name).stem}.json"
@@ -299,6 +302,8 @@ class _Checker:
         weights = (PurePosixPath(name).parent / PurePosixPath(content["weights"]).name).as_posix()
         # Being named here is no listing: anybody can add weights together with their description.
         self._files_agree({weights: content["weights_sha256"]}, name, listing=False)
+        if content["weights_sha256"] not in self.trained:
+            yield "describes weights that no cell of the run trained"
         if content["manifest_hash"] not in {manifest.hash for manifest in self.manifests.values()}:
             yield "rests on a manifest that is not in the run"
 
