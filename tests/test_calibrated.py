@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from leakfree.calibrated import FIVE_PARTS, Calibrated
+from leakfree.calibration import CalibrationError
 from test_calibration import sampled
 
 
@@ -40,6 +41,25 @@ def test_too_little_to_fit_is_said_and_changes_nothing():
     assert len(found.notes) == 2
     assert found.coverage(given["test"], n_resamples=10, seed=0).empty
     assert found.scaled(given["test"]).probabilities == pytest.approx(given["test"].probabilities, abs=1e-6)
+
+
+def test_what_is_saved_is_read_back_for_its_weights_alone(tmp_path):
+    given = parts()
+    few = sampled(5, 3, 1.0, seed=9)[0]
+    for number, found in enumerate((Calibrated.of(given), Calibrated.of({**given, "conformal": few}))):
+        path = found.save(tmp_path / f"{number}.json", "a" * 64)
+        assert Calibrated.load(path, "a" * 64) == found
+        with pytest.raises(CalibrationError, match=f"{number}.json: belongs to other weights"):
+            Calibrated.load(path, "b" * 64)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"temperature": 1}', '{"conformal": 3}'])
+def test_a_file_that_is_no_calibration_is_named(tmp_path, content):
+    path = tmp_path / "calibration.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(CalibrationError, match=r"calibration\.json: "):
+        Calibrated.load(path, "a" * 64)
 
 
 def test_the_parts_are_everything():

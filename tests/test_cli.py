@@ -11,7 +11,9 @@ from PIL import Image
 
 from leakfree.audit.findings import CHECKS, SCHEMA
 from leakfree.cli import main
+from leakfree.cohort import ingest
 from leakfree.patients import patient_ids
+from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import image_level, patient_level
 
 FAST = ("--skip", "shortcuts,shift", "--quiet")
@@ -361,3 +363,78 @@ def test_help_and_an_audit_load_no_network_library(clean):
     assert done.returncode == 0, done.stderr
     assert "--patient-pattern" in done.stdout
     assert "after help [] False" in done.stdout and "after audit []" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two trainings by the command, of one seed, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("train")
+    options = [
+        "--model",
+        "simple-cnn-32",
+        "--image-size",
+        "16",
+        "--epochs",
+        "1",
+        "--data",
+        str(folder / "store"),
+    ]
+    ingest(PhantomSource(PhantomSettings(n_images=200, size=32)), folder / "store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
+        for name in ("one", "two"):
+            assert main(["train", *options, "--out", str(folder / name)]) == 0
+        yield folder, options
+
+
+def test_a_training_leaves_everything_that_its_use_needs(trained):
+    folder, _ = trained
+    models = folder / "one" / "models"
+    assert {path.name for path in models.iterdir()} == {
+        "simple-cnn-32_leakfree.safetensors",
+        "preprocessing.json",
+        "calibration.json",
+    }
+    described = json.loads((models / "preprocessing.json").read_text())
+    calibration = json.loads((models / "calibration.json").read_text())
+    assert calibration["weights_sha256"] == described["weights_sha256"]
+    assert main(["verify", str(folder / "one")]) in (0, 1)
+    ledgers = list((folder / "one" / "ledgers").glob("*.json"))
+    assert len(ledgers) == 1 and json.loads(ledgers[0].read_text())["agrees"] is True
+
+
+def test_the_same_seed_trains_the_same_weights(trained):
+    folder, _ = trained
+    one, two = (
+        (folder / n / "models/simple-cnn-32_leakfree.safetensors").read_bytes() for n in ("one", "two")
+    )
+    assert one == two
+
+
+def test_a_finished_training_is_taken_over_and_told(trained, capsys):
+    folder, options = trained
+    record = next((folder / "two" / "cells").glob("*.json"))
+    before = record.stat().st_mtime_ns
+    assert main(["train", *options, "--out", str(folder / "two")]) == 0
+    assert record.stat().st_mtime_ns == before
+    said = capsys.readouterr().out
+    assert json.loads(record.read_text())["facts"]["weights_sha256"] in said
+    assert "no linked group shared" in said
+    assert main(["train", *options, "--out", str(folder / "two"), "--fresh"]) == 0
+    assert record.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "resnet99"], "unknown network 'resnet99'; known: simple-cnn-32, resnet18"),
+        (["--task", "age"], "unknown task 'age'; known: binary"),
+        (["--data", "nowhere/at/all"], "nowhere/at/all"),
+        (["--model", "resnet18-imagenet", "--weights", "no.pth"], "no.pth: no such file of weights"),
+    ],
+)
+def test_a_training_that_cannot_begin_is_one_line(trained, capsys, tmp_path, options, said):
+    _, usual = trained
+    assert main(["train", *usual, *options, "--out", str(tmp_path / "run")]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("leakfree train: ")]
+    assert len(errors) == 1 and said in errors[0]

@@ -158,3 +158,33 @@ def test_heat_is_shared_between_inside_and_outside():
 def test_a_network_without_a_map_is_refused():
     with pytest.raises(ValueError, match="Linear has no convolution"):
         explain.last_map(nn.Linear(2, 2))
+
+
+def test_a_probe_learns_from_what_is_not_hidden(monkeypatch):
+    """The middle, inside the lungs, tells the class: it is read unless hidden, in training too."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 40, size=(120, 32, 32), dtype=np.uint8)
+    labels = np.arange(120) % 2
+    pixels[labels == 1, 12:20, 12:20] += 120
+    cache = cache_of(pixels)
+    held = np.arange(80, 120)
+    p = np.full((40, 2), 0.5)
+    named = {
+        "image_ids": cache.ids[held],
+        "patients": cache.ids[held],
+        "part": np.array(["val", "calibration"] * 20, dtype=object),
+        "labels": labels[held],
+        "classes": ("normal", "pneumonia"),
+        "probabilities": p,
+        "seed": 0,
+    }
+    shown = Predictions(Path("made"), **named)
+    monkeypatch.setattr(explain, "embed", lambda films, **settings: films.reshape(len(films), -1) / 255)
+    found = explain.hidden_probe(cache, cache.ids[:80], labels[:80], shown, n_resamples=100)
+    auc = found[found["metric"] == "roc_auc"].set_index("hidden")["estimate"]
+    assert auc["nothing"] > 0.99 and auc["outside-lungs"] > 0.99
+    assert auc["lungs"] < 0.75
+    assert set(found["n_images"]) == {40}
+    # Labels of training alone are learned: turned round, the score turns round.
+    turned = explain.hidden_probe(cache, cache.ids[:80], 1 - labels[:80], shown, n_resamples=10)
+    assert turned[turned["metric"] == "roc_auc"].set_index("hidden")["estimate"]["nothing"] < 0.01

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from leakfree import metrics as module
 from leakfree.metrics import (
     bootstrap,
     confusion,
+    difference,
     evaluate,
     point_estimates,
     roc_points,
@@ -314,3 +317,47 @@ def test_roc_points_of_a_missing_class_are_left_out():
     p = np.full((4, 3), 1 / 3)
     assert set(roc_points(make([0, 1, 0, 1], p))["class"]) == {"normal", "bacterial"}
     assert list(roc_points(make([0, 0], np.full((2, 2), 0.5)))) == ["class", "threshold", "fpr", "tpr"]
+
+
+def two_models(seed=0, n=60):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, size=n)
+    positive = [np.clip(labels * 0.3 + rng.uniform(0, 0.7, n), 0, 1) for _ in range(2)]
+    return [make(labels, np.column_stack([1 - p, p]), patients=np.arange(n) // 2) for p in positive]
+
+
+def test_a_difference_is_paired():
+    first, second = two_models()
+    found = difference([first], [second], ("roc_auc", "accuracy"), n_resamples=200, seed=3)
+    each = [bootstrap(m, ("roc_auc",), 200, 3)["roc_auc"] for m in (first, second)]
+    row = found.set_index("metric").loc["roc_auc"]
+    points = [point_estimates(m, ("roc_auc",))["roc_auc"] for m in (first, second)]
+    assert row["estimate"] == pytest.approx(points[0] - points[1])
+    assert [row["low"], row["high"]] == pytest.approx(np.quantile(each[0] - each[1], [0.025, 0.975]))
+    assert (row["n_images"], row["n_patients"]) == (60, 30)
+    same = difference([first], [first], n_resamples=50)
+    assert (same[["estimate", "low", "high"]] == 0).all(axis=None)
+
+
+def test_a_difference_of_several_is_that_of_their_mean_scores():
+    first, second = two_models()
+    third, _ = two_models(seed=0, n=60)
+    both = difference([first, second], [third], ("accuracy",), n_resamples=50)["estimate"].iloc[0]
+    alone = [
+        difference([m], [third], ("accuracy",), n_resamples=50)["estimate"].iloc[0] for m in (first, second)
+    ]
+    assert both == pytest.approx(np.mean(alone))
+
+
+def test_a_difference_of_other_films_labels_or_patients_is_refused():
+    first, second = two_models()
+    others = [
+        replace(second, image_ids=second.image_ids[::-1].copy()),
+        replace(second, labels=1 - second.labels),
+        replace(second, patients=second.image_ids),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="the same images, labels and patients"):
+            difference([first], [other])
+    with pytest.raises(ValueError, match="a model on either side"):
+        difference([first], [])

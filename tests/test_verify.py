@@ -33,7 +33,7 @@ CELL = f"cells/{NAMES['clean']}.json"
 MANIFEST = "manifests/05-patient-level-binary.json"
 
 
-def write_cell(folder, name, manifest, protocol, more=()):
+def write_cell(folder, name, manifest, protocol, more=(), trained=None):
     book = Ledger({i: pixel_digest(p) for i, p in zip(IDS, PIXELS, strict=True)})
     frames = []
     for part in manifest.parts:
@@ -66,6 +66,7 @@ def write_cell(folder, name, manifest, protocol, more=()):
         "shared_groups": found["linked groups"],
         "shared_images": found["images"],
     }
+    facts |= {"weights_sha256": trained} if trained else {}
     record = {"key": "k", "facts": facts, "history": "{}"}
     record["outputs"] = {p.relative_to(folder).as_posix(): file_hash(p) for p in outputs}
     write_json(folder / "cells" / f"{name}.json", record)
@@ -87,7 +88,7 @@ def finished(tmp_path_factory):
         weights.with_name("preprocessing.json"),
         {"weights": weights.name, "weights_sha256": file_hash(weights), "manifest_hash": clean.hash},
     )
-    write_cell(folder, NAMES["clean"], clean, CLEAN, [weights, preprocessing])
+    write_cell(folder, NAMES["clean"], clean, CLEAN, [weights, preprocessing], trained=file_hash(weights))
     write_cell(folder, NAMES["leaky"], leaky, IMAGE_LEVEL)
     write_text(folder / "tables" / "05_scores.csv", "metric,estimate\nroc_auc,0.5\n")
     write_text(folder / "notebooks" / "05_leakfree_deep.ipynb", '{"cells": []}\n')
@@ -504,6 +505,11 @@ def test_weights_that_are_not_those_described_are_found(run):
     (run / "models" / "resnet18_leakfree.safetensors").write_bytes(b"other")
     seal(run)
     only(run, "models/resnet18_leakfree.safetensors", "models/preprocessing.json has")
+
+
+def test_weights_that_no_cell_trained_are_found(run):
+    change(run, f"cells/{NAMES['clean']}.json", lambda record: record["facts"].pop("weights_sha256"))
+    only(run, "models/preprocessing.json", "describes weights that no cell of the run trained")
 
 
 def test_weights_of_another_split_are_found(run):

@@ -55,7 +55,7 @@ RECIPES = {
     "resnet18": Recipe("resnet18"),
     # Needs a download or a file, so it is in no profile.
     "resnet18-imagenet": Recipe("resnet18", "imagenet", weights="chosen"),
-    "resnet18-self-supervised": Recipe("resnet18", "self-supervised", pretraining=1.25),
+    "resnet18-self-supervised": Recipe("resnet18", "self-supervised", pretraining=0.625),
     # What the short training is compared with.
     "resnet18-long": Recipe("resnet18", "long", share=5.0, stops=False),
     "efficientnet-lite0-imagenet": Recipe("efficientnet-lite0", "imagenet", share=0.6, weights="imagenet"),

@@ -1,0 +1,185 @@
+"""The official test of a run: predicted by kept weights, opened by the plan, read back as it was."""
+
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from leakfree import official
+from leakfree.calibrated import Calibrated
+from leakfree.cells import network_cells
+from leakfree.cli import main
+from leakfree.cohort import ingest
+from leakfree.deep import five_parts, network_job
+from leakfree.files import file_hash
+from leakfree.official import open_official, predict_sealed, trained
+from leakfree.published import PublishedError
+from leakfree.run import Run
+from leakfree.sealed import SealError, is_before, read_log
+from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+SIZE, MODEL = 16, "simple-cnn-32"
+METRICS = ["accuracy", "roc_auc"]
+
+
+def git(project, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *identity, "-C", str(project), *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A project with a run of two trained networks and a committed plan for both; the seal is closed."""
+    folder = tmp_path_factory.mktemp("official")
+    source = PhantomSource(PhantomSettings(n_images=300, size=24, test_share=0.25))
+    ingest(source, folder / "store")
+    project = folder / "project"
+    (project / "notebooks").mkdir(parents=True)
+    (project / "run_all.py").touch()
+    run_folder = project / "artifacts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
+        run = Run("05_leakfree_deep", data=str(folder / "store"), run_dir=str(run_folder), jobs=1)
+        manifest = five_parts(run, "binary")
+        jobs = [
+            network_job("binary", MODEL, manifest, s, image_size=SIZE, epochs=2, batch_size=16)
+            for s in (1, 2)
+        ]
+        results = network_cells(run, jobs)
+        plan = {
+            "written": "2026-01-01",
+            "cohort": run.cohort.checksum,
+            "chosen_by": "validation",
+            "entries": [{"task": "binary", "model": MODEL, "image_size": SIZE, "seeds": [1, 2]}],
+            "metrics": METRICS,
+            "resamples": 100,
+        }
+        (run_folder / official.PLAN).write_text(yaml.safe_dump(plan), encoding="utf-8")
+        git(project, "init", "-q")
+        yield run, results
+
+
+@pytest.fixture
+def committed(prepared):
+    run, results = prepared
+    git(run.project, "add", "-f", f"artifacts/{official.PLAN}")
+    git(run.project, "commit", "-q", "--allow-empty", "-m", "plan")
+    return run, results
+
+
+def test_a_cell_is_found_again_by_its_record(prepared):
+    run, results = prepared
+    found = trained(run, "binary", MODEL, 1, SIZE)
+    assert (found.cell, found.facts, found.weights) == (results[0].cell, results[0].facts, results[0].weights)
+    assert found.history.equals(results[0].history)
+    for wrong in (
+        ("binary", MODEL, 3, SIZE),
+        ("three-class", MODEL, 1, SIZE),
+        ("binary", "resnet99", 1, SIZE),
+    ):
+        with pytest.raises(SealError, match=r"run notebook 05 first|unknown network; known"):
+            trained(run, *wrong)
+
+
+def test_sealed_films_are_predicted_once_each_without_labels(prepared):
+    run, results = prepared
+    temperature = Calibrated.of_cell(results[0]).temperature
+    frame = predict_sealed(run, results[0], temperature)
+    sealed = run.cohort.table[run.cohort.table["part"] == "test"]
+    assert frame["image_id"].tolist() == sealed["image_id"].tolist()
+    assert frame.columns.tolist() == ["image_id", "p_normal", "p_pneumonia"]
+    assert frame[["p_normal", "p_pneumonia"]].sum(axis=1).to_numpy() == pytest.approx(1)
+    hot = predict_sealed(run, results[0], 100.0)
+    sure, flat = ((f["p_normal"] - 0.5).abs().max() for f in (frame, hot))
+    assert flat < 0.1 * sure
+    # A film's prediction depends on its own pixels: those of the test are no development films.
+    assert not set(frame["image_id"]) & set(run.cohort.development()["image_id"])
+
+
+def test_nothing_is_opened_without_a_committed_plan(prepared):
+    run, _ = prepared
+    with pytest.raises(SealError, match="commit the plan before the seal is opened"):
+        open_official(run)
+    assert read_log(run.folder) == []
+    assert official.official_scores(run.folder).empty
+
+
+def test_weights_that_are_gone_keep_it_closed(committed, monkeypatch):
+    run, results = committed
+    kept = results[1].weights
+    away = kept.rename(kept.with_suffix(".away"))
+    try:
+        with pytest.raises(PublishedError, match="train again, taking nothing over"):
+            open_official(run)
+    finally:
+        away.rename(kept)
+    assert read_log(run.folder) == []
+
+
+def test_one_opening_by_the_command(committed, capsys):
+    run, results = committed
+    arguments = ["unseal", str(run.folder), "--data", str(run.data)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "ensemble" in said and MODEL in said
+    scores = official.official_scores(run.folder)
+    assert set(scores["seed"]) == {"1", "2", "ensemble"}
+    assert set(scores["metric"]) == set(METRICS)
+    (line,) = read_log(run.folder)
+    assert line["weights"][f"binary {MODEL} s1"] == results[0].facts["weights_sha256"]
+    assert line["manifests"] == {"binary": results[0].cell.manifest.hash}
+    mine = official.official_predictions(run.folder, "binary", MODEL, 1)
+    expected = predict_sealed(run, results[0], Calibrated.of_cell(results[0]).temperature)
+    saved = dict(zip(mine.image_ids, mine.probabilities[:, 1], strict=True))
+    assert [saved[i] for i in expected["image_id"]] == pytest.approx(expected["p_pneumonia"], abs=1e-6)
+    together = official.official_predictions(run.folder, "binary", MODEL, "ensemble")
+    other = official.official_predictions(run.folder, "binary", MODEL, 2)
+    mean = (mine.probabilities + other.probabilities) / 2
+    assert together.probabilities == pytest.approx(mean, abs=2e-6)
+    # A second opening is a second line, and what is read stays the first.
+    assert main(arguments) == 0
+    assert [entry["opening"] for entry in read_log(run.folder)] == [1, 2]
+    assert set(official.official_scores(run.folder)["opening"]) == {1}
+
+
+def test_a_closed_seal_is_one_line_and_exit_code_two(prepared, capsys, tmp_path):
+    run, _ = prepared
+    assert main(["unseal", str(tmp_path), "--data", str(run.data)]) == 2
+    assert "sealed_plan.yaml: No such file" in capsys.readouterr().err
+
+
+def test_ensembles_stand_beside_what_is_published():
+    rows = [
+        {"task": task, "model": "resnet18", "seed": seed, "metric": metric, "estimate": 0.5, "low": 0.4,
+         "high": 0.6, "n_images": 9}
+        for task in ("binary", "three-class") for seed in ("1", "ensemble")
+        for metric in ("accuracy", "macro_f1")
+    ]  # fmt: skip
+    found = official.beside_published(pd.DataFrame(rows), {"resnet18": "ours"})
+    assert found["who"].tolist() == [*(who for who, *_ in official.PUBLISHED), "ours"]
+    assert np.isnan(found["low"][:3]).all() and found["low"].iloc[3] == 0.4
+
+
+def test_the_published_opening_rests_on_a_plan_committed_before(repository):
+    """The plan's commit is a strict ancestor of the one that brought the results."""
+    folder = repository / "artifacts" / "chest_xray"
+    log = "artifacts/chest_xray/sealed_test.jsonl"
+
+    def told(*arguments):
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    lines = read_log(folder)
+    brought = told("log", "--format=%H", "--diff-filter=A", "--", log).splitlines()
+    if not lines or not brought:
+        pytest.skip("the published run has no opening in this history")
+    if told("rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("the history was cut off: it cannot say what came first")
+    for line in lines:
+        assert is_before(line["plan_commit"], brought[-1], repository)
+        then = told("rev-parse", f"{line['plan_commit']}:artifacts/chest_xray/sealed_plan.yaml")
+        assert then == told("hash-object", "artifacts/chest_xray/sealed_plan.yaml")
+        assert file_hash(folder / official.PLAN) == line["plan"]
