@@ -122,7 +122,11 @@ def test_a_notebooks_defaults_are_the_quick_profile(notebook, defaults):
     expected = {**common, **PROFILES["quick"][notebook.stem]}
     assert {name: defaults.get(name) for name in expected} == expected
     # What no profile changes is the same in every notebook that has it.
-    constant = {"scope": "series", "scheduler": "", "weights": "auto", "batch_size": 32}
+    constant = {"scope": "series", "scheduler": "", "weights": "imagenet"}
+    constant |= {
+        "main_models": ["resnet18", "efficientnet-lite0-imagenet"],
+        "other_models": ["simple-cnn-32"],
+    }
     choices = {"task", "tasks"}
     left = {k: v for k, v in defaults.items() if k not in expected and k not in choices}
     assert left == {k: v for k, v in constant.items() if k in left}

@@ -109,7 +109,7 @@ def test_a_job_follows_its_recipe(manifest, recipe):
     assert made.budget.learning_rate == (5e-4 if recipe == "simple-cnn-32" else 1e-3)
     epochs = {"resnet18-long": 100, "efficientnet-lite0-imagenet": 12, "efficientnet-lite0-scratch": 12}
     assert made.budget.epochs == epochs.get(recipe, 20)
-    assert made.pretraining == (25 if recipe == "resnet18-self-supervised" else 0)
+    assert made.pretraining == (12 if recipe == "resnet18-self-supervised" else 0)
     assert made.budget.device == "cpu"
 
 

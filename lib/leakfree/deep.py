@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from leakfree import splits
 from leakfree.calibrated import FIVE_PARTS, Calibrated
 from leakfree.cells import Cell, NetworkJob, Result, network_cells
@@ -27,7 +29,13 @@ def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) 
         Patient scope.
     max_images : int
         Take so many films at most; 0 takes all.
+
+    Raises
+    ------
+    ValueError
+        If the task is unknown.
     """
+    _known(task, TASKS, "task")
     table = run.development(TASKS[task], max_images)
     return splits.patient_level(
         table["image_id"],
@@ -81,9 +89,8 @@ def network_job(
     ValueError
         If task or recipe is unknown.
     """
-    for name, known, what in ((task, TASKS, "task"), (recipe, RECIPES, "network")):
-        if name not in known:
-            raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    _known(task, TASKS, "task")
+    _known(recipe, RECIPES, "network")
     made = RECIPES[recipe]
     return NetworkJob(
         Cell(TASKS[task], made.model, CLEAN, manifest, seed, image_size, scope, made.variant),
@@ -136,3 +143,8 @@ def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **s
     (result,) = network_cells(run, [network_job(task, recipe, five_parts(run, task), seed, **settings)])
     publish_model(run, result)
     return result
+
+
+def _known(name: str, known: Iterable[str], what: str) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
