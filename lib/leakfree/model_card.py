@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,7 @@ def model_card(folder: Path) -> str:
     ]
     main = described[0]
     chosen = {"task": main["task"], "model": _label(main)}
+    published = {(d["task"], _label(d), str(d["seed"])) for d in described}
     lines = [
         f"# Model card: {main['weights'].removesuffix('.safetensors')}",
         "",
@@ -66,12 +68,13 @@ def model_card(folder: Path) -> str:
         "## Scores on patients that no part of the training saw",
         "",
         "95 % intervals by bootstrap over patients. Internal: the test part of the development films, scored",
-        "once. Official: the test folder of the distribution, opened once by a plan committed before.",
+        "once. Official: the test folder of the distribution, opened once by a plan committed before. What",
+        "is published is one seed; an ensemble's scores are not its own.",
         "",
-        *_scores(tables["scores"], "internal"),
+        *_scores(tables["scores"], "internal", published),
         "",
         *(
-            _scores(pd.read_csv(official), "official")
+            _scores(pd.read_csv(official), "official", published)
             if official.is_file()
             else ["The official test is sealed in this run: no score of it exists."]
         ),
@@ -119,7 +122,7 @@ def _training(folder: Path, main: dict[str, object]) -> list[str]:
     ]
 
 
-def _scores(scores: pd.DataFrame, what: str) -> list[str]:
+def _scores(scores: pd.DataFrame, what: str, published: Collection[tuple[str, str, str]]) -> list[str]:
     metrics = [m for m in METRIC_NAMES if m in set(scores["metric"])]
     names = " | ".join(METRIC_NAMES[m] for m in metrics)
     lines = [
@@ -128,12 +131,14 @@ def _scores(scores: pd.DataFrame, what: str) -> list[str]:
     ]
     text = scores.assign(shown=bracketed(scores))
     for (task, model, seed), rows in text.groupby(["task", "model", "seed"], sort=False):
+        mine = (task, model, str(seed)) in published
         several = (scores["task"] == task) & (scores["model"] == model)
-        if str(seed) != "ensemble" and (scores[several]["seed"].astype(str) == "ensemble").any():
-            continue  # the members stand in the table of the run
+        if str(seed) != "ensemble" and not mine and (scores[several]["seed"].astype(str) == "ensemble").any():
+            continue  # other members stand in the table of the run
         shown, first = rows.set_index("metric")["shown"], rows.iloc[0]
+        values = " | ".join(shown.get(m, "") for m in metrics)
         lines.append(
-            f"| {task} | {model} | {seed} | {' | '.join(shown.get(m, '') for m in metrics)} | "
+            f"| {task} | {model} | {seed}{', **published**' if mine else ''} | {values} | "
             f"{first['n_images']:,} ({first['n_patients']:,}) |"
         )
     return lines
