@@ -1,8 +1,10 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -398,9 +400,23 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
     described = json.loads((models / "preprocessing.json").read_text())
     calibration = json.loads((models / "calibration.json").read_text())
     assert calibration["weights_sha256"] == described["weights_sha256"]
-    assert main(["verify", str(folder / "one")]) in (0, 1)
+    assert main(["verify", str(folder / "one")]) == 0
+    provenance = json.loads((folder / "one" / "provenance.json").read_text())
+    assert provenance["data"]["images"] == 200
+    (training,) = provenance["trainings"].values()
+    assert training["budget"]["epochs"] == 1
+    assert "models/preprocessing.json" in training["outputs"]
     ledgers = list((folder / "one" / "ledgers").glob("*.json"))
     assert len(ledgers) == 1 and json.loads(ledgers[0].read_text())["agrees"] is True
+
+
+def test_a_changed_file_of_a_training_is_found(trained, tmp_path):
+    folder, _ = trained
+    for name in ("models/preprocessing.json", "models/calibration.json"):
+        run = Path(shutil.copytree(folder / "one", tmp_path / Path(name).stem))
+        content = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps({**content, "temperature": 3, "mean": 0.1}))
+        assert main(["verify", str(run)]) == 1
 
 
 def test_the_same_seed_trains_the_same_weights(trained):

@@ -183,3 +183,26 @@ def test_the_published_opening_rests_on_a_plan_committed_before(repository):
         then = told("rev-parse", f"{line['plan_commit']}:artifacts/chest_xray/sealed_plan.yaml")
         assert then == told("hash-object", "artifacts/chest_xray/sealed_plan.yaml")
         assert file_hash(folder / official.PLAN) == line["plan"]
+
+
+def test_what_was_selected_stands_beside_its_official_score():
+    def rows(seeds, selected=None):
+        made = pd.DataFrame(
+            [
+                {"task": "binary", "model": m, "seed": s, "metric": k, "estimate": v, "low": v, "high": v,
+                 "n_images": 9, "n_patients": 8}
+                for m, s, v in seeds for k in ("accuracy", "roc_auc")
+            ]
+        )  # fmt: skip
+        return made if selected is None else made.assign(selected=[m == selected for m in made["model"]])
+
+    scores = rows([("a", "ensemble", 0.9), ("b", 42, 0.8)], selected="b")
+    opened = rows([("a", "ensemble", 0.7), ("b", "42", 0.6), ("b", "43", 0.5)])
+    found = official.selected_scores(scores, opened)
+    assert found[["model", "seed", "estimate", "official_estimate"]].to_numpy().tolist() == [
+        ["b", "42", 0.8, 0.6],
+        ["b", "42", 0.8, 0.6],
+    ]
+    for without in (pd.DataFrame(), opened[opened["model"] == "a"]):
+        found = official.selected_scores(scores, without)
+        assert len(found) == 2 and found["official_estimate"].isna().all()

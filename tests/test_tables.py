@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.tables import bracketed, readable
+from leakfree.tables import across, bracketed, readable
 
 
 def test_an_estimate_and_its_interval_are_one_text():
@@ -55,3 +55,27 @@ def test_a_score_table_becomes_one_row_a_model():
     assert found["model"].tolist() == ["random forest", "xgboost"]
     assert found.loc[1, "ROC AUC"] == "0.800 (0.100–0.900)"
     assert found.loc[0, "images (patients)"] == "1,200 (30)"
+
+
+def test_an_estimate_without_ends_has_no_brackets():
+    frame = pd.DataFrame(
+        {"estimate": [0.9281, 0.5, np.nan], "low": [np.nan, 0.4, 0.1], "high": [np.nan, 0.6, 0.2]}
+    )
+    assert bracketed(frame).tolist() == ["0.928", "0.500 (0.400 to 0.600)", ""]
+
+
+def test_estimates_stand_side_by_side_in_their_order():
+    frame = pd.DataFrame(
+        [
+            ("b", "roc_auc", 0.9, 0.8, 0.95),
+            ("b", "accuracy", 0.7, 0.6, 0.75),
+            ("a", "accuracy", -0.1, -0.2, 0.05),
+        ],
+        columns=["who", "metric", "estimate", "low", "high"],
+    )
+    wide = across(frame, ["who"], "metric", signed=True)
+    assert wide.columns.tolist() == ["who", "ROC AUC", "accuracy"]
+    assert wide.to_numpy().tolist() == [
+        ["b", "+0.900 (+0.800 to +0.950)", "+0.700 (+0.600 to +0.750)"],
+        ["a", "", "-0.100 (-0.200 to +0.050)"],
+    ]

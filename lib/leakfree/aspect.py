@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +19,7 @@ from leakfree.inflation.estimate import patient_counts
 from leakfree.inflation.experiment import original_sizes
 from leakfree.metrics import weighted_roc_auc
 from leakfree.models.embeddings import embed
+from leakfree.models.probe import linear_probe
 from leakfree.patients import patient_ids
 from leakfree.run import Run
 from leakfree.tasks import TASKS
@@ -145,8 +146,7 @@ def aspect_study(
 
 def _read_class(features: np.ndarray, labels: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, patients)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
-    return cross_val_predict(model, features, labels, cv=list(folds), method="decision_function")
+    return cross_val_predict(linear_probe(), features, labels, cv=list(folds), method="decision_function")
 
 
 def _read_shape(features: np.ndarray, log_aspect: np.ndarray, patients: np.ndarray) -> np.ndarray:

@@ -79,11 +79,14 @@ def fit_temperature(predictions: Predictions) -> float:
     return float(np.exp(found.x))
 
 
+def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return ``softmax(logits / temperature)``, float64 (n, k)."""
+    return softmax(logits(probabilities) / temperature, axis=1)
+
+
 def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:
-    """Return the predictions with probabilities ``softmax(logits / temperature)``."""
-    return replace(
-        predictions, probabilities=softmax(logits(predictions.probabilities) / temperature, axis=1)
-    )
+    """Return the predictions with probabilities scaled by a temperature."""
+    return replace(predictions, probabilities=scale(predictions.probabilities, temperature))
 
 
 def reliability(predictions: Predictions, bins: int = BINS) -> pd.DataFrame:

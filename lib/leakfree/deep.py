@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
 
-from leakfree import splits
+from leakfree import provenance, splits
 from leakfree.calibrated import FIVE_PARTS, Calibrated
 from leakfree.cells import Cell, NetworkJob, Result, network_cells
+from leakfree.files import write_json
 from leakfree.models.recipes import RECIPES
+from leakfree.notebooks import output_hashes
 from leakfree.protocols import CLEAN
 from leakfree.published import Published, publish
-from leakfree.run import Run
+from leakfree.run import Run, read_outputs
 from leakfree.splits import Manifest
 from leakfree.tasks import TASKS
 from leakfree.training import Budget
@@ -140,9 +145,27 @@ def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **s
     recipe, task, seed, **settings
         As `network_job`.
     """
-    (result,) = network_cells(run, [network_job(task, recipe, five_parts(run, task), seed, **settings)])
+    job = network_job(task, recipe, five_parts(run, task), seed, **settings)
+    (result,) = network_cells(run, [job])
     publish_model(run, result)
+    _record(run, job)
     return result
+
+
+def _record(run: Run, job: NetworkJob) -> None:
+    """Write what the training rests on and left behind into ``provenance.json``, for `leakfree verify`."""
+    path = run.folder / "provenance.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"notebooks": {}}
+    described = provenance.of_run(run.cohort, run.project)
+    written = {
+        **described,
+        "budget": asdict(job.budget),
+        "weights": Path(job.weights).name,
+        "pretraining": job.pretraining,
+        "outputs": output_hashes(run.folder, read_outputs(run.folder, run.notebook)),
+    }
+    trainings = before.get("trainings", {}) | {job.cell.name(run.number): written}
+    write_json(path, {**described, **before, "trainings": trainings})
 
 
 def _known(name: str, known: Iterable[str], what: str) -> None:

@@ -15,14 +15,12 @@ import pandas as pd
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from PIL import Image, ImageDraw
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from leakfree.audit.ledger import Ledger
 from leakfree.metrics import evaluate
 from leakfree.models.embeddings import embed
+from leakfree.models.probe import linear_probe
 from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.predictions import Predictions
 from leakfree.training import Normalisation, predict
@@ -179,8 +177,7 @@ def hidden_probe(
         taken = cache.pixels[np.concatenate([train, rows])]
         shown = taken if name == "nothing" else hide(taken, name, fill)
         features = embed(shown, description=f"films, hidden: {name}", jobs=jobs)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
-        model.fit(features[: len(train)], train_labels)
+        model = linear_probe().fit(features[: len(train)], train_labels)
         found = replace(films, part=held_out, probabilities=model.predict_proba(features[len(train) :]))
         table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
         frames.append(

@@ -10,10 +10,11 @@ import pandas as pd
 
 from leakfree.audit.ledger import Ledger
 from leakfree.calibrated import Calibrated
-from leakfree.calibration import apply_temperature
+from leakfree.calibration import scale
 from leakfree.cells import Cell, Result
+from leakfree.cohort import SEALED_PART
 from leakfree.models.recipes import RECIPES
-from leakfree.predictions import Predictions, check_predictions, read_predictions
+from leakfree.predictions import Predictions, read_predictions
 from leakfree.protocols import CLEAN
 from leakfree.published import load_trained
 from leakfree.run import Run
@@ -84,16 +85,13 @@ def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame
     """
     network, cell = load_trained(result), result.cell
     cache = run.sealed_pixels(cell.image_size)
-    rows = cache.rows(run.cohort.table.loc[run.cohort.table["part"] == "test", "image_id"])
+    rows = cache.rows(run.cohort.table.loc[run.cohort.table["part"] == SEALED_PART, "image_id"])
     ids, probabilities = predict(
         network.network, cache, rows, network.normalisation, ledger=Ledger(cache.digests), stage="sealed"
     )
-    frame = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in cell.task.classes])
-    # Temperature scaling works on checked predictions; a label that is none of them stands in.
-    frame = frame.assign(image_id=ids, patient=ids, part="sealed", label=cell.task.classes[0], seed=cell.seed)
-    scaled = apply_temperature(check_predictions(frame, cell.name(run.number)), temperature)
-    columns = {f"p_{name}": scaled.probabilities[:, k] for k, name in enumerate(cell.task.classes)}
-    return pd.DataFrame({"image_id": scaled.image_ids, **columns})
+    scaled = scale(probabilities, temperature)
+    columns = {f"p_{name}": scaled[:, k] for k, name in enumerate(cell.task.classes)}
+    return pd.DataFrame({"image_id": ids, **columns})
 
 
 def open_official(run: Run) -> pd.DataFrame:
@@ -157,6 +155,31 @@ def official_predictions(folder: Path, task: str, model: str, seed: object) -> P
     """Read labelled, calibrated predictions of the sealed test; the seed may be ``ensemble``."""
     name = f"{task}_{model}_{'' if seed == 'ensemble' else 's'}{seed}.csv"
     return read_predictions(Path(folder) / FOLDER / name)
+
+
+def selected_scores(scores: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
+    """Set the scores of what validation selected beside the same on the official test.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Table ``05_scores`` of a run.
+    opened : pandas.DataFrame
+        As `official_scores`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of `scores` that are selected, with ``official_estimate, official_low, official_high,
+        official_n_images, official_n_patients``; NaN where the opening did not score them.
+    """
+    keys = ["task", "model", "seed", "metric"]
+    values = ["estimate", "low", "high", "n_images", "n_patients"]
+    chosen = scores[scores["selected"]].assign(seed=scores["seed"].astype(str))
+    there = (opened if len(opened) else pd.DataFrame(columns=[*keys, *values]))[[*keys, *values]]
+    there = there.astype({**dict.fromkeys(keys, str), **dict.fromkeys(values, float)})
+    there = there.rename(columns={name: f"official_{name}" for name in values})
+    return chosen.merge(there, how="left", on=keys, validate="one_to_one")
 
 
 def beside_published(scores: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

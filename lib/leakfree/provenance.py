@@ -9,6 +9,10 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a cohort brings Deep Lake along, which takes seconds
+    from leakfree.cohort import Cohort
 
 #: Packages whose versions can change a number.
 PACKAGES = (
@@ -81,6 +85,21 @@ def machine() -> dict[str, object]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "cpu": model,
+    }
+
+
+def of_run(cohort: Cohort, project: Path) -> dict[str, object]:
+    """Describe what a run rests on: data, versions, state of the code, machine."""
+    return {
+        "data": {
+            "name": cohort.name,
+            "checksum": cohort.checksum,
+            "images": len(cohort),
+            "left_out": [vars(problem) for problem in cohort.problems],
+        },
+        "versions": versions(),
+        "git": git_state(project),
+        "machine": machine(),
     }
 
 

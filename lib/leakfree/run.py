@@ -79,7 +79,6 @@ class Run:
         self.arguments = {
             "notebook": notebook,
             "data": data,
-            "run_dir": run_dir,
             "seed": seed,
             "jobs": 1,
             "resume": resume,
@@ -92,6 +91,7 @@ class Run:
         self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
         named = f"{self.cohort.name}-{folder_ending}"
         self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / named
+        self.arguments["run_dir"] = str(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pixels: dict[int, PixelCache] = {}
         self._sealed_pixels: dict[int, PixelCache] = {}

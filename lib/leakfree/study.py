@@ -281,15 +281,7 @@ def _write_provenance(
         folder / "provenance.json",
         {
             "settings": json.loads(settings.model_dump_json(exclude={"out"})),
-            "data": {
-                "name": cohort.name,
-                "checksum": cohort.checksum,
-                "images": len(cohort),
-                "left_out": [vars(problem) for problem in cohort.problems],
-            },
-            "versions": provenance.versions(),
-            "git": provenance.git_state(project),
-            "machine": provenance.machine(),
+            **provenance.of_run(cohort, project),
             "notebooks": records,
             "seconds": round(sum(record["seconds"] for record in records.values()), 1),
         },

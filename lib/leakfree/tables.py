@@ -66,18 +66,53 @@ def bracketed(
     Returns
     -------
     pandas.Series
-        Of str; empty where the estimate is missing.
+        Of str; empty where the estimate is missing, without brackets where an end is.
     """
     ends = [f"{name}_{end}" if f"{name}_{end}" in frame else end for end in ("low", "high")]
     form = f"{{:{'+' if signed else ''}.{digits}f}}"
     return pd.Series(
         [
-            "" if pd.isna(row[0]) else f"{form} ({form} to {form})".format(*row)
+            ""
+            if pd.isna(row[0])
+            else (form if pd.isna(row[1]) or pd.isna(row[2]) else f"{form} ({form} to {form})").format(*row)
             for row in frame[[name, *ends]].itertuples(index=False)
         ],
         index=frame.index,
         dtype=object,
     )
+
+
+def across(
+    frame: pd.DataFrame,
+    index: Sequence[str],
+    columns: str,
+    name: str = "estimate",
+    *,
+    signed: bool = False,
+) -> pd.DataFrame:
+    """Put estimates with their intervals side by side, in the order in which they stand.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As for `bracketed`, one row for each combination of `index` and `columns`.
+    index : sequence of str
+        Columns that name a row.
+    columns : str
+        Column whose values become columns; metrics get the names that readers know.
+    name, signed
+        As for `bracketed`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of str; empty where a combination is missing.
+    """
+    text = frame.assign(_text=bracketed(frame, name, signed=signed))
+    wide = text.pivot_table(index=list(index), columns=columns, values="_text", aggfunc="first", sort=False)
+    wide = wide.rename(columns=METRIC_NAMES).fillna("").reset_index()
+    wide.columns.name = None
+    return wide
 
 
 def _text(value: object) -> object:

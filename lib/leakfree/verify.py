@@ -308,7 +308,10 @@ class _Checker:
             yield "rests on a manifest that is not in the run"
 
     def _provenance(self, name: str) -> Iterator[str]:
-        self.notebooks = self._json(name)["notebooks"]
+        content = self._json(name)
+        for record in content.get("trainings", {}).values():
+            self._files_agree(record["outputs"], name)
+        self.notebooks = content["notebooks"]
         for notebook, record in self.notebooks.items():
             self._files_agree(record["outputs"], name)
             if f"notebooks/{notebook}.ipynb" not in record["outputs"]:
