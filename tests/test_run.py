@@ -75,6 +75,10 @@ def test_a_run_without_a_folder_takes_the_quick_one_of_its_cohort(store, tmp_pat
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert Run("01_exploration", data=str(store)).folder == tmp_path.resolve() / "artifacts" / "phantom-quick"
+    named = Run("05_leakfree_deep", data=str(store), folder_ending="train")
+    assert named.folder.name == "phantom-train"
+    # A process of this run works in the same folder.
+    assert Run(**named.arguments).folder == named.folder
 
 
 def test_tables_have_six_decimals_and_line_feeds(run):
