@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leakfree import splits
-from leakfree.audit.ledger import Ledger
 from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell
 from leakfree.cohort import ingest, open_cohort
 from leakfree.files import file_hash
@@ -24,7 +23,7 @@ from leakfree.published import PublishedError, load_published, load_trained, pub
 from leakfree.run import Run, read_outputs
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.tasks import TASKS
-from leakfree.training import Budget, predict
+from leakfree.training import Budget
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16
@@ -191,15 +190,7 @@ def test_what_is_published_predicts_what_was_scored(resumed, part):
     cache, kept = run.pixels(SIZE), result.read(part)
     torch.set_num_threads(1)
     for found in (returned, read_back, load_trained(result)):
-        ids, probabilities = predict(
-            found.network,
-            cache,
-            cache.rows(kept.image_ids),
-            found.normalisation,
-            ledger=Ledger(cache.digests),
-            stage=part,
-        )
-        assert ids.tolist() == kept.image_ids.tolist()
+        probabilities = found.predict(cache, kept.image_ids, part)
         assert found.classes == kept.classes
         np.testing.assert_allclose(probabilities, kept.probabilities, rtol=0, atol=1e-6)
 
@@ -292,15 +283,7 @@ def test_the_published_weights_give_their_predictions_again(real_data, repositor
     table = cohort.development()
     table = table[table["image_id"].isin(kept.image_ids)]
     cache = load_pixels(cohort, table, found.image_size, tmp_path)
-    ids, probabilities = predict(
-        found.network,
-        cache,
-        cache.rows(kept.image_ids),
-        found.normalisation,
-        ledger=Ledger(cache.digests),
-        stage="test",
-    )
-    assert ids.tolist() == kept.image_ids.tolist()
+    probabilities = found.predict(cache, kept.image_ids, "test")
     # Another processor rounds bfloat16 otherwise in places.
     assert np.abs(probabilities - kept.probabilities).mean() < 0.002
     assert (probabilities.argmax(axis=1) == kept.predicted).mean() > 0.995

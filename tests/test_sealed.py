@@ -258,3 +258,10 @@ def test_before_is_strict(project, plan):
     assert is_before(first, second, project)
     assert not is_before(second, first, project)
     assert not is_before(first, first, project)
+
+
+def test_a_plan_outside_the_repository_cannot_be_committed(project, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.touch()
+    with pytest.raises(SealError, match=r"plan\.yaml: lies outside the repository project"):
+        committed(plan, project)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from leakfree.audit.ledger import Ledger
 from leakfree.calibrated import Calibrated
 from leakfree.calibration import scale
 from leakfree.cells import Cell, Result
@@ -21,7 +20,6 @@ from leakfree.run import Run
 from leakfree.sealed import FOLDER, SealError, open_seal, read_log, read_plan
 from leakfree.splits import Manifest, ManifestError
 from leakfree.tasks import TASKS
-from leakfree.training import predict
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"
@@ -83,13 +81,9 @@ def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame
     leakfree.published.PublishedError
         If the weights are gone or are others than the record says.
     """
-    network, cell = load_trained(result), result.cell
-    cache = run.sealed_pixels(cell.image_size)
-    rows = cache.rows(run.cohort.table.loc[run.cohort.table["part"] == SEALED_PART, "image_id"])
-    ids, probabilities = predict(
-        network.network, cache, rows, network.normalisation, ledger=Ledger(cache.digests), stage="sealed"
-    )
-    scaled = scale(probabilities, temperature)
+    model, cell = load_trained(result), result.cell
+    ids = run.cohort.table.loc[run.cohort.table["part"] == SEALED_PART, "image_id"].to_numpy()
+    scaled = scale(model.predict(run.sealed_pixels(cell.image_size), ids, "sealed"), temperature)
     columns = {f"p_{name}": scaled[:, k] for k, name in enumerate(cell.task.classes)}
     return pd.DataFrame({"image_id": ids, **columns})
 

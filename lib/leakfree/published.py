@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from leakfree.audit.ledger import Ledger
 from leakfree.cells import Result
 from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
+from leakfree.pixels import PixelCache
 from leakfree.run import Run
-from leakfree.training import Normalisation
+from leakfree.training import Normalisation, predict
 
 
 class PublishedError(Exception):
@@ -48,6 +51,33 @@ class Published:
     image_size: int
     normalisation: Normalisation
     manifest_hash: str
+
+    def predict(self, cache: PixelCache, ids: Sequence[str], stage: str) -> np.ndarray:
+        """Predict films of a cache by id.
+
+        Parameters
+        ----------
+        cache : PixelCache
+            At this model's image size.
+        ids : sequence of str, shape (n,)
+        stage : str
+            What the films are read for; a ledger checks sampled pixels against the cache's digests.
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape (n, classes)
+            Probabilities, not calibrated, in the order of `ids`.
+
+        Raises
+        ------
+        leakfree.audit.ledger.LedgerError
+            If pixels that came with an id are not that film's.
+        """
+        ledger = Ledger(cache.digests)
+        _, probabilities = predict(
+            self.network, cache, cache.rows(ids), self.normalisation, ledger=ledger, stage=stage
+        )
+        return probabilities
 
 
 def load_published(preprocessing: Path) -> Published:
