@@ -378,6 +378,10 @@ def trained(tmp_path_factory):
         "16",
         "--epochs",
         "1",
+        "--seed",
+        "5",
+        "--split-seed",
+        "3",
         "--data",
         str(folder / "store"),
     ]
@@ -407,6 +411,9 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
     assert training["budget"]["epochs"] == 1
     assert "models/preprocessing.json" in training["outputs"]
     ledgers = list((folder / "one" / "ledgers").glob("*.json"))
+    assert ledgers[0].stem.endswith("_s5") and described["seed"] == 5
+    manifest = json.loads((folder / "one" / "manifests" / "05-patient-level-binary.json").read_text())
+    assert (manifest["seed"], manifest["hash"]) == (3, described["manifest_hash"])
     assert len(ledgers) == 1 and json.loads(ledgers[0].read_text())["agrees"] is True
 
 
