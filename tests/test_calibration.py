@@ -16,6 +16,7 @@ from leakfree.calibration import (
     logits,
     patient_weights,
     reliability,
+    scale,
 )
 from leakfree.predictions import Predictions
 
@@ -100,3 +101,10 @@ def test_any_probabilities_stay_probabilities(rows, temperature):
 def test_certain_zeros_survive():
     p = np.array([[1.0, 0.0], [0.0, 1.0]])
     assert np.isfinite(apply_temperature(made(p, [0, 1]), 2.0).probabilities).all()
+
+
+def test_scaling_is_scipys_softmax_to_the_bit():
+    probabilities = np.random.default_rng(3).dirichlet([0.3, 0.5, 1.0], 500)
+    for temperature in (0.2, 1.0, 1.1683954372773284, 7.0):
+        expected = softmax(logits(probabilities) / temperature, axis=1)
+        assert np.array_equal(scale(probabilities, temperature), expected)

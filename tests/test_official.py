@@ -15,10 +15,10 @@ from leakfree.cohort import ingest
 from leakfree.deep import five_parts, network_job
 from leakfree.files import file_hash
 from leakfree.official import open_official, predict_sealed, trained
-from leakfree.published import PublishedError
 from leakfree.run import Run
 from leakfree.sealed import SealError, is_before, read_log
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.weights import PublishedError
 
 SIZE, MODEL = 16, "simple-cnn-32"
 METRICS = ["accuracy", "roc_auc"]

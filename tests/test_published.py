@@ -19,11 +19,12 @@ from leakfree.models.networks import build
 from leakfree.pixels import load_pixels
 from leakfree.predictions import read_predictions
 from leakfree.protocols import CLEAN
-from leakfree.published import PublishedError, load_published, load_trained, publish
+from leakfree.published import load_published, load_trained, publish
 from leakfree.run import Run, read_outputs
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.tasks import TASKS
 from leakfree.training import Budget
+from leakfree.weights import PublishedError
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16

@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from leakfree.calibration import CalibrationError, apply_temperature, calibration_error, fit_temperature
-from leakfree.cells import Result
 from leakfree.conformal import Conformal, ConformalError, calibrate, coverage
 from leakfree.files import write_json
-from leakfree.predictions import Predictions
+
+if TYPE_CHECKING:  # the service reads calibrations without pandas
+    import pandas as pd
+
+    from leakfree.cells import Result
+    from leakfree.predictions import Predictions
 
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
 TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"
@@ -92,6 +95,8 @@ class Calibrated:
 
     def errors(self, predictions: Predictions, *, n_resamples: int, seed: int) -> pd.DataFrame:
         """Return the expected calibration error before and after scaling, one row each."""
+        import pandas as pd
+
         return pd.DataFrame(
             [
                 {"when": when, **calibration_error(shown, n_resamples=n_resamples, seed=seed)}
@@ -101,6 +106,8 @@ class Calibrated:
 
     def coverage(self, predictions: Predictions, *, n_resamples: int, seed: int) -> pd.DataFrame:
         """Return `leakfree.conformal.coverage` of the sets; empty where there are none."""
+        import pandas as pd
+
         if self.conformal is None:
             return pd.DataFrame()
         scaled = self.scaled(predictions)

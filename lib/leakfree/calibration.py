@@ -2,18 +2,21 @@
 
 Everything works on predictions as they were saved. The logarithm of a softmax is its logits up to a constant
 that softmax ignores, so the temperature of a network is fitted and applied without running it again.
+
+The service applies temperatures, so pandas and SciPy are imported where something is fitted or tabled.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
-from leakfree.predictions import Predictions
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from leakfree.predictions import Predictions
 
 #: Temperatures outside are the sign of a part that is too small or too easy to say anything.
 BOUNDS = (0.05, 20.0)
@@ -58,6 +61,9 @@ def fit_temperature(predictions: Predictions) -> float:
     CalibrationError
         If a class has no image, or the best temperature lies at the end of `BOUNDS` or leaves no loss.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     present = np.bincount(predictions.labels, minlength=len(predictions.classes))
     if (present == 0).any():
         absent = predictions.classes[int(np.argmin(present))]
@@ -81,7 +87,9 @@ def fit_temperature(predictions: Predictions) -> float:
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return ``softmax(logits / temperature)``, float64 (n, k)."""
-    return softmax(logits(probabilities) / temperature, axis=1)
+    z = logits(probabilities) / temperature
+    shifted = np.exp(z - z.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:
@@ -97,6 +105,8 @@ def reliability(predictions: Predictions, bins: int = BINS) -> pd.DataFrame:
     pandas.DataFrame
         ``low, high, images, confidence, accuracy``; one row a bin, the last two NaN where it is empty.
     """
+    import pandas as pd
+
     confidence = predictions.probabilities.max(axis=1)
     right = predictions.predicted == predictions.labels
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_demo(commands)
     _add_train(commands)
+    _add_serve(commands)
     _add_unseal(commands)
     verify = commands.add_parser("verify", help="check a finished run from its files")
     verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
@@ -132,6 +133,39 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
     train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
     train.set_defaults(run=_train)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="answer POST /predict, and show a page for films",
+        description="Serve a published model over HTTP: a page at /, POST /predict, GET /health, "
+        "/metrics and /openapi.json. Not a medical device.",
+    )
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
+    serve.add_argument("--port", type=int, metavar="N", help="default: 9696")
+    _add_model(serve)
+    for name, what in (
+        ("workers", "processes (default: one for each four cores)"),
+        ("threads", "requests at the same time, in each worker (default: 32)"),
+        ("inference-threads", "cores that predict, in each worker (default: the cores, shared out)"),
+        ("batch", "films predicted at once, at most (default: 8)"),
+        ("queue", "films that may wait (default: 128)"),
+        ("images", "images in one request, at most (default: 32)"),
+        ("body-bytes", "size of a request, at most (default: 32,000,000)"),
+    ):
+        serve.add_argument(f"--{name}", type=int, metavar="N", help=what)
+    serve.set_defaults(run=_serve)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="models/ of a run, or one model's preprocessing.json in it (default: LEAKFREE_MODEL, then the "
+        "published one)",
+    )
 
 
 def _add_unseal(commands: argparse._SubParsersAction) -> None:
@@ -227,10 +261,10 @@ def _train(given: argparse.Namespace) -> int:
     from leakfree.cohort import CohortError
     from leakfree.deep import train_model
     from leakfree.models.networks import WeightsError
-    from leakfree.published import PublishedError
     from leakfree.run import Run
     from leakfree.sources import SourceError
     from leakfree.training import TrainingError
+    from leakfree.weights import PublishedError
 
     try:
         run = Run(
@@ -265,14 +299,33 @@ def _train(given: argparse.Namespace) -> int:
     return CLEAN
 
 
+def _serve(given: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from leakfree.serving.server import serve
+    from leakfree.serving.settings import ServiceSettings
+    from leakfree.weights import PublishedError, default_model
+
+    names = ServiceSettings.model_fields
+    options = {name: value for name, value in vars(given).items() if name in names and value is not None}
+    try:
+        serve(ServiceSettings(**{"model": default_model(), **options}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _refuse("serve", f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}")
+    except PublishedError as error:
+        return _refuse("serve", str(error))
+    return CLEAN
+
+
 def _unseal(given: argparse.Namespace) -> int:
     from leakfree.cohort import CohortError
     from leakfree.official import open_official
-    from leakfree.published import PublishedError
     from leakfree.run import Run
     from leakfree.sealed import SealError
     from leakfree.sources import SourceError
     from leakfree.tables import readable
+    from leakfree.weights import PublishedError
 
     try:
         run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))

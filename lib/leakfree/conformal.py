@@ -14,18 +14,24 @@ Lei and Wasserman, "Least ambiguous set-valued classifiers", same journal 114, 2
 What is promised holds for one image of a new patient that is drawn like those of the calibration part. One
 draw gives ``1 - alpha``; the average of draws is sure to give ``1 - 2 alpha`` and close to ``1 - alpha`` in
 practice, which is why coverage is measured. Under a shift nothing is promised.
+
+The service reads sets with this module, so pandas is imported only where something is tabled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from leakfree.calibration import patient_weights
-from leakfree.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from leakfree.predictions import Predictions
 
 
 class ConformalError(Exception):
@@ -116,6 +122,8 @@ def coverage(
         ``mean_size``, shares ``single`` and ``empty`` of sets, ``n_images, n_patients``; NaN where a class
         has no image.
     """
+    import pandas as pd
+
     held = sets[np.arange(len(predictions)), predictions.labels]
     size = sets.sum(axis=1)
     members: Sequence[tuple[str, np.ndarray]] = [

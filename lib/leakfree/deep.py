@@ -124,7 +124,7 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
 
     Raises
     ------
-    leakfree.published.PublishedError
+    leakfree.weights.PublishedError
         If the weights are neither kept nor published already.
     """
     label = result.cell.label

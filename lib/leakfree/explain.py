@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from leakfree.audit.ledger import Ledger
+from leakfree.classifier import last_map
 from leakfree.metrics import evaluate
 from leakfree.models.embeddings import embed
 from leakfree.models.probe import linear_probe
@@ -184,21 +185,6 @@ def hidden_probe(
             table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)
         )
     return pd.concat(frames, ignore_index=True)
-
-
-def last_map(network: nn.Module) -> nn.Module:
-    """Find the layer whose output is the last map before pooling: the last convolution that keeps a map.
-
-    Raises
-    ------
-    ValueError
-        If the network has no convolution.
-    """
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if not convolutions:
-        raise ValueError(f"{type(network).__name__} has no convolution to explain")
-    # ResNet adds its shortcut after the last convolution: the block as a whole is the map.
-    return getattr(network, "layer4", None) or convolutions[-1]
 
 
 def grad_cam(

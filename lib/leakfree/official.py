@@ -78,7 +78,7 @@ def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame
 
     Raises
     ------
-    leakfree.published.PublishedError
+    leakfree.weights.PublishedError
         If the weights are gone or are others than the record says.
     """
     model, cell = load_trained(result), result.cell
@@ -106,7 +106,7 @@ def open_official(run: Run) -> pd.DataFrame:
 
     Raises
     ------
-    SealError, leakfree.published.PublishedError
+    SealError, leakfree.weights.PublishedError
         If anything that the plan names is missing; then nothing was opened.
     """
     plan_path = run.folder / PLAN

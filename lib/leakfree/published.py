@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from leakfree.audit.ledger import Ledger
 from leakfree.cells import Result
 from leakfree.files import file_hash, replacing, write_json
-from leakfree.models import networks
 from leakfree.pixels import PixelCache
 from leakfree.run import Run
 from leakfree.training import Normalisation, predict
-
-
-class PublishedError(Exception):
-    """Published weights cannot be used; the message is one line."""
+from leakfree.weights import Description, PublishedError, load_network, read_description
 
 
 @dataclass(frozen=True)
@@ -90,19 +82,14 @@ def load_published(preprocessing: Path) -> Published:
 
     Raises
     ------
-    PublishedError
+    leakfree.weights.PublishedError
         If the description or the weights are missing, damaged, or not of one another.
     """
-    path = Path(preprocessing)
+    described = read_description(preprocessing)
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        return _load(path.with_name(Path(described["weights"]).name), described, path.name)
+        return _load(described, Path(preprocessing).name)
     except OSError as error:
-        raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PublishedError(
-            f"{path}: not a description of weights: {type(error).__name__} {error}"
-        ) from error
+        raise PublishedError(f"{error.filename or described.path}: {error.strerror or error}") from error
 
 
 def load_trained(result: Result) -> Published:
@@ -110,13 +97,15 @@ def load_trained(result: Result) -> Published:
 
     Raises
     ------
-    PublishedError
+    leakfree.weights.PublishedError
         If the cell kept none, they are gone, or they are others.
     """
     if result.weights is None:
         raise PublishedError(f"{result.predictions.name}: this cell is no network and kept no weights")
     try:
-        return _load(result.weights, describe(result, result.weights.name), "the record of its cell")
+        return _load(
+            Description.of(result.weights, describe(result, result.weights.name)), "the record of its cell"
+        )
     except OSError as error:
         raise PublishedError(
             f"{result.weights}: {error.strerror or error}; kept weights are not part of a published run: "
@@ -167,7 +156,7 @@ def publish(run: Run, result: Result, name: str, preprocessing: str = "preproces
 
     Raises
     ------
-    PublishedError
+    leakfree.weights.PublishedError
         If the cell's weights are neither kept nor published already.
     """
     weights = run.folder / "models" / f"{name}.safetensors"
@@ -180,26 +169,13 @@ def publish(run: Run, result: Result, name: str, preprocessing: str = "preproces
     return load_published(description)
 
 
-def _load(weights: Path, described: Mapping[str, object], where: str) -> Published:
-    if file_hash(weights) != described["weights_sha256"]:
-        raise PublishedError(f"{weights}: SHA-256 is not the one in {where}; the file was changed")
-    network, _ = networks.build(described["model"], len(described["classes"]), described["image_size"])
-    try:
-        state = load_file(weights)
-    except SafetensorError as error:
-        raise PublishedError(f"{weights}: not weights: {error}") from error
-    wanted = network.state_dict()
-    if wrong := sorted(set(state) ^ set(wanted)) or [
-        name for name, value in state.items() if value.shape != wanted[name].shape
-    ]:
-        raise PublishedError(f"{weights}: {wrong[0]} does not fit {described['model']}")
-    network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
+def _load(described: Description, where: str) -> Published:
     return Published(
-        network.eval().to(memory_format=torch.channels_last),
-        described["task"],
-        described["model"],
-        tuple(described["classes"]),
-        int(described["image_size"]),
-        Normalisation(float(described["mean"]), float(described["std"])),
-        described["manifest_hash"],
+        load_network(described, where),
+        described.task,
+        described.model,
+        described.classes,
+        described.image_size,
+        Normalisation(described.mean, described.std),
+        described.manifest_hash,
     )

@@ -1,0 +1,187 @@
+"""The Flask application: what each address answers."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from dataclasses import asdict
+from importlib import resources
+
+import numpy as np
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from leakfree import __version__
+from leakfree.accept import TooLargeError, check
+from leakfree.classifier import WARNING, Answer, Classifier
+from leakfree.images import ImageError
+from leakfree.serving import monitoring
+from leakfree.serving.batching import Batcher, BusyError
+from leakfree.serving.openapi import document
+from leakfree.serving.overlay import draw_overlay
+from leakfree.serving.settings import ServiceSettings
+from leakfree.serving.uploads import RefusedError, Upload, read_upload
+
+#: Nothing on the page comes from elsewhere, or is framed by anybody.
+_CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
+    """Make the application; its ``extensions["batcher"]`` must be started before it is ready."""
+    app = Flask("leakfree.serving", static_folder="page", static_url_path="/static")
+    app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
+    app.config["MAX_FORM_PARTS"] = settings.images + 8
+    app.json.sort_keys = False
+    batcher = Batcher(
+        classifier, settings.inferring(), settings.batch, settings.queue, monitoring.BATCH.observe
+    )
+    app.extensions["batcher"] = batcher
+    described = classifier.description
+    model = {
+        "name": described.path.stem,
+        "weights_sha256": described.weights_sha256,
+        "preprocessing": described.preprocessing,
+        "precision": "bfloat16" if classifier.bf16 else "float32",
+        "version": __version__,
+    }
+    page = resources.files("leakfree.serving").joinpath("page/index.html").read_text(encoding="utf-8")
+    openapi = document(settings)
+    limits = settings.limits
+    # As many as there are cores: decoding takes memory, and more at a time are no faster.
+    decoding = threading.BoundedSemaphore(settings.cores())
+
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
+        g.request_id = monitoring.request_id(request.headers.get("X-Request-ID"))
+        g.films = 0
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        seconds = time.perf_counter() - g.started
+        path = request.url_rule.rule if request.url_rule else "unknown"
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Content-Security-Policy"] = _CONTENT_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        if not request.path.startswith("/static/"):
+            response.headers["Cache-Control"] = "no-store"
+        monitoring.REQUESTS.labels(_method(), path, response.status_code).inc()
+        monitoring.SECONDS.labels(path).observe(seconds)
+        monitoring.log.info(
+            "request",
+            extra={
+                "request_id": g.request_id,
+                "method": _method(),
+                "path": path,
+                "status": response.status_code,
+                "ms": round(1000 * seconds, 1),
+                "bytes": request.content_length,
+                "films": g.films,
+            },
+        )
+        return response
+
+    def films(upload: Upload) -> list[np.ndarray]:
+        prepared = []
+        for number, data in enumerate(upload.images):
+            name = "image" if upload.single else f"images[{number}]"
+            try:
+                with decoding:
+                    check(data, limits)
+                    prepared.append(classifier.prepare(data))
+            except TooLargeError as error:
+                raise RefusedError(413, "too large", f"{name}: {error}") from error
+            except ImageError as error:
+                raise RefusedError(422, "image", f"{name}: {error}") from error
+        return prepared
+
+    @app.post("/predict")
+    def predict() -> Response:
+        upload = read_upload(request, settings)
+        prepared = films(upload)
+        waiting = [batcher.submit(film) for film in prepared]
+        answers = [future.result() for future in waiting]
+        g.films = len(answers)
+        overlays: list[str | None] = [None] * len(answers)
+        if upload.overlay:
+            chosen = [classifier.names.index(answer.diagnosis) for answer in answers]
+            with decoding:
+                heats = classifier.heat(np.stack(prepared), chosen)
+                overlays = [_data_url(draw_overlay(*pair)) for pair in zip(upload.images, heats, strict=True)]
+        predictions = [_said(*pair) for pair in zip(answers, overlays, strict=True)]
+        rest = {"model": model, "warning": WARNING, "request_id": g.request_id}
+        if upload.single:
+            return jsonify(predictions[0] | rest)
+        return jsonify({"predictions": predictions} | rest)
+
+    @app.get("/health")
+    def health() -> tuple[Response, int]:
+        ready = batcher.ready
+        return jsonify(status="healthy" if ready else "starting", model=model), 200 if ready else 503
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        monitoring.WAITING.set(batcher.waiting)
+        return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
+
+    @app.get("/openapi.json")
+    def openapi_json() -> Response:
+        return jsonify(openapi)
+
+    @app.get("/")
+    def index() -> Response:
+        return Response(page, content_type="text/html; charset=utf-8")
+
+    @app.errorhandler(RefusedError)
+    def refused(error: RefusedError) -> tuple[Response, int]:
+        monitoring.REFUSED.labels(error.reason).inc()
+        return _refusal(str(error)), error.status
+
+    @app.errorhandler(BusyError)
+    def busy(error: BusyError) -> tuple[Response, int, dict[str, str]]:
+        monitoring.REFUSED.labels("busy").inc()
+        return _refusal(f"{error}: come again in a second"), 429, {"Retry-After": "1"}
+
+    @app.errorhandler(HTTPException)
+    def refused_by_flask(error: HTTPException) -> Response:
+        response = error.get_response()
+        message = error.description
+        if error.code == 413:
+            message = f"the request is over the limit of {settings.body_bytes:,} bytes"
+        answer = _refusal(message or error.name)
+        for name, value in response.headers:
+            if name not in ("Content-Type", "Content-Length"):
+                answer.headers[name] = value
+        answer.status_code = response.status_code
+        return answer
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> tuple[Response, int]:
+        monitoring.log.error("failed", extra={"request_id": g.request_id}, exc_info=error)
+        return _refusal("an error of the service; the log has it under this request id"), 500
+
+    return app
+
+
+def _method() -> str:
+    # A method can be any word; a counter must not have as many labels as a caller has words.
+    return request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+
+
+def _refusal(message: str) -> Response:
+    line = " ".join(message.split())
+    return jsonify(error=line, request_id=g.request_id)
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _said(answer: Answer, overlay: str | None) -> dict[str, object]:
+    said = asdict(answer)
+    return said if overlay is None else said | {"overlay": overlay}

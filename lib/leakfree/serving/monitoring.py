@@ -1,0 +1,78 @@
+"""What can be seen of a running service: counters for Prometheus, and one JSON line for each request.
+
+No log line holds anything of an image: no pixels, no file name, no answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import uuid
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from pythonjsonlogger.json import JsonFormatter
+
+REQUESTS = Counter("leakfree_requests_total", "Requests", ["method", "path", "status"])
+SECONDS = Histogram(
+    "leakfree_request_seconds",
+    "Time from a request's headers to its answer",
+    ["path"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+FILMS = Counter("leakfree_films_total", "Films answered", ["diagnosis"])
+NOVEL = Counter("leakfree_novel_films_total", "Films answered with the warning that they look like none")
+REFUSED = Counter("leakfree_refused_total", "Requests refused", ["reason"])
+BATCH = Histogram("leakfree_batch_films", "Films predicted at once", buckets=(1, 2, 3, 4, 6, 8, 16, 32, 64))
+WAITING = Gauge("leakfree_waiting_films", "Films that wait now", multiprocess_mode="livesum")
+
+log = logging.getLogger("leakfree.service")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def request_id(given: str | None) -> str:
+    """Take over a caller's request id where it is a harmless one; else make one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def exposition() -> bytes:
+    """Return the state of all workers in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)
+
+
+def log_as_json(level: str = "INFO") -> dict[str, object]:
+    """Send the service's lines, and the server's, to standard error as JSON.
+
+    Returns
+    -------
+    dict
+        The same, as `logging.config.dictConfig` takes it.
+    """
+    to_stderr = {"level": level, "handlers": ["stderr"], "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": json_formatter}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stderr},
+        },
+        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "loggers": {name: to_stderr for name in (log.name, "gunicorn.error", "waitress")},
+    }
+
+
+def json_formatter() -> JsonFormatter:
+    """Make the formatter: time, level, message and what the line brings along."""
+    return JsonFormatter(
+        "{asctime}{levelname}{message}",
+        style="{",
+        rename_fields={"asctime": "time", "levelname": "level"},
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+        json_ensure_ascii=True,
+    )

@@ -1,0 +1,85 @@
+"""What goes over the wire, and the OpenAPI document that says so."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
+
+from leakfree.classifier import WARNING
+
+_Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class PredictRequest(BaseModel):
+    """One image, or several; other fields are ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["images"]}]}
+    )
+
+    image: Annotated[StrictStr | None, Field(description="An encoded image in base64, or a data URL")] = None
+    images: Annotated[list[StrictStr] | None, Field(min_length=1, description="Several of them")] = None
+    overlay: StrictBool = Field(False, description="Also draw what the network looks at")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PredictRequest:
+        if (self.image is None) == (self.images is None):
+            raise ValueError("give image (base64), or images (a list of them)")
+        return self
+
+
+class Model(BaseModel):
+    """Which model answered."""
+
+    name: str
+    weights_sha256: str
+    preprocessing: str = Field(description="Version; changes with anything that changes pixels")
+    precision: str = Field(description="bfloat16, as the published scores were made, or float32")
+    version: str = Field(description="Of leakfree")
+
+
+class Prediction(BaseModel):
+    """What is said of one image."""
+
+    diagnosis: str
+    confidence: _Probability = Field(description="Calibrated probability of the diagnosis")
+    probabilities: dict[str, _Probability] = Field(description="Calibrated, of every class")
+    prediction_set: list[str] | None = Field(description="Classes that cannot be ruled out")
+    coverage: _Probability | None = Field(
+        description="Share of patients like those of the study whose true class is in the set"
+    )
+    novelty: float | None = Field(description="Distance from films of the study; over 1 is warned of")
+    warnings: list[str]
+    overlay: str | None = Field(None, description="PNG as data URL, where it was asked for")
+
+
+class PredictResponse(Prediction):
+    """Answer to a request with one image."""
+
+    model: Model
+    warning: str = WARNING
+    request_id: str
+
+
+class BatchResponse(BaseModel):
+    """Answer to a request with several images, in their order."""
+
+    predictions: list[Prediction]
+    model: Model
+    warning: str = WARNING
+    request_id: str
+
+
+class Health(BaseModel):
+    """State of a worker."""
+
+    status: str
+    model: Model
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+    request_id: str

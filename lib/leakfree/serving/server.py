@@ -1,0 +1,117 @@
+"""Run the application: gunicorn where processes can fork, waitress elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+from leakfree.serving.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
+    """Serve until stopped.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+    forks : bool, optional
+        Take gunicorn, or waitress; by default what this system can do.
+
+    Raises
+    ------
+    leakfree.weights.PublishedError
+        If the model cannot be loaded; nothing listens then.
+    """
+    forks = hasattr(os, "fork") if forks is None else forks
+    counters = tempfile.mkdtemp(prefix="leakfree-counters-") if forks else None
+    if counters:
+        # Read when the counters are imported: workers count together.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+    try:
+        app = _application(settings)
+        (_gunicorn if forks else _waitress)(app, settings)
+    finally:
+        if counters:
+            shutil.rmtree(counters, ignore_errors=True)
+
+
+def _application(settings: ServiceSettings) -> Flask:
+    import torch
+
+    from leakfree.classifier import Classifier
+    from leakfree.serving.app import create_app
+
+    # One thread each: the parent must not have a pool of threads when it forks.
+    torch.set_num_threads(1)
+    return create_app(Classifier.load(settings.model), settings)
+
+
+def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
+    from gunicorn.app.base import BaseApplication
+    from prometheus_client.multiprocess import mark_process_dead
+
+    from leakfree.serving.monitoring import log_as_json
+    from leakfree.serving.worker import with_deadline
+
+    options: dict[str, object] = {
+        "bind": f"{_bracketed(settings.host)}:{settings.port}",
+        "workers": settings.processes(),
+        "threads": settings.threads,
+        "worker_class": with_deadline(settings.receive_seconds),
+        # Imports and weights are shared by the workers, and a killed one is replaced in a moment.
+        "preload_app": True,
+        "graceful_timeout": settings.grace_seconds,
+        "timeout": 60,
+        "keepalive": 15,
+        "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
+        "logconfig_dict": log_as_json(),
+        "accesslog": None,
+        "control_socket_disable": True,
+        "post_worker_init": lambda worker: app.extensions["batcher"].start(),
+        "child_exit": lambda server, worker: mark_process_dead(worker.pid),
+    }
+
+    class Application(BaseApplication):
+        def load_config(self) -> None:
+            for name, value in options.items():
+                if value is not None:
+                    self.cfg.set(name, value)
+
+        def load(self) -> Flask:
+            return app
+
+    Application().run()
+
+
+def _waitress(app: Flask, settings: ServiceSettings) -> None:
+    from waitress import create_server
+
+    from leakfree.serving.monitoring import log_as_json
+
+    logging.config.dictConfig(log_as_json())
+    app.extensions["batcher"].start()
+    server = create_server(
+        app,
+        host=settings.host,
+        port=settings.port,
+        threads=settings.threads,
+        max_request_body_size=settings.body_bytes,
+        channel_timeout=int(settings.receive_seconds),
+        clear_untrusted_proxy_headers=True,
+    )
+    logging.getLogger("waitress").info("listening", extra={"port": server.effective_port})
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,0 +1,59 @@
+"""All settings of the service on one screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from leakfree.accept import Limits
+
+
+class ServiceSettings(BaseModel):
+    """How the service runs; an unknown name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Path = Field(description="folder of published models, or one's description in it")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(9696, ge=0, le=65535)
+    workers: int = Field(0, ge=0, le=64, description="processes; 0: one for each four cores")
+    threads: int = Field(32, ge=2, le=256, description="requests at the same time, in each worker")
+    inference_threads: int = Field(0, ge=0, le=64, description="in each worker; 0: the cores, shared out")
+    batch: int = Field(8, ge=1, le=64, description="films that are predicted at once, at most")
+    queue: int = Field(128, ge=1, description="films that may wait; beyond, requests are told to come again")
+    images: int = Field(32, ge=1, description="images in one request, at most")
+    body_bytes: int = Field(32_000_000, ge=1_000, description="of one request, at most")
+    receive_seconds: float = Field(15.0, gt=0, description="for a request to arrive whole")
+    grace_seconds: int = Field(30, ge=1, description="for requests to be finished when the service stops")
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted as an image."""
+        return Limits()
+
+    def cores(self) -> int:
+        """Count the cores that this process may use, limits of a container included."""
+        return available_cores()
+
+    def processes(self) -> int:
+        """Return the number of workers: one serves four cores before its Python becomes the limit."""
+        return self.workers or max(1, self.cores() // 4)
+
+    def inferring(self) -> int:
+        """Return the inference threads of a worker, each on one core."""
+        return self.inference_threads or max(1, self.cores() // self.processes())
+
+
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the cores that this process may use: its affinity, and the quota of its container."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = cgroup.read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or no quota ("max")
+        return cores

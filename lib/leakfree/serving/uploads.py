@@ -1,0 +1,125 @@
+"""Take the images out of a request, or say in one line why it is refused."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+from flask import Request
+from pydantic import ValidationError
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import ClientDisconnected
+
+from leakfree.serving.schema import PredictRequest
+from leakfree.serving.settings import ServiceSettings
+
+#: Values of the form field ``overlay``.
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+class RefusedError(Exception):
+    """A request cannot be answered.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status, 4xx.
+    reason : str
+        Short name for counters.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a request asks for.
+
+    Attributes
+    ----------
+    images : tuple of bytes
+        Encoded, not looked at yet.
+    single : bool
+        Whether the answer is that of one image, not a list.
+    overlay : bool
+        Whether to draw what the network looks at.
+    """
+
+    images: tuple[bytes, ...]
+    single: bool
+    overlay: bool
+
+
+def read_upload(request: Request, settings: ServiceSettings) -> Upload:
+    """Read a request: JSON with base64, or a form with files.
+
+    Raises
+    ------
+    RefusedError
+        If it is neither, damaged, empty, or has too many images.
+    werkzeug.exceptions.HTTPException
+        If it is too large or its form is damaged.
+    """
+    if request.mimetype not in ("application/json", "multipart/form-data"):
+        raise RefusedError(415, "type", "send application/json or multipart/form-data, see /openapi.json")
+    try:
+        read = _of_json if request.mimetype == "application/json" else _of_form
+        upload = read(request)
+    except (OSError, ClientDisconnected) as error:
+        # The server stops reading from a sender that takes too long, and some senders go.
+        raise RefusedError(408, "not received", "the request did not arrive whole, or not in time") from error
+    if len(upload.images) > settings.images:
+        raise RefusedError(
+            413,
+            "too many",
+            f"{len(upload.images)} images in one request, over the limit of {settings.images}",
+        )
+    return upload
+
+
+def _of_json(request: Request) -> Upload:
+    body = request.get_data(cache=False)
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(400, "json", f"the body is not JSON: {_first_line(error)}") from error
+    try:
+        asked = PredictRequest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise RefusedError(400, "fields", f"{where}: {message}" if where else message) from error
+    texts = (asked.image,) if asked.image is not None else tuple(asked.images)
+    single = asked.image is not None
+    images = tuple(_decoded(text, "image" if single else f"images[{i}]") for i, text in enumerate(texts))
+    return Upload(images, single, asked.overlay)
+
+
+def _decoded(text: str, name: str) -> bytes:
+    # Browsers give data URLs; some encoders break lines.
+    text = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RefusedError(400, "base64", f"{name}: not base64: {_first_line(error)}") from error
+
+
+def _of_form(request: Request) -> Upload:
+    files: list[FileStorage] = request.files.getlist("image")
+    single = len(files) == 1 and not request.files.getlist("images")
+    files += request.files.getlist("images")
+    if not files:
+        raise RefusedError(400, "fields", "no file in the form's field image (or images, for several)")
+    overlay = request.form.get("overlay", "").strip().lower()
+    if overlay not in (*_YES, *_NO):
+        raise RefusedError(400, "fields", "overlay: true or false")
+    return Upload(tuple(file.read() for file in files), single, overlay in _YES)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
