@@ -1,16 +1,20 @@
 """The deep study's split keeps linked groups together, and its jobs follow their recipes."""
 
+from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from leakfree.audit.gate import gate
-from leakfree.calibrated import FIVE_PARTS
+from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS
+from leakfree.cells import Cell, network_cells
 from leakfree.cohort import ingest
-from leakfree.deep import five_parts, network_job
+from leakfree.deep import fit_novelty, five_parts, network_job, publish_model
 from leakfree.models.recipes import RECIPES, Recipe
+from leakfree.novelty import Novelty, NoveltyError
 from leakfree.protocols import CLEAN
-from leakfree.run import Run
+from leakfree.run import Run, read_outputs
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import Manifest
 from leakfree.tasks import TASKS
@@ -142,3 +146,30 @@ def test_an_unknown_task_or_recipe_is_refused_with_those_known(manifest):
     with pytest.raises(ValueError, match="unknown network 'resnet50'") as caught:
         job(manifest, "resnet50")
     assert all(name in str(caught.value) for name in RECIPES)
+
+
+def test_a_novelty_score_learns_from_training_films_alone_and_is_published(run):
+    manifest = five_parts(run, "binary")
+    job = network_job("binary", "simple-cnn-32", manifest, 7, image_size=16, epochs=1)
+    cache = run.pixels(16)
+    held_out = [i for part in LIMIT_PARTS for i in manifest.parts[part]]
+    expected = Novelty.fit(
+        cache.pixels[cache.rows(manifest.parts["train"])], cache.pixels[cache.rows(held_out)], manifest.hash
+    )
+    found = fit_novelty(run, job.cell)
+    assert np.array_equal(found.components, expected.components) and found.limit == expected.limit
+    (result,) = network_cells(run, [job])
+    publish_model(run, result)
+    kept = Novelty.load(run.folder / "models" / "novelty.safetensors", manifest.hash)
+    assert np.array_equal(kept.components, expected.components)
+    assert "models/novelty.safetensors" in read_outputs(run.folder, run.notebook)
+    small = Cell(
+        job.cell.task,
+        "simple-cnn-32",
+        CLEAN,
+        replace(manifest, parts={"train": (), "val": (), "calibration": ()}),
+        7,
+        16,
+    )
+    with pytest.raises(NoveltyError, match="too few"):
+        fit_novelty(run, small)

@@ -118,3 +118,11 @@ def test_the_published_card_is_that_of_the_published_tables(repository):
         pytest.skip("no published card")
     assert published.read_text(encoding="utf-8") == model_card(folder)
     assert (repository / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(folder)
+
+
+def test_the_card_says_when_the_service_warns(folder):
+    assert "warns" not in model_card(folder)
+    row = {"kind": "film", "group": "internal test", "warned": 0.018, "low": 0.01, "high": 0.03,
+           "n_images": 784, "n_patients": 549, "seed": 42}  # fmt: skip
+    pd.DataFrame([row]).to_csv(folder / "tables" / "05_novelty.csv", index=False)
+    assert "| film | internal test | 0.018 (0.010 to 0.030) | 784 |" in model_card(folder)

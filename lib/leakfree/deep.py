@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from tqdm import tqdm
+
 from leakfree import provenance, splits
-from leakfree.calibrated import FIVE_PARTS, Calibrated
+from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
 from leakfree.cells import Cell, NetworkJob, Result, network_cells
 from leakfree.files import write_json
 from leakfree.models.recipes import RECIPES
 from leakfree.notebooks import output_hashes
+from leakfree.novelty import Novelty, NoveltyError
 from leakfree.protocols import CLEAN
 from leakfree.published import Published, publish
 from leakfree.run import Run, read_outputs
@@ -111,7 +115,10 @@ def network_job(
 
 
 def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
-    """Put a network on the record with all that its use needs: weights, preprocessing and calibration.
+    """Put a network on the record with all that its use needs: weights, preprocessing, calibration, novelty.
+
+    Films of the training part say what is no novelty; those of `leakfree.calibrated.LIMIT_PARTS` set the
+    limit. Where they are too few there is no score, and the service says none.
 
     Parameters
     ----------
@@ -132,7 +139,27 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     published = publish(run, result, f"{label}_leakfree", f"{before}preprocessing.json")
     path = run.folder / "models" / f"{before}calibration.json"
     run.wrote(Calibrated.of_cell(result).save(path, result.facts["weights_sha256"]))
+    try:
+        novelty = fit_novelty(run, result.cell)
+    except NoveltyError as error:
+        tqdm.write(f"no novelty score: {error}", file=sys.stderr)
+    else:
+        run.wrote(novelty.save(path.with_name(f"{before}novelty.safetensors")))
     return published
+
+
+def fit_novelty(run: Run, cell: Cell) -> Novelty:
+    """Fit the novelty score of a cell: on its training part, with the limit from held-out parts.
+
+    Raises
+    ------
+    leakfree.novelty.NoveltyError
+        If there are too few films.
+    """
+    cache, parts = run.pixels(cell.image_size), cell.manifest.parts
+    held_out = [image_id for part in LIMIT_PARTS for image_id in parts[part]]
+    pixels = (cache.pixels[cache.rows(ids)] for ids in (parts["train"], held_out))
+    return Novelty.fit(*pixels, cell.manifest.hash)
 
 
 def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **settings: object) -> Result:

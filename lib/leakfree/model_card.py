@@ -87,6 +87,7 @@ def model_card(folder: Path) -> str:
         "",
         *_looks(tables, chosen["model"]),
         "",
+        *_novelty(folder),
         "## What cannot be concluded",
         "",
         "- Nothing about other hospitals, adults, other devices, or diseases that are not in these folders.",
@@ -194,6 +195,25 @@ def _looks(tables: dict[str, pd.DataFrame], model: str) -> list[str]:
         ),
     ]
     return lines
+
+
+def _novelty(folder: Path) -> list[str]:
+    path = folder / "tables" / "05_novelty.csv"
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path)
+    rows = zip(table["kind"], table["group"], bracketed(table, "warned"), table["n_images"], strict=True)
+    return [
+        "## When it warns that a picture is no such film",
+        "",
+        "The network has an answer for every picture. The novelty score is no part of it and knows no",
+        "classes; over its limit the service says not to believe the class.",
+        "",
+        "| kind | group | share warned of | images |",
+        "|---|---|---|---|",
+        *(f"| {kind} | {group} | {text} | {images:,} |" for kind, group, text, images in rows),
+        "",
+    ]
 
 
 #: ROC AUC above which we say that a model tells classes apart; the numbers stand beside the words.

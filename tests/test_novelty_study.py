@@ -1,0 +1,56 @@
+"""What the novelty score is measured on is what its names say, with intervals."""
+
+import numpy as np
+import pytest
+
+from leakfree.novelty import Novelty
+from leakfree.novelty_study import changed_films, novelty_table, strangers
+
+
+class Bright(Novelty):
+    """Warns of what is bright in the middle: a truth that a test can count."""
+
+    def __init__(self):
+        pass
+
+    def score(self, films):
+        return films[:, films.shape[1] // 2, films.shape[2] // 2] / 128.0
+
+
+def films(values, size=16):
+    return np.stack([np.full((size, size), value, np.uint8) for value in values])
+
+
+def test_changes_are_those_of_their_names():
+    film = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    changed = changed_films(film)
+    assert np.array_equal(changed["mirrored"][0], film[0, :, ::-1])
+    assert np.array_equal(changed["upside down"][0], film[0, ::-1, ::-1])
+    assert np.array_equal(changed["negative"][0], 255 - film[0])
+    assert np.array_equal(changed["turned by 90 degrees"][0], np.rot90(film[0]))
+    assert changed["a quarter of the film"].max() <= film[0, :8, :8].max()
+    assert all(c.shape == film.shape and c.dtype == np.uint8 for c in changed.values())
+
+
+def test_strangers_differ_from_one_another_and_come_again_with_their_seed():
+    first, again = strangers(24, seed=3), strangers(24, seed=3)
+    for name, pictures in first.items():
+        assert pictures.shape[1:] == (24, 24) and pictures.dtype == np.uint8
+        assert np.array_equal(pictures, again[name])
+        assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures), name
+    assert 128 < first["text"].mean() < 255
+
+
+def test_shares_and_intervals_count_patients():
+    values = [255] * 10 + [0] * 30
+    patients = np.array(["a"] * 10 + [f"p{i}" for i in range(30)])
+    table = novelty_table(Bright(), {"test": (films(values), patients)}, 16, n_resamples=500)
+    row = table.set_index("group").loc["test"]
+    assert (row["warned"], row["n_images"], row["n_patients"]) == (0.25, 40, 31)
+    # One patient holds all ten: over images the interval would end near 0.4.
+    assert row["low"] == 0 and row["high"] > 0.45
+    assert table.set_index("group").loc["negative", "warned"] == 0.75
+    grey = table.set_index("group").loc["plain grey"]
+    assert grey["warned"] == pytest.approx(0.5, abs=0.02) and grey["low"] < 0.4 and grey["high"] > 0.6
+    assert grey["n_patients"] == 0
+    assert set(table["kind"]) == {"film", "changed film", "no film"}
