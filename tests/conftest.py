@@ -82,3 +82,54 @@ def phantom_cohort(phantom_source, tmp_path_factory):
     from leakfree.cohort import ingest
 
     return ingest(phantom_source, tmp_path_factory.mktemp("phantom") / "store")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of one published model that knows nothing: ResNet18 with drawn weights, at 48 px."""
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+
+    from leakfree.calibrated import Calibrated
+    from leakfree.conformal import Conformal
+    from leakfree.files import file_hash
+    from leakfree.images import to_grey
+    from leakfree.models.resnet import ResNet18
+    from leakfree.novelty import Novelty
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+    folder = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ResNet18(2)
+        network.train()(torch.randn(16, 1, 48, 48))
+        network.fc.weight.data.mul_(4)  # so that films differ in their probabilities
+    weights = folder / "drawn.safetensors"
+    save_file(
+        {name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()}, weights
+    )
+    described = {
+        "model": "resnet18", "task": "binary", "classes": ["normal", "pneumonia"], "image_size": 48,
+        "grey": "ITU-R 601 luma", "resize": "bilinear", "scale": "grey / 255", "mean": 0.45, "std": 0.2,
+        "weights": weights.name, "weights_sha256": file_hash(weights), "manifest_hash": "m",
+    }  # fmt: skip
+    (folder / "preprocessing.json").write_text(json.dumps(described), encoding="utf-8")
+    scores = np.linspace(0.01, 0.95, 30)
+    conformal = Conformal(
+        ("normal", "pneumonia"), tuple(scores.tolist()), tuple(np.arange(30.0, 0, -1).tolist()), 30, 0.1
+    )
+    Calibrated(1.3, conformal).save(folder / "calibration.json", described["weights_sha256"])
+    films = [raw.data for raw in PhantomSource(PhantomSettings(n_images=80, size=64))]
+    pixels = np.stack([to_grey(film, 48) for film in films])
+    Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def films():
+    """Encoded films of a small phantom that no fixture learned from."""
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+    return [raw.data for raw in PhantomSource(PhantomSettings(n_images=60, size=64, seed=7))][:24]

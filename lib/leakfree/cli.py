@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_demo(commands)
     _add_train(commands)
+    _add_predict(commands)
     _add_serve(commands)
     _add_unseal(commands)
     verify = commands.add_parser("verify", help="check a finished run from its files")
@@ -133,6 +134,30 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
     train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
     train.set_defaults(run=_train)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="classify films: class, calibrated probability, prediction set",
+        description="Classify chest films with a published model. Not a medical device. Exit code: 0 all "
+        "files were predicted, 2 the input cannot be used, or not all of it.",
+    )
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, folders, globs, or - for standard input (an image, or names of files, one a line)",
+    )
+    _add_model(predict)
+    predict.add_argument("--format", default="table", choices=("table", "json", "csv"))
+    predict.add_argument("--out", type=Path, metavar="F", help="write there, not to standard output")
+    predict.add_argument(
+        "--overlay", type=Path, metavar="DIR", help="write pictures of what the network looks at (Grad-CAM)"
+    )
+    predict.add_argument("--jobs", type=int, default=0, metavar="N", help="threads (default: all cores)")
+    predict.add_argument("--quiet", action="store_true", help="no progress bar")
+    predict.set_defaults(run=_predict)
 
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
@@ -297,6 +322,38 @@ def _train(given: argparse.Namespace) -> int:
     print(f"weights {facts['weights_sha256']}")
     print(f"everything is in {run.folder}; see models/ and ledgers/")
     return CLEAN
+
+
+def _predict(given: argparse.Namespace) -> int:
+    from leakfree.classifier import Classifier
+    from leakfree.files import write_text
+    from leakfree.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
+    from leakfree.serving.settings import available_cores
+    from leakfree.weights import PublishedError, default_model
+
+    if given.jobs < 0:
+        return _refuse("predict", f"--jobs: must be 0 or more, not {given.jobs}")
+    try:
+        films, left_out = find_films(given.images, sys.stdin.buffer.read)
+        classifier = Classifier.load(given.model or default_model())
+    except (InputError, PublishedError) as error:
+        return _refuse("predict", str(error))
+    rows = list(
+        predict_films(
+            classifier,
+            films,
+            jobs=given.jobs or available_cores(),
+            overlays=given.overlay,
+            progress=not given.quiet,
+        )
+    )
+    text = FORMATS[given.format](rows, classifier)
+    if given.out:
+        write_text(given.out, text)
+    else:
+        _to_stdout(lambda: sys.stdout.write(text))
+    report_unusable(rows, left_out)
+    return UNUSABLE if any(row.answer is None for row in rows) else CLEAN
 
 
 def _serve(given: argparse.Namespace) -> int:

@@ -1,0 +1,205 @@
+"""One classifier for command and service: the numbers of training, whoever asks and however many at once."""
+
+import base64
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from leakfree import explain
+from leakfree.audit.ledger import Ledger
+from leakfree.calibrated import Calibrated
+from leakfree.calibration import scale
+from leakfree.classifier import Classifier
+from leakfree.cli import main
+from leakfree.pixels import PixelCache, pixel_digest
+from leakfree.predictions import read_predictions
+from leakfree.published import load_published
+from leakfree.serving.app import create_app
+from leakfree.serving.settings import ServiceSettings
+from leakfree.training import Normalisation, predict
+from leakfree.weights import PublishedError, load_network, read_description
+
+
+@pytest.fixture(scope="module")
+def classifier(models):
+    return Classifier.load(models)
+
+
+@pytest.fixture(scope="module")
+def pixels(classifier, films):
+    return np.stack([classifier.prepare(film) for film in films])
+
+
+def by_training(models, pixels, bf16):
+    """Probabilities by the code that made the published predictions, calibrated."""
+    published = load_published(models / "preprocessing.json")
+    ids = np.array([f"{i}" for i in range(len(pixels))], dtype=object)
+    cache = PixelCache(ids, pixels, {i: pixel_digest(p) for i, p in zip(ids, pixels, strict=True)})
+    _, probabilities = predict(
+        published.network,
+        cache,
+        np.arange(len(ids)),
+        published.normalisation,
+        ledger=Ledger(cache.digests),
+        stage="test",
+        bf16=bf16,
+    )
+    calibrated = Calibrated.load(
+        models / "calibration.json", read_description(models / "preprocessing.json").weights_sha256
+    )
+    return scale(probabilities, calibrated.temperature)
+
+
+def test_training_command_and_service_give_the_same_probabilities(models, films, tmp_path, pixels):
+    expected = by_training(models, pixels, Classifier.load(models).bf16)[:, 1]
+    assert expected.max() - expected.min() > 0.01, "films that all get one number would prove nothing"
+    for number, film in enumerate(films):
+        (tmp_path / f"{number:03d}.png").write_bytes(film)
+    out = tmp_path / "out.json"
+    assert (
+        main(["predict", str(tmp_path), "--model", str(models), "--format", "json", "--out", str(out)]) == 0
+    )
+    by_command = [p["probabilities"]["Pneumonia"] for p in json.loads(out.read_text())["predictions"]]
+    app = create_app(Classifier.load(models), ServiceSettings(model=models))
+    app.extensions["batcher"].start()
+    client = app.test_client()
+    one_by_one = [
+        client.post("/predict", json={"image": base64.b64encode(film).decode()}).json["probabilities"][
+            "Pneumonia"
+        ]
+        for film in films
+    ]
+    together = client.post("/predict", json={"images": [base64.b64encode(film).decode() for film in films]})
+    at_once = [p["probabilities"]["Pneumonia"] for p in together.json["predictions"]]
+    for found in (by_command, one_by_one, at_once):
+        assert np.abs(np.array(found) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_both_precisions_are_those_of_training(models, pixels, bf16):
+    classifier = Classifier.load(models, bf16=bf16)
+    found = scale(classifier.probabilities(pixels), classifier.calibrated.temperature)
+    assert np.abs(found - by_training(models, pixels, bf16)).max() < 1e-5
+
+
+def test_a_film_has_one_answer_whoever_stands_beside_it(classifier, pixels):
+    together = classifier.probabilities(pixels)
+    for size in (1, 2, 3, 7):
+        parts = [classifier.probabilities(pixels[i : i + size]) for i in range(0, len(pixels), size)]
+        assert np.abs(np.concatenate(parts) - together).max() < 1e-5
+
+
+def test_an_answer_says_what_the_files_say(classifier, pixels):
+    answers = classifier.answer(pixels)
+    scaled = scale(classifier.probabilities(pixels), classifier.calibrated.temperature)
+    sets = classifier.calibrated.conformal.sets(scaled)
+    for answer, p, inside, novelty in zip(
+        answers, scaled, sets, classifier.novelty.score(pixels), strict=True
+    ):
+        assert answer.probabilities == {"Normal": p[0], "Pneumonia": p[1]}
+        assert answer.diagnosis == ("Normal", "Pneumonia")[int(p.argmax())] and answer.confidence == p.max()
+        assert answer.prediction_set == tuple(
+            n for n, i in zip(("Normal", "Pneumonia"), inside, strict=True) if i
+        )
+        assert answer.coverage == pytest.approx(0.9)
+        assert answer.novelty == pytest.approx(novelty)
+        assert any("not look like" in w for w in answer.warnings) == (novelty > 1)
+
+
+def test_what_is_no_film_is_answered_with_a_warning(classifier, pixels):
+    noise = np.random.default_rng(0).integers(0, 256, (1, 48, 48), dtype=np.uint8)
+    (answer,) = classifier.answer(noise)
+    assert answer.novelty > 1 and "do not believe the class" in answer.warnings[0]
+    assert sum(bool(a.warnings) for a in classifier.answer(pixels)) < len(pixels) / 2
+
+
+def test_without_sets_and_novelty_it_says_so(classifier, pixels):
+    bare = Classifier(classifier.description, classifier.network, Calibrated(1.0, None), None)
+    answer = bare.answer(pixels[:1])[0]
+    assert (answer.prediction_set, answer.coverage, answer.novelty, answer.warnings) == (None, None, None, ())
+
+
+def test_the_heat_map_is_that_of_captum(models, pixels):
+    classifier = Classifier.load(models, bf16=False)
+    network = load_network(read_description(models / "preprocessing.json"), "")
+    norm = Normalisation(classifier.description.mean, classifier.description.std)
+    for chosen in ([0, 1, 0, 1], [1, 1, 1, 0]):
+        expected = explain.grad_cam(network, pixels[:4], norm, np.array(chosen))
+        assert np.abs(classifier.heat(pixels[:4], chosen) - expected).max() < 1e-4
+        assert expected.max() > 0
+    probable = classifier.probabilities(pixels[:4]).argmax(axis=1)
+    assert np.array_equal(classifier.heat(pixels[:4]), classifier.heat(pixels[:4], probable))
+
+
+def test_explaining_leaves_the_answers_as_they_were(classifier, pixels):
+    before = classifier.probabilities(pixels)
+    classifier.heat(pixels)
+    assert np.array_equal(classifier.probabilities(pixels), before)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("preprocessing.json", "No such file"),
+        ("calibration.json", "No such file"),
+        ("drawn.safetensors", "No such file"),
+    ],
+)
+def test_a_model_that_lacks_a_file_is_refused(models, tmp_path, file, reason):
+    for path in models.iterdir():
+        if path.name != file:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(PublishedError, match=reason):
+        Classifier.load(tmp_path)
+
+
+def test_a_model_without_a_novelty_score_is_taken_and_one_of_another_split_is_not(models, tmp_path):
+    for path in models.iterdir():
+        if path.name != "novelty.safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert Classifier.load(tmp_path).novelty is None
+    novelty = Classifier.load(models).novelty
+    type(novelty)(novelty.mean, novelty.components, 1.0, "another").save(tmp_path / "novelty.safetensors")
+    with pytest.raises(PublishedError, match="another split"):
+        Classifier.load(tmp_path)
+
+
+def test_weights_that_were_changed_are_refused(models, tmp_path):
+    for path in models.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "drawn.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "drawn.safetensors").write_bytes(weights)
+    with pytest.raises(PublishedError, match="SHA-256"):
+        Classifier.load(tmp_path)
+
+
+def test_predicting_needs_none_of_what_training_needs():
+    heavy = {"sklearn", "pandas", "scipy", "deeplake", "torchvision", "matplotlib", "captum", "timm"}
+    code = f"import sys, leakfree.serving.app, leakfree.predict_files; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_published_model_answers_as_its_published_predictions_say(repository, real_data):
+    run = repository / "artifacts" / "chest_xray"
+    saved = read_predictions(run / "predictions" / "05_binary_resnet18_96px_clean_s42.csv")
+    rows = np.flatnonzero(saved.part == "test")[::8]
+    classifier = Classifier.load(run / "models")
+    found = []
+    for i in rows:
+        (path,) = (real_data / "chest_xray").glob(f"*/*/{saved.image_ids[i].rsplit('/', 1)[-1]}*")
+        found.append(classifier.prepare(path.read_bytes()))
+    difference = np.abs(classifier.probabilities(np.stack(found)) - saved.probabilities[rows])
+    # The same bits on the processor that made them; bfloat16 is added up in another order on others.
+    assert difference.max() < 0.1 and difference.mean() < 0.005
+
+
+def test_torch_is_left_as_it_was(classifier, pixels):
+    threads = torch.get_num_threads()
+    classifier.answer(pixels)
+    assert torch.get_num_threads() == threads and torch.is_grad_enabled()
