@@ -14,7 +14,9 @@ from PIL import Image
 from leakfree.audit.findings import CHECKS, SCHEMA
 from leakfree.cli import main
 from leakfree.cohort import ingest
+from leakfree.metrics import evaluate
 from leakfree.patients import patient_ids
+from leakfree.predictions import read_predictions
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import image_level, patient_level
 
@@ -400,6 +402,7 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
         "simple-cnn-32_leakfree.safetensors",
         "preprocessing.json",
         "calibration.json",
+        "novelty.safetensors",
     }
     described = json.loads((models / "preprocessing.json").read_text())
     calibration = json.loads((models / "calibration.json").read_text())
@@ -443,8 +446,27 @@ def test_a_finished_training_is_taken_over_and_told(trained, capsys):
     said = capsys.readouterr().out
     assert json.loads(record.read_text())["facts"]["weights_sha256"] in said
     assert "no linked group shared" in said
+    assert main(["train", *options, "--out", str(folder / "two"), "--resume"]) == 0
+    assert record.stat().st_mtime_ns == before
     assert main(["train", *options, "--out", str(folder / "two"), "--fresh"]) == 0
     assert record.stat().st_mtime_ns > before
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *options, "--fresh", "--resume"])
+
+
+def test_the_last_line_says_where_the_weights_are_and_what_they_scored(trained, capsys):
+    folder, options = trained
+    capsys.readouterr()
+    assert main(["train", *options, "--out", str(folder / "one")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    weights = folder / "one" / "models" / "simple-cnn-32_leakfree.safetensors"
+    (predictions,) = (folder / "one" / "predictions").glob("*.csv")
+    scores = evaluate(read_predictions(predictions).select("test"), seed=3).set_index("metric")
+    accuracy = scores.loc["accuracy"]
+    assert last.startswith(f"{weights}: accuracy {accuracy['estimate']:.3f} ({accuracy['low']:.3f} to ")
+    assert last.endswith(
+        f"on {accuracy['n_images']} test films of {accuracy['n_patients']} patients, from {predictions.name}"
+    )
 
 
 @pytest.mark.parametrize(

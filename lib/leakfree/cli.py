@@ -131,7 +131,11 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
             option, type=int, default=default, metavar="N", help=f"{what or name} (default: {default})"
         )
     train.add_argument("--weights", default="imagenet", help="for resnet18-imagenet: imagenet, or a file")
-    train.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
+    earlier = train.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--resume", action="store_true", help="go on where an earlier training was cut off (the default)"
+    )
+    earlier.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
     train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
     train.set_defaults(run=_train)
 
@@ -284,7 +288,7 @@ def _demo(given: argparse.Namespace) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     from leakfree.cohort import CohortError
-    from leakfree.deep import train_model
+    from leakfree.deep import train_model, trained_line
     from leakfree.models.networks import WeightsError
     from leakfree.run import Run
     from leakfree.sources import SourceError
@@ -319,8 +323,8 @@ def _train(given: argparse.Namespace) -> int:
         f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} films in training, "
         f"no linked group shared; epoch {facts['epoch']} kept by validation"
     )
-    print(f"weights {facts['weights_sha256']}")
-    print(f"everything is in {run.folder}; see models/ and ledgers/")
+    print(f"weights {facts['weights_sha256']}; everything is in {run.folder}, see models/ and ledgers/")
+    print(trained_line(run, result))
     return CLEAN
 
 

@@ -14,6 +14,7 @@ from leakfree import provenance, splits
 from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
 from leakfree.cells import Cell, NetworkJob, Result, network_cells
 from leakfree.files import write_json
+from leakfree.metrics import evaluate
 from leakfree.models.recipes import RECIPES
 from leakfree.notebooks import output_hashes
 from leakfree.novelty import Novelty, NoveltyError
@@ -21,8 +22,12 @@ from leakfree.protocols import CLEAN
 from leakfree.published import Published, publish
 from leakfree.run import Run, read_outputs
 from leakfree.splits import Manifest
+from leakfree.tables import METRIC_NAMES, bracketed
 from leakfree.tasks import TASKS
 from leakfree.training import Budget
+
+#: Metrics that a finished training is told by.
+SHOWN = ("accuracy", "roc_auc", "macro_f1")
 
 
 def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) -> Manifest:
@@ -177,6 +182,22 @@ def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **s
     publish_model(run, result)
     _record(run, job)
     return result
+
+
+def trained_line(run: Run, result: Result) -> str:
+    """Say in one line where the weights of a published network are and what they scored on the test part."""
+    weights = run.folder / "models" / f"{result.cell.label}_leakfree.safetensors"
+    scores = evaluate(result.read("test"), SHOWN, seed=run.seed)
+    said = ", ".join(
+        f"{METRIC_NAMES[metric]} {text}"
+        for metric, text in zip(scores["metric"], bracketed(scores), strict=True)
+        if text
+    )
+    first = scores.iloc[0]
+    return (
+        f"{weights}: {said or 'no score could be had'} (95 % over patients) on {first['n_images']:,} test "
+        f"films of {first['n_patients']:,} patients, from {result.predictions.name}"
+    )
 
 
 def _record(run: Run, job: NetworkJob) -> None:
