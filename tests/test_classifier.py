@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -133,6 +134,15 @@ def test_the_heat_map_is_that_of_captum(models, pixels):
         assert expected.max() > 0
     probable = classifier.probabilities(pixels[:4]).argmax(axis=1)
     assert np.array_equal(classifier.heat(pixels[:4]), classifier.heat(pixels[:4], probable))
+
+
+def test_films_are_explained_and_predicted_at_the_same_time(classifier, pixels):
+    expected, heat = classifier.probabilities(pixels), classifier.heat(pixels)
+    with ThreadPoolExecutor(4) as pool:
+        explained = [pool.submit(classifier.heat, pixels) for _ in range(6)]
+        predicted = [pool.submit(classifier.probabilities, pixels) for _ in range(12)]
+        assert all(np.abs(future.result() - heat).max() < 1e-4 for future in explained)
+        assert all(np.abs(future.result() - expected).max() < 1e-5 for future in predicted)
 
 
 def test_explaining_leaves_the_answers_as_they_were(classifier, pixels):

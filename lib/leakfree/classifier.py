@@ -6,6 +6,8 @@ torchvision: the service starts in seconds and a worker stays small.
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,8 @@ class Classifier:
             for module in network.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.to(torch.bfloat16)
+        # Explaining hooks into a network, and other threads would run into the hook.
+        self._explained, self._explaining = copy.deepcopy(network), threading.Lock()
 
     @classmethod
     def load(cls, path: Path, bf16: bool | None = None) -> Classifier:
@@ -179,6 +183,10 @@ class Classifier:
         numpy.ndarray of float32, shape (n, size, size)
             From 0 to 1 within each film; all 0 where nothing speaks for the class.
         """
+        with self._explaining:
+            return self._heat(films, classes)
+
+    def _heat(self, films: np.ndarray, classes: Sequence[int] | None) -> np.ndarray:
         maps: list[torch.Tensor] = []
 
         def keep(_module: nn.Module, _input: object, output: torch.Tensor) -> torch.Tensor:
@@ -186,10 +194,10 @@ class Classifier:
             maps.append(output.detach().requires_grad_())
             return maps[-1]
 
-        handle = last_map(self.network).register_forward_hook(keep)
+        handle = last_map(self._explained).register_forward_hook(keep)
         try:
             with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                logits = self.network(self._normalised(films)).float()
+                logits = self._explained(self._normalised(films)).float()
                 chosen = logits.argmax(dim=1) if classes is None else torch.tensor(classes, dtype=torch.int64)
                 of_class = logits.gather(1, chosen.unsqueeze(1)).sum()
             (gradient,) = torch.autograd.grad(of_class, maps[0])

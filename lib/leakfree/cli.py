@@ -182,6 +182,7 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         ("queue", "films that may wait (default: 128)"),
         ("images", "images in one request, at most (default: 32)"),
         ("body-bytes", "size of a request, at most (default: 32,000,000)"),
+        ("receive-seconds", "for a request to arrive whole (default: 15)"),
     ):
         serve.add_argument(f"--{name}", type=int, metavar="N", help=what)
     serve.set_defaults(run=_serve)

@@ -21,7 +21,7 @@ from leakfree.serving.batching import Batcher, BusyError
 from leakfree.serving.openapi import document
 from leakfree.serving.overlay import draw_overlay
 from leakfree.serving.settings import ServiceSettings
-from leakfree.serving.uploads import RefusedError, Upload, read_upload
+from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 
 #: Nothing on the page comes from elsewhere, or is framed by anybody.
 _CONTENT_POLICY = (
@@ -33,6 +33,7 @@ _CONTENT_POLICY = (
 def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     """Make the application; its ``extensions["batcher"]`` must be started before it is ready."""
     app = Flask("leakfree.serving", static_folder="page", static_url_path="/static")
+    app.request_class = InMemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
     app.config["MAX_FORM_PARTS"] = settings.images + 8
     app.json.sort_keys = False
@@ -107,6 +108,9 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         waiting = [batcher.submit(film) for film in prepared]
         answers = [future.result() for future in waiting]
         g.films = len(answers)
+        for answer in answers:
+            monitoring.FILMS.labels(answer.diagnosis).inc()
+            monitoring.NOVEL.inc(answer.novelty is not None and answer.novelty > 1)
         overlays: list[str | None] = [None] * len(answers)
         if upload.overlay:
             chosen = [classifier.names.index(answer.diagnosis) for answer in answers]

@@ -6,6 +6,7 @@ import logging
 import logging.config
 import os
 import shutil
+import socket
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,10 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
     ------
     leakfree.weights.PublishedError
         If the model cannot be loaded; nothing listens then.
+    OSError
+        If the address cannot be listened on.
     """
+    _refuse_taken(settings)
     forks = hasattr(os, "fork") if forks is None else forks
     counters = tempfile.mkdtemp(prefix="leakfree-counters-") if forks else None
     if counters:
@@ -39,7 +43,20 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
         (_gunicorn if forks else _waitress)(app, settings)
     finally:
         if counters:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
             shutil.rmtree(counters, ignore_errors=True)
+
+
+def _refuse_taken(settings: ServiceSettings) -> None:
+    """Raise at once where the servers would try again and again."""
+    family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        if os.name != "nt":  # there it means that a taken address may be taken again
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.port}") from error
 
 
 def _application(settings: ServiceSettings) -> Flask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 from dataclasses import dataclass
 
@@ -33,6 +34,13 @@ class RefusedError(Exception):
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
         self.status, self.reason = status, reason
+
+
+class InMemoryRequest(Request):
+    """A request whose files stay in memory: Flask would put larger ones on the disk."""
+
+    def _get_file_stream(self, *_about: object, **_more: object) -> io.BytesIO:
+        return io.BytesIO()
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,14 @@ def read_upload(request: Request, settings: ServiceSettings) -> Upload:
     if request.mimetype not in ("application/json", "multipart/form-data"):
         raise RefusedError(415, "type", "send application/json or multipart/form-data, see /openapi.json")
     try:
-        read = _of_json if request.mimetype == "application/json" else _of_form
-        upload = read(request)
-    except (OSError, ClientDisconnected) as error:
+        body = request.get_data()
+        whole = request.content_length is None or len(body) == request.content_length
+    except (OSError, ClientDisconnected):
+        whole = False
+    if not whole:
         # The server stops reading from a sender that takes too long, and some senders go.
-        raise RefusedError(408, "not received", "the request did not arrive whole, or not in time") from error
+        raise RefusedError(408, "not received", "the request did not arrive whole, or not in time")
+    upload = _of_json(body) if request.mimetype == "application/json" else _of_form(request, body)
     if len(upload.images) > settings.images:
         raise RefusedError(
             413,
@@ -81,12 +92,13 @@ def read_upload(request: Request, settings: ServiceSettings) -> Upload:
     return upload
 
 
-def _of_json(request: Request) -> Upload:
-    body = request.get_data(cache=False)
+def _of_json(body: bytes) -> Upload:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, "json", f"the body is not JSON: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise RefusedError(400, "json", "the body is no JSON object")
     try:
         asked = PredictRequest.model_validate(content)
     except ValidationError as error:
@@ -109,7 +121,11 @@ def _decoded(text: str, name: str) -> bytes:
         raise RefusedError(400, "base64", f"{name}: not base64: {_first_line(error)}") from error
 
 
-def _of_form(request: Request) -> Upload:
+def _of_form(request: Request, body: bytes) -> Upload:
+    boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
+    if b"--" + boundary + b"--" not in body:
+        # The parser would take the part that is there for a whole film.
+        raise RefusedError(400, "form", "the form is damaged: its end is missing")
     files: list[FileStorage] = request.files.getlist("image")
     single = len(files) == 1 and not request.files.getlist("images")
     files += request.files.getlist("images")

@@ -1,0 +1,275 @@
+"""The server as people start it: ready soon, small, no request lost that can be kept, nobody holds it."""
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from leakfree.cli import main
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs fork")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(models, log, *options):
+    """Start `leakfree serve` and wait until it is healthy."""
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "leakfree.cli",
+        "serve",
+        "--model",
+        str(models),
+        "--port",
+        str(port),
+        *options,
+    ]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if call(port, "GET", "/health")[0] == 200:
+                    break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+        yield port, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def call(port, method, path, body=None, timeout=60):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def children(process):
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as listed:
+        return [int(pid) for pid in listed.read().split()]
+
+
+def lines(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def body(films):
+    return json.dumps({"image": base64.b64encode(films[0]).decode()}).encode()
+
+
+@pytest.fixture(scope="module")
+def server(models, tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(models, log, "--workers", "2") as (port, process):
+        yield port, process, log
+
+
+def test_it_answers_and_logs_json_lines_only(server, body):
+    port, _, log = server
+    status, answer = call(port, "POST", "/predict", body)
+    assert status == 200 and json.loads(answer)["diagnosis"] in ("Normal", "Pneumonia")
+    said = lines(log)
+    assert any(line["message"] == "request" and line["path"] == "/predict" for line in said)
+    assert all({"time", "level", "message"} <= set(line) for line in said)
+
+
+def test_workers_count_together(server, body):
+    port, *_ = server
+
+    def counted():
+        text = call(port, "GET", "/metrics")[1].decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in text if line.startswith("leakfree_films_total"))
+
+    before = counted()
+    for _ in range(12):
+        assert call(port, "POST", "/predict", body)[0] == 200
+    assert counted() - before == 12
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_a_killed_worker_is_replaced_and_no_new_request_is_lost(server, body):
+    port, process, _ = server
+    before = children(process)
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGKILL)
+    assert all(call(port, "POST", "/predict", body)[0] == 200 for _ in range(10))
+    deadline = time.monotonic() + 20
+    while len(now := [pid for pid in children(process) if pid not in before]) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert now
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_one_worker_is_small(server, body):
+    port, process, _ = server
+    call(port, "POST", "/predict", body)
+    for pid in children(process):
+        with open(f"/proc/{pid}/status") as status:
+            resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        assert resident < 900_000, "kB"
+
+
+def test_what_is_no_http_harms_nobody(server, body):
+    port, *_ = server
+    for garbage in (
+        b"\x16\x03\x01\x02\x00",
+        b"GET\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"\0" * 999,
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(garbage)
+            connection.shutdown(socket.SHUT_WR)
+            assert b" 500 " not in connection.recv(999)
+    assert call(port, "POST", "/predict", body)[0] == 200
+
+
+def test_a_body_in_chunks_is_taken_and_limited(server, body):
+    port, *_ = server
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(
+        "POST",
+        "/predict",
+        iter([body[:50], body[50:]]),
+        {"Content-Type": "application/json"},
+        encode_chunked=True,
+    )
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_slow_senders_hold_no_thread_for_longer_than_the_deadline(models, body, tmp_path):
+    log = tmp_path / "log"
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    )
+    with serving(models, log, "--threads", "2", "--receive-seconds", "1") as (port, _):
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(4)]
+        for connection, start in zip(slow, (head + b"{", head, b"POST /pre", head + b"{"), strict=True):
+            connection.sendall(start)
+        stop = threading.Event()
+
+        def drip():
+            while not stop.wait(0.2):
+                for connection in slow:
+                    with suppress(OSError):
+                        connection.sendall(b" ")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            started = time.monotonic()
+            assert call(port, "POST", "/predict", body)[0] == 200
+            assert time.monotonic() - started < 15
+            refused = slow[0].recv(4096)
+        finally:
+            stop.set()
+            dripping.join()
+            for connection in slow:
+                connection.close()
+    assert refused.startswith(b"HTTP/1.1 408 "), refused
+    assert not any(line.get("status", 0) >= 500 for line in lines(log))
+
+
+def test_a_stop_finishes_what_it_began(models, films, tmp_path):
+    log = tmp_path / "log"
+    many = json.dumps(
+        {"images": [base64.b64encode(film).decode() for film in films], "overlay": True}
+    ).encode()
+    with serving(models, log, "--inference-threads", "1", "--batch", "1") as (port, process):
+        found = []
+        callers = [
+            threading.Thread(target=lambda: found.append(call(port, "POST", "/predict", many)[0]))
+            for _ in range(4)
+        ]
+        for caller in callers:
+            caller.start()
+        deadline = time.monotonic() + 20
+        while b"leakfree_batch_films_count" not in (text := call(port, "GET", "/metrics")[1]) or (
+            float(text.split(b"leakfree_batch_films_count ")[1].split()[0]) < 4
+        ):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        for caller in callers:
+            caller.join()
+        assert process.wait(30) == 0
+    assert found == [200] * 4
+    with pytest.raises(OSError):
+        call(port, "GET", "/health")
+
+
+def test_waitress_serves_where_nothing_forks(models, body, tmp_path):
+    port = free_port()
+    code = (
+        "from leakfree.serving.server import serve; from leakfree.serving.settings import ServiceSettings; "
+        f"serve(ServiceSettings(model={str(models)!r}, port={port}), forks=False)"
+    )
+    with (tmp_path / "log").open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=stream)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                status, answer = call(port, "POST", "/predict", body)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        assert status == 200 and json.loads(answer)["diagnosis"]
+        assert call(port, "POST", "/predict", b"{")[0] == 400
+        assert b"leakfree_films_total" in call(port, "GET", "/metrics")[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "nowhere"], "leakfree serve: nowhere: No such file or directory"),
+        (["--port", "99999"], "leakfree serve: --port: Input should be less than or equal to 65535"),
+        (["--threads", "1"], "leakfree serve: --threads: Input should be greater than or equal to 2"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(models, capsys, options, said):
+    options += [] if "--model" in options else ["--model", str(models)]
+    assert main(["serve", *options]) == 2
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_a_port_that_is_taken_is_said(models, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "leakfree.cli", "serve", "--model", str(models), "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert str(port) in done.stderr and "in use" in done.stderr.lower()
+    assert len(done.stderr.splitlines()) == 1
