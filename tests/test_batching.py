@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from leakfree.classifier import Classifier
 from leakfree.serving.batching import Batcher, BusyError
@@ -33,7 +34,7 @@ def film(value):
 
 def started(threads=1, batch=8, waiting=64, **options):
     slow = Slow()
-    batcher = Batcher(slow, threads, batch, waiting, **options)
+    batcher = Batcher(slow, threads, batch, 60.0, waiting, **options)
     assert not batcher.ready
     batcher.start()
     assert batcher.ready
@@ -70,6 +71,38 @@ def test_threads_share_what_waits():
     assert max(slow.sizes) <= 5 and sum(slow.sizes) == 10
 
 
+@pytest.mark.parametrize(("allowed", "largest"), [(0.001, 1), (0.11, 2), (60.0, 8)])
+def test_batches_are_no_larger_than_the_time_they_may_take(allowed, largest):
+    slow = Slow()
+    plain = slow.answer
+    slow.answer = lambda films: (time.sleep(0.05), plain(films))[1]
+    batcher = Batcher(slow, 1, 8, allowed, 64)
+    batcher.start()
+    slow.sizes.clear()
+    for future in [batcher.submit(film(value)) for value in range(20, 33)]:
+        future.result(10)
+    assert batcher.batch == largest and max(slow.sizes) == largest
+
+
+def test_a_film_that_comes_alone_gets_all_cores_and_several_share_them(monkeypatch):
+    given = {}
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: given.__setitem__(threading.get_ident(), n))
+    slow, batcher = started(threads=2)
+    used, plain = [], slow.answer
+    slow.answer = lambda films: (used.append(given[threading.get_ident()]), plain(films))[1]
+    batcher.submit(film(1)).result(5)
+    assert used == [2]
+    slow.may_go.clear()
+    waiting = [batcher.submit(film(2)) for _ in range(2)]
+    while batcher.waiting:
+        time.sleep(0.001)
+    waiting += [batcher.submit(film(2)) for _ in range(6)]
+    slow.may_go.set()
+    for future in waiting:
+        future.result(5)
+    assert used[-1] == 1 and used.count(2) <= 2
+
+
 def test_nobody_waits_for_a_batch_to_fill():
     _, batcher = started()
     assert batcher.submit(film(7)).result(2) == 7
@@ -99,7 +132,7 @@ def test_threads_of_callers_get_the_answers_of_one_at_a_time(models, films):
     classifier = Classifier.load(models)
     pixels = np.stack([classifier.prepare(data) for data in films])
     expected = [answer.confidence for answer in classifier.answer(pixels)]
-    batcher = Batcher(classifier, 2, 8, 256)
+    batcher = Batcher(classifier, 2, 8, 60.0, 256)
     batcher.start()
     found = {}
 

@@ -179,6 +179,7 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         ("threads", "requests at the same time, in each worker (default: 32)"),
         ("inference-threads", "cores that predict, in each worker (default: the cores, shared out)"),
         ("batch", "films predicted at once, at most (default: 8)"),
+        ("batch-ms", "what a batch may take, in milliseconds; makes batches smaller (default: 50)"),
         ("queue", "films that may wait (default: 128)"),
         ("images", "images in one request, at most (default: 32)"),
         ("body-bytes", "size of a request, at most (default: 32,000,000)"),

@@ -38,7 +38,12 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     app.config["MAX_FORM_PARTS"] = settings.images + 8
     app.json.sort_keys = False
     batcher = Batcher(
-        classifier, settings.inferring(), settings.batch, settings.queue, monitoring.BATCH.observe
+        classifier,
+        settings.inferring(),
+        settings.batch,
+        settings.batch_ms / 1000,
+        settings.queue,
+        monitoring.BATCH.observe,
     )
     app.extensions["batcher"] = batcher
     described = classifier.description

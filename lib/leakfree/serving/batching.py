@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -20,13 +21,19 @@ class BusyError(Exception):
 class Batcher:
     """Inference threads that take what waits; nobody waits for a batch to fill.
 
+    Under load each thread predicts batches of its own on one core, which wastes no time on joining cores. A
+    film that comes alone gets all of them.
+
     Parameters
     ----------
     classifier : Classifier
     threads : int
-        Inference threads, each on one core: two batches side by side are faster than one on two cores.
+        Inference threads, and cores.
     batch : int
         Films predicted at once, at most.
+    batch_seconds : float
+        What a batch may take: whoever comes during one waits for its end. With the speed that is measured
+        when it starts it may make batches smaller.
     waiting : int
         Films that may wait.
     observe : callable, optional
@@ -38,26 +45,41 @@ class Batcher:
         classifier: Classifier,
         threads: int,
         batch: int,
+        batch_seconds: float,
         waiting: int,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.classifier, self.threads, self.batch, self._observe = classifier, threads, batch, observe
         self._queue: queue.Queue[tuple[np.ndarray, Future[Answer]]] = queue.Queue(waiting)
-        self._threads: list[threading.Thread] = []
+        self._batch_seconds = batch_seconds
+        self._busy, self._counting = 0, threading.Lock()
         self.ready = False
 
     def start(self) -> None:
-        """Start the threads, and be ready when each has answered: the first call builds kernels."""
-        self._threads = [
-            threading.Thread(target=self._work, name=f"inference-{i}", daemon=True)
-            for i in range(self.threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        """Start the threads, and be ready when the model has answered: the first call builds kernels."""
+        for number in range(self.threads):
+            threading.Thread(target=self._work, name=f"inference-{number}", daemon=True).start()
         film = np.zeros((self.classifier.size, self.classifier.size), dtype=np.uint8)
         for future in [self.submit(film) for _ in range(self.threads)]:
             future.result()
+        self.batch = max(1, min(self.batch, int(self._batch_seconds / self._seconds_of(film))))
         self.ready = True
+
+    def _seconds_of(self, film: np.ndarray) -> float:
+        """Measure one film on one core, in a thread of its own, since the number of cores is a thread's."""
+
+        def measure() -> None:
+            torch.set_num_threads(1)
+            for _ in range(3):
+                started = time.perf_counter()
+                self.classifier.answer(film[None])
+                taken.append(time.perf_counter() - started)
+
+        taken: list[float] = []
+        thread = threading.Thread(target=measure)
+        thread.start()
+        thread.join()
+        return min(taken)
 
     def submit(self, film: np.ndarray) -> Future[Answer]:
         """Ask for an answer to a film, uint8 (size, size).
@@ -80,9 +102,14 @@ class Batcher:
         return self._queue.qsize()
 
     def _work(self) -> None:
-        torch.set_num_threads(1)
+        cores = 0
         while True:
             taken = [self._queue.get()]
+            with self._counting:
+                self._busy += 1
+                alone = self._busy == 1 and self._queue.empty()
+            if cores != (wanted := self.threads if alone else 1):
+                torch.set_num_threads(cores := wanted)
             # A fair share: what another thread could do now is not added to this batch.
             share = -(-(self._queue.qsize() + 1) // self.threads)
             while len(taken) < min(self.batch, share):
@@ -99,3 +126,6 @@ class Batcher:
                 for _, future in taken:
                     if not future.done():
                         future.set_exception(error)
+            finally:
+                with self._counting:
+                    self._busy -= 1

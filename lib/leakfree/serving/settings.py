@@ -22,6 +22,7 @@ class ServiceSettings(BaseModel):
     threads: int = Field(32, ge=2, le=256, description="requests at the same time, in each worker")
     inference_threads: int = Field(0, ge=0, le=64, description="in each worker; 0: the cores, shared out")
     batch: int = Field(8, ge=1, le=64, description="films that are predicted at once, at most")
+    batch_ms: float = Field(50.0, gt=0, description="what a batch may take; makes batches smaller")
     queue: int = Field(128, ge=1, description="films that may wait; beyond, requests are told to come again")
     images: int = Field(32, ge=1, description="images in one request, at most")
     body_bytes: int = Field(32_000_000, ge=1_000, description="of one request, at most")
