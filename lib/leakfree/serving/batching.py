@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -22,7 +22,9 @@ class Batcher:
     """Inference threads that take what waits; nobody waits for a batch to fill.
 
     Under load each thread predicts batches of its own on one core, which wastes no time on joining cores. A
-    film that comes alone gets all of them.
+    film that comes alone is predicted by the first thread on all cores. Only that one ever does so: each
+    thread that did would keep helpers of its own, and more helpers than cores sleep where they should wait
+    awake.
 
     Parameters
     ----------
@@ -50,18 +52,20 @@ class Batcher:
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.classifier, self.threads, self.batch, self._observe = classifier, threads, batch, observe
-        self._queue: queue.Queue[tuple[np.ndarray, Future[Answer]]] = queue.Queue(waiting)
-        self._batch_seconds = batch_seconds
-        self._busy, self._counting = 0, threading.Lock()
+        self._batch_seconds, self._most = batch_seconds, waiting
+        self._queue: deque[tuple[np.ndarray, Future[Answer]]] = deque()
+        self._changed, self._busy = threading.Condition(), set()
         self.ready = False
 
     def start(self) -> None:
         """Start the threads, and be ready when the model has answered: the first call builds kernels."""
         for number in range(self.threads):
-            threading.Thread(target=self._work, name=f"inference-{number}", daemon=True).start()
+            work = threading.Thread(
+                target=self._work, args=(number,), name=f"inference-{number}", daemon=True
+            )
+            work.start()
         film = np.zeros((self.classifier.size, self.classifier.size), dtype=np.uint8)
-        for future in [self.submit(film) for _ in range(self.threads)]:
-            future.result()
+        self.submit(film).result()
         self.batch = max(1, min(self.batch, int(self._batch_seconds / self._seconds_of(film))))
         self.ready = True
 
@@ -90,33 +94,35 @@ class Batcher:
             If too many films wait.
         """
         future: Future[Answer] = Future()
-        try:
-            self._queue.put_nowait((film, future))
-        except queue.Full:
-            raise BusyError(f"{self._queue.maxsize} films wait already") from None
+        with self._changed:
+            if len(self._queue) >= self._most:
+                raise BusyError(f"{self._most} films wait already")
+            self._queue.append((film, future))
+            self._changed.notify_all()
         return future
 
     @property
     def waiting(self) -> int:
         """Films that wait now."""
-        return self._queue.qsize()
+        return len(self._queue)
 
-    def _work(self) -> None:
+    def _take(self, number: int) -> tuple[list[tuple[np.ndarray, Future[Answer]]], bool]:
+        """Wait for films and take a fair share: what another thread could do now is not added to a batch."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue and (number == 0 or 0 in self._busy))
+            alone = not self._busy and len(self._queue) == 1
+            share = min(self.batch, -(-len(self._queue) // self.threads))
+            taken = [self._queue.popleft() for _ in range(share)]
+            self._busy.add(number)
+            self._changed.notify_all()
+        return taken, alone
+
+    def _work(self, number: int) -> None:
         cores = 0
         while True:
-            taken = [self._queue.get()]
-            with self._counting:
-                self._busy += 1
-                alone = self._busy == 1 and self._queue.empty()
+            taken, alone = self._take(number)
             if cores != (wanted := self.threads if alone else 1):
                 torch.set_num_threads(cores := wanted)
-            # A fair share: what another thread could do now is not added to this batch.
-            share = -(-(self._queue.qsize() + 1) // self.threads)
-            while len(taken) < min(self.batch, share):
-                try:
-                    taken.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
             self._observe(len(taken))
             try:
                 answers = self.classifier.answer(np.stack([film for film, _ in taken]))
@@ -127,5 +133,5 @@ class Batcher:
                     if not future.done():
                         future.set_exception(error)
             finally:
-                with self._counting:
-                    self._busy -= 1
+                with self._changed:
+                    self._busy.discard(number)

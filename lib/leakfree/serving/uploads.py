@@ -82,6 +82,11 @@ def read_upload(request: Request, settings: ServiceSettings) -> Upload:
     if not whole:
         # The server stops reading from a sender that takes too long, and some senders go.
         raise RefusedError(408, "not received", "the request did not arrive whole, or not in time")
+    if request.content_length is None and len(body) >= settings.body_bytes:
+        # A body in chunks is cut off at the limit in silence.
+        raise RefusedError(
+            413, "too large", f"the request is over the limit of {settings.body_bytes:,} bytes"
+        )
     upload = _of_json(body) if request.mimetype == "application/json" else _of_form(request, body)
     if len(upload.images) > settings.images:
         raise RefusedError(
