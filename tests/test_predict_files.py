@@ -12,6 +12,7 @@ from PIL import Image
 from leakfree.classifier import WARNING, Classifier
 from leakfree.cli import main
 from leakfree.predict_files import Film, InputError, find_films, predict_films
+from leakfree.serving.overlay import draw_overlay
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,18 @@ def test_overlays_are_written_under_names_of_their_own(folder, models, capsys, t
         Image.open(tmp_path / "film01.png") as film,
     ):
         assert picture.size == film.size and picture.mode == "RGB"
+
+
+def test_every_film_of_many_gets_its_own_picture(models, films, tmp_path):
+    classifier = Classifier.load(models)
+    many = [Film(f"{i:02d}.png", data) for i, data in enumerate(films)]  # more than one batch
+    list(predict_films(classifier, many, jobs=2, overlays=tmp_path, progress=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{i:02d}_overlay.png" for i in range(len(many))
+    ]
+    for i in (0, 17):
+        heat = classifier.heat(classifier.prepare(films[i])[None])[0]
+        assert (tmp_path / f"{i:02d}_overlay.png").read_bytes() == draw_overlay(films[i], heat)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ class Classifier:
     def _normalised(self, films: np.ndarray) -> torch.Tensor:
         """Normalise as `leakfree.training.Normalisation.apply` does, to the bit: float32, channels last."""
         mean, std = self.description.mean, self.description.std
-        x = torch.from_numpy(np.ascontiguousarray(films)).unsqueeze(1)
+        x = torch.from_numpy(np.require(films, requirements=("C", "W"))).unsqueeze(1)
         x = x.to(memory_format=torch.channels_last, dtype=torch.float32)
         return x.mul_(1.0 / (255.0 * std)).sub_(mean / std)
 
