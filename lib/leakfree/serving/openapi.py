@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from leakfree import __version__
 from leakfree.classifier import WARNING
-from leakfree.serving import schema
+from leakfree.serving import schema, uploads
 from leakfree.serving.settings import ServiceSettings
 
 #: What each refusal of ``POST /predict`` means.
@@ -45,8 +45,8 @@ def document(settings: ServiceSettings) -> dict[str, object]:
         "type": "object",
         "properties": {
             "image": binary | {"description": "An encoded image"},
-            "images": {"type": "array", "items": binary, "minItems": 1, "maxItems": settings.images - 1},
-            "overlay": {"type": "string", "enum": ["true", "false"]},
+            "images": {"type": "array", "items": binary, "minItems": 1, "maxItems": settings.images},
+            "overlay": {"type": "string", "enum": [*uploads.YES, *uploads.NO]},
         },
         "anyOf": [{"required": ["image"]}, {"required": ["images"]}],
     }

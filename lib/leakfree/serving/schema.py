@@ -24,7 +24,9 @@ class PredictRequest(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> PredictRequest:
-        if (self.image is None) == (self.images is None):
+        # Null is no field that is missing: the document says so.
+        given = self.model_fields_set & {"image", "images"}
+        if len(given) != 1 or getattr(self, *given) is None:
             raise ValueError("give image (base64), or images (a list of them)")
         return self
 

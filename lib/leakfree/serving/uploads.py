@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from flask import Request
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from leakfree.serving.schema import PredictRequest
 from leakfree.serving.settings import ServiceSettings
 
-#: Values of the form field ``overlay``.
-_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+#: Values of the form field ``overlay``, which the document lists.
+YES, NO = ("true", "True", "1", "yes", "on"), ("false", "False", "0", "no", "off", "")
 
 
 class RefusedError(Exception):
@@ -131,15 +131,23 @@ def _of_form(request: Request, body: bytes) -> Upload:
     if b"--" + boundary + b"--" not in body:
         # The parser would take the part that is there for a whole film.
         raise RefusedError(400, "form", "the form is damaged: its end is missing")
-    files: list[FileStorage] = request.files.getlist("image")
+    try:
+        files: list[FileStorage] = request.files.getlist("image")
+    except RequestEntityTooLarge as error:  # the body as a whole is not
+        raise RefusedError(
+            413, "form", "the form has too many parts, or a long field that is no file"
+        ) from error
+    for name in ("image", "images"):
+        if name in request.form:
+            raise RefusedError(400, "fields", f"{name}: text where a file belongs")
     single = len(files) == 1 and not request.files.getlist("images")
     files += request.files.getlist("images")
     if not files:
         raise RefusedError(400, "fields", "no file in the form's field image (or images, for several)")
-    overlay = request.form.get("overlay", "").strip().lower()
-    if overlay not in (*_YES, *_NO):
+    overlay = request.form.get("overlay", "")
+    if overlay not in (*YES, *NO):
         raise RefusedError(400, "fields", "overlay: true or false")
-    return Upload(tuple(file.read() for file in files), single, overlay in _YES)
+    return Upload(tuple(file.read() for file in files), single, overlay in YES)
 
 
 def _first_line(error: Exception) -> str:
