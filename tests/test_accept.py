@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -58,8 +59,8 @@ def test_sixteen_bits_palettes_and_transparency_pass():
         (b"\0" * 128 + b"DICM" + b"\0" * 50, "DICOM.*export"),
         (saved(grey(1, 1), "PNG"), "1 x 1 pixels: too small"),
         (saved(grey(500, 20), "PNG"), "500 x 20 pixels: too small"),
-        (saved(grey(), "GIF", save_all=True, append_images=[grey().rotate(90)]), "2 frames"),
-        (saved(grey(), "TIFF", save_all=True, append_images=[grey(), grey()]), "3 frames or pages"),
+        (saved(grey(), "GIF", save_all=True, append_images=[grey().rotate(90)]), "several frames or pages"),
+        (saved(grey(), "TIFF", save_all=True, append_images=[grey(), grey()]), "several frames or pages"),
     ],
 )
 def test_the_reason_is_said(data, reason):
@@ -84,3 +85,22 @@ def test_what_is_too_large_is_told_from_what_is_damaged(data, reason):
 
 def test_pixels_are_not_decoded():
     check(png_header(300, 300), LIMITS)  # its pixels are missing: decoding says so, not this check
+
+
+def test_a_file_of_very_many_pages_is_refused_without_counting_them():
+    # Each page is a directory without an entry that names the next one; counting them takes quadratic time.
+    pages = 20_000
+    directories = b"".join(struct.pack("<HI", 0, 8 + 6 * (i + 1)) for i in range(pages))
+    head = saved(grey(), "TIFF")
+    first = struct.unpack("<I", head[4:8])[0]
+    entries = struct.unpack("<H", head[first : first + 2])[0]
+    end = first + 2 + 12 * entries
+    data = bytearray(head[:end] + struct.pack("<I", len(head)) + head[end + 4 :])
+    data += b"".join(
+        struct.pack("<HI", 0, len(head) + 6 * (i + 1) if i + 1 < pages else 0) for i in range(pages)
+    )
+    assert len(directories) == 6 * pages
+    started = time.perf_counter()
+    with pytest.raises(ImageError, match="several frames or pages"):
+        check(bytes(data), Limits())
+    assert time.perf_counter() - started < 1

@@ -395,3 +395,12 @@ def test_real_bytes_are_those_of_the_files(real_cohort, real_data):
 @pytest.mark.real
 def test_the_ingest_of_the_real_images_stays_in_memory(real_cohort):
     assert real_cohort[1] < 1.5
+
+
+def test_an_image_that_cannot_become_grey_is_reported_not_met_in_training(write_folder, tmp_path, encode):
+    buffer = io.BytesIO()
+    Image.new("LAB", (40, 40)).save(buffer, "TIFF")
+    files = {f"train/NORMAL/IM-{i:04d}-0001.jpeg": encode(seed=i) for i in range(3)}
+    root = write_folder({**files, "train/NORMAL/IM-0009-0001.jpeg": buffer.getvalue()})
+    with pytest.raises(CohortError, match="1 corrupt"):
+        ingest(FolderSource(root), tmp_path / "store")

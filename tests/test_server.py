@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
+from PIL import Image
 
 from leakfree.cli import main
 
@@ -95,6 +97,16 @@ def test_it_answers_and_logs_json_lines_only(server, body):
     said = lines(log)
     assert any(line["message"] == "request" and line["path"] == "/predict" for line in said)
     assert all({"time", "level", "message"} <= set(line) for line in said)
+
+
+def test_what_pillow_warns_of_is_a_line_like_all_others(server, films):
+    port, _, log = server
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(films[0])) as film:
+        film.convert("L").save(buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    damaged = json.dumps({"image": base64.b64encode(buffer.getvalue()).decode()}).encode()
+    assert call(port, "POST", "/predict", damaged)[0] == 200
+    assert any("Warning" in line["message"] for line in lines(log))
 
 
 def test_workers_count_together(server, body):

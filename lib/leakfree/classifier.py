@@ -18,7 +18,7 @@ from torch import nn
 
 from leakfree.calibrated import Calibrated
 from leakfree.calibration import CalibrationError, scale
-from leakfree.images import to_grey
+from leakfree.images import ImageError, to_grey
 from leakfree.novelty import Novelty, NoveltyError
 from leakfree.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
 
@@ -129,7 +129,12 @@ class Classifier:
 
     def prepare(self, data: bytes) -> np.ndarray:
         """Turn an encoded image into what the network takes, uint8 (size, size); raises `ImageError`."""
-        return to_grey(data, self.size)
+        try:
+            return to_grey(data, self.size)
+        except ImageError:
+            raise
+        except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
+            raise ImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
     def probabilities(self, films: np.ndarray) -> np.ndarray:
         """Predict films, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.

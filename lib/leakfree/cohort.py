@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from leakfree.images import ImageError, inspect
+from leakfree.images import ImageError, decode
 from leakfree.sources import Problem, RawImage, Source, SourceError, open_source
 from leakfree.sources.base import LABELS, PARTS
 from leakfree.sources.hub import is_deeplake
@@ -217,7 +217,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     if isinstance(item, Problem):
         return item
     try:
-        facts = inspect(item.data)
+        facts, _ = decode(item.data)
     except ImageError as error:
         return Problem(item.file, f"corrupt: {error}")
     return {

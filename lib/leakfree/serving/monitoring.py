@@ -63,7 +63,7 @@ def log_as_json(level: str = "INFO") -> dict[str, object]:
             "stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stderr},
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {name: to_stderr for name in (log.name, "gunicorn.error", "waitress")},
+        "loggers": {name: to_stderr for name in (log.name, "gunicorn.error", "waitress", "py.warnings")},
     }
 
 

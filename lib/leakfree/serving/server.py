@@ -33,6 +33,7 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
         If the address cannot be listened on.
     """
     _refuse_taken(settings)
+    logging.captureWarnings(True)  # Pillow warns of damaged metadata: lines of the log like all others
     forks = hasattr(os, "fork") if forks is None else forks
     counters = tempfile.mkdtemp(prefix="leakfree-counters-") if forks else None
     if counters:
