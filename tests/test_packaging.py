@@ -134,7 +134,12 @@ def test_the_version_is_that_of_the_package(project):
 
 
 def test_every_import_is_pinned(repository, pinned):
-    modules = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"} | {
+    modules = {
+        "PIL": "pillow",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+        "pythonjsonlogger": "python-json-logger",
+    } | {
         "cv2": "opencv-python-headless",
         "faiss": "faiss-cpu",
     }
