@@ -35,7 +35,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from leakfree.files import write_json
+from leakfree.files import write_json, write_text
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.weights import default_model
 
@@ -485,6 +485,29 @@ def show(found: dict[str, object]) -> None:
         print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found[name].items()))
 
 
+def as_table(found: dict[str, object]) -> str:
+    """Write what the book shows, as CSV."""
+    memory, kill, stopped = found["memory_mb"], found["kill"], found["stop"]
+    rows = [
+        ("requests", f"{found['requests']}", ""),
+        ("minutes", f"{found['minutes']:g}", ""),
+        ("answers of 5xx", f"{found['answered_5xx']}", "0"),
+        ("answers that are not foreseen", f"{sum(found['unexpected'].values())}", "0"),
+        (
+            "resident memory of all processes: second tenth of the time (MB)",
+            f"{memory['second_part']:.0f}",
+            "",
+        ),
+        ("the same: last tenth (MB)", f"{memory['last_part']:.0f}", ""),
+        ("growth (%)", f"{memory['growth_percent']:.1f}", f"under {GROWTH:g}"),
+        ("highest (MB)", f"{memory['peak']:.0f}", ""),
+        ("lost when a worker was killed", f"{kill['lost']}", f"at most {kill['in_flight']} in flight"),
+        ("finished of those in flight at the stop", f"{stopped['answered_200']}", f"{stopped['in_flight']}"),
+        ("start to first answer (s)", f"{found['seconds_to_first_answer']:.1f}", "under 6"),
+    ]
+    return "\n".join(["what,measured,must be", *(",".join(row) for row in rows), ""])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
@@ -493,12 +516,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="of the service; 0: its default")
     parser.add_argument("--model", type=Path, default=default_model())
     parser.add_argument("--json", type=Path, metavar="F", help="write all figures there")
+    parser.add_argument("--csv", type=Path, metavar="F", help="write the book's table there")
     parser.add_argument("--log", type=Path, metavar="F", help="keep the service's log there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = soak(given, given.log or Path(folder) / "log")
     found["broken"] = broken(found)
     show(found)
+    if given.csv:
+        write_text(given.csv, as_table(found))
     if given.json:
         write_json(given.json, found)
     print("broken: " + "; ".join(found["broken"]) if found["broken"] else "all holds")

@@ -265,6 +265,8 @@ def test_a_service_that_cannot_answer_now_can_be_asked_again(page, status, line,
         alert = failed(page)
         expect(alert).to_contain_text(line)
         expect(alert).to_contain_text(said)
+        expect(page.locator("#figure")).to_be_hidden()
+        assert page.locator("#film").get_attribute("src") is None, "it would appear once it is decoded"
     alert.get_by_role("button", name="Try again").click()
     answered(page)
     assert len(came) == 1

@@ -98,6 +98,7 @@ function refusal(status, said, name) {
 
 function complain(problem, file) {
   at("figure").hidden = true;
+  at("film").removeAttribute("src"); // or it would appear once it is decoded
   at("status").textContent = "";
   state("failed");
   const known = problem instanceof Problem;
