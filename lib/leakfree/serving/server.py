@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import logging.config
 import os
@@ -33,6 +35,7 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
         If the address cannot be listened on.
     """
     _refuse_taken(settings)
+    _give_memory_back()
     logging.captureWarnings(True)  # Pillow warns of damaged metadata: lines of the log like all others
     forks = hasattr(os, "fork") if forks is None else forks
     counters = tempfile.mkdtemp(prefix="leakfree-counters-") if forks else None
@@ -46,6 +49,18 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
         if counters:
             del os.environ["PROMETHEUS_MULTIPROC_DIR"]
             shutil.rmtree(counters, ignore_errors=True)
+
+
+def _give_memory_back() -> None:
+    """Ask glibc to return what large films took: by default it keeps a heap for every few threads.
+
+    Other allocators have no such settings, and need none.
+    """
+    arena_max, mmap_threshold = -8, -3  # M_ARENA_MAX, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(arena_max, 2)
+        allocator.mallopt(mmap_threshold, 4 << 20)
 
 
 def _refuse_taken(settings: ServiceSettings) -> None:
