@@ -114,7 +114,7 @@ def test_expected_pages_are_those_of_the_table_of_contents():
     rest = ("05_leakfree_deep", "06_inflation", "results")
     assert pages[1:8] == [f"run/{name}" for name in (*notebooks, *rest)]
     assert {"methods", "limitations", "reproduce", "cluster", "references"} < set(pages)
-    assert len(pages) == len(set(pages)) == 16
+    assert len(pages) == len(set(pages)) == 17
 
 
 def test_no_table_of_contents_is_one_line(tmp_path):
@@ -148,7 +148,7 @@ def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
     assert "<img" in notebook and "<td>1341</td>" in notebook
     # The table of leaks links to the predictions behind each row, relative to its page.
     assert (run / "book" / "run" / ".." / "predictions" / "06" / "some.csv").is_file()
-    assert "writing output, 100 %, run/results" in caplog.text
+    assert "writing output, 100 %, service" in caplog.text
     assert tracked_state() == before
     assert not (run / ".cache" / "book").exists()
     # Nothing is fetched from outside when a page is opened.
