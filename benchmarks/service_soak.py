@@ -35,6 +35,9 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))
+from service_load import free_port
+
 from leakfree.files import write_json, write_text
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.weights import default_model
@@ -309,12 +312,6 @@ class Memory(threading.Thread):
         """Return the median of master and workers together, in MB."""
         found = [master + workers for at, master, workers in self.samples if start <= at <= end]
         return round(statistics.median(found) / 1e6, 1) if found else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until_answered(port: int, kind: Kind, process: subprocess.Popen, seconds: float = 120) -> float:

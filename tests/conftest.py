@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,13 @@ def encode_image(mode="L", size=(32, 24), format="JPEG", seed=0, **options):
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +133,37 @@ def models(tmp_path_factory):
     pixels = np.stack([to_grey(film, 48) for film in films])
     Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_app():
+    """A function that makes a ready service around a network too small to take time."""
+    import torch
+    from torch import nn
+
+    from leakfree.calibrated import Calibrated
+    from leakfree.classifier import Classifier
+    from leakfree.serving.app import create_app
+    from leakfree.serving.settings import ServiceSettings
+    from leakfree.weights import Description
+
+    def make(conformal=None, **settings):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            convolution = nn.Conv2d(1, 4, 3, stride=4, padding=1)
+            network = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        classes = ("normal", "pneumonia")
+        described = Description(
+            Path("tiny.safetensors"), "0" * 64, "binary", "tiny", classes, 32, 0.45, 0.2, "m", "p"
+        )
+        app = create_app(
+            Classifier(described, network.eval(), Calibrated(1.0, conformal), None, bf16=False),
+            ServiceSettings(model=Path("none"), inference_threads=1, **settings),
+        )
+        app.extensions["batcher"].start()
+        return app
+
+    return make
 
 
 @pytest.fixture(scope="session")

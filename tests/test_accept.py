@@ -2,12 +2,11 @@
 
 import io
 import struct
-import time
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from leakfree.accept import FORMATS, Limits, TooLargeError, check
 from leakfree.images import ImageError
@@ -87,10 +86,12 @@ def test_pixels_are_not_decoded():
     check(png_header(300, 300), LIMITS)  # its pixels are missing: decoding says so, not this check
 
 
-def test_a_file_of_very_many_pages_is_refused_without_counting_them():
+def test_a_file_of_very_many_pages_is_refused_without_counting_them(monkeypatch):
+    def counted(image):
+        pytest.fail("pages were counted")
+
     # Each page is a directory without an entry that names the next one; counting them takes quadratic time.
-    pages = 20_000
-    directories = b"".join(struct.pack("<HI", 0, 8 + 6 * (i + 1)) for i in range(pages))
+    pages = 200
     head = saved(grey(), "TIFF")
     first = struct.unpack("<I", head[4:8])[0]
     entries = struct.unpack("<H", head[first : first + 2])[0]
@@ -99,8 +100,6 @@ def test_a_file_of_very_many_pages_is_refused_without_counting_them():
     data += b"".join(
         struct.pack("<HI", 0, len(head) + 6 * (i + 1) if i + 1 < pages else 0) for i in range(pages)
     )
-    assert len(directories) == 6 * pages
-    started = time.perf_counter()
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "n_frames", property(counted))
     with pytest.raises(ImageError, match="several frames or pages"):
         check(bytes(data), Limits())
-    assert time.perf_counter() - started < 1

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -17,15 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import free_port
+
 needs_curl = pytest.mark.skipif(
     os.name == "nt" or not shutil.which("curl") or not shutil.which("sh"), reason="no curl, or no sh"
 )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from PIL import Image
 
+from conftest import free_port
 from leakfree.cli import main
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs fork")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 import base64
 import io
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import schemathesis
-import torch
 from flask import Response
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -21,16 +19,10 @@ from schemathesis.engine import from_schema
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 from schemathesis.specs.openapi.formats import unregister_string_format
 from schemathesis.transport.serialization import Binary
-from torch import nn
 
-from leakfree.calibrated import Calibrated
-from leakfree.classifier import Classifier
 from leakfree.conformal import Conformal
 from leakfree.serving import app as service
-from leakfree.serving.app import create_app
-from leakfree.serving.settings import ServiceSettings
 from leakfree.serving.uploads import RefusedError, Upload
-from leakfree.weights import Description
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -63,22 +55,9 @@ def encoded(seed, kind, side):
 
 
 @pytest.fixture(scope="module")
-def app():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = nn.Sequential(
-            nn.Conv2d(1, 4, 3, stride=4, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
-        ).eval()
-    described = Description(
-        Path("tiny.safetensors"), "0" * 64, "binary", "tiny", ("normal", "pneumonia"), 32, 0.45, 0.2, "m", "p"
-    )
+def app(tiny_app):
     sets = Conformal(("normal", "pneumonia"), (0.1, 0.5, 0.9), (3.0, 2.0, 1.0), 30, 0.1)
-    made = create_app(
-        Classifier(described, network, Calibrated(1.0, sets), None, bf16=False),
-        ServiceSettings(model=Path("none"), images=4, body_bytes=100_000, inference_threads=1),
-    )
-    made.extensions["batcher"].start()
-    return made
+    return tiny_app(sets, images=4, body_bytes=100_000)
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,12 @@ import string
 import struct
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import GifImagePlugin, Image, ImageCms, PngImagePlugin, TiffImagePlugin
-from torch import nn
 
-from leakfree.calibrated import Calibrated
-from leakfree.classifier import Classifier
 from leakfree.serving import app as service
-from leakfree.serving.app import create_app
-from leakfree.serving.settings import ServiceSettings
-from leakfree.weights import Description
 
 REQUESTS = 10_000
 #: Stands in names, comments and fields of what is sent; no answer may repeat it.
@@ -34,22 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeW
 
 
 @pytest.fixture(scope="module")
-def app():
-    """The service around a network so small that a request costs what is around it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = nn.Sequential(
-            nn.Conv2d(1, 4, 3, stride=4, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
-        ).eval()
-    described = Description(
-        Path("tiny.safetensors"), "0" * 64, "binary", "tiny", ("normal", "pneumonia"), 32, 0.45, 0.2, "m", "p"
-    )
-    made = create_app(
-        Classifier(described, network, Calibrated(1.0, None), None, bf16=False),
-        ServiceSettings(model=Path("none"), images=IMAGES, body_bytes=BODY_BYTES, inference_threads=1),
-    )
-    made.extensions["batcher"].start()
-    return made
+def app(tiny_app):
+    return tiny_app(images=IMAGES, body_bytes=BODY_BYTES)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Limits:
     bytes : int
         Of an encoded image. An uncompressed film of 16 bits and 10 megapixels has 20 million.
     pixels : int
-        Full digital chest films have up to 15 million; one of 16 bits takes 40 bytes each while decoded.
+        Full digital chest films have up to 15 million; one of 16 bits takes 28 bytes each while decoded.
     least_side : int
         Least width and height in pixels: less cannot show a chest.
     """

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from leakfree import __version__
 from leakfree.calibrated import Calibrated
 from leakfree.calibration import CalibrationError, scale
 from leakfree.images import ImageError, to_grey
@@ -121,6 +122,17 @@ class Classifier:
         except (CalibrationError, NoveltyError) as error:
             raise PublishedError(str(error)) from error
         return cls(described, network, calibrated, fitted, bf16)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Which model answers: name, hash, versions of preprocessing and package, precision."""
+        return {
+            "name": self.description.path.stem,
+            "weights_sha256": self.description.weights_sha256,
+            "preprocessing": self.description.preprocessing,
+            "precision": "bfloat16" if self.bf16 else "float32",
+            "version": __version__,
+        }
 
     @property
     def size(self) -> int:

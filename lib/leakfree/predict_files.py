@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from leakfree import __version__
 from leakfree.accept import Limits, check
 from leakfree.classifier import WARNING, Answer, Classifier
 from leakfree.files import replacing
@@ -188,18 +187,6 @@ def _overlay_names(films: Sequence[Film]) -> list[str]:
     return names
 
 
-def described(classifier: Classifier) -> dict[str, str]:
-    """Return which model predicts, by name, hash, preprocessing and precision."""
-    about = classifier.description
-    return {
-        "name": about.path.stem,
-        "weights_sha256": about.weights_sha256,
-        "preprocessing": about.preprocessing,
-        "precision": "bfloat16" if classifier.bf16 else "float32",
-        "version": __version__,
-    }
-
-
 def as_json(rows: Iterable[Row], classifier: Classifier) -> str:
     """Write rows as one JSON document."""
     predictions = [
@@ -208,13 +195,13 @@ def as_json(rows: Iterable[Row], classifier: Classifier) -> str:
         else {"file": row.file} | asdict(row.answer)
         for row in rows
     ]
-    content = {"model": described(classifier), "warning": WARNING, "predictions": predictions}
+    content = {"model": classifier.about, "warning": WARNING, "predictions": predictions}
     return json.dumps(content, indent=1) + "\n"
 
 
 def as_csv(rows: Iterable[Row], classifier: Classifier) -> str:
     """Write rows as CSV, with the model in every row: rows get about without their heads."""
-    model = described(classifier)
+    model = classifier.about
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     probabilities = [f"p_{name.lower().replace(' ', '_')}" for name in classifier.names]
@@ -251,7 +238,7 @@ def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
     shown = [
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines
     ]
-    model = described(classifier)
+    model = classifier.about
     coverage = classifier.calibrated.conformal and 1 - classifier.calibrated.conformal.alpha
     shown += [
         "",

@@ -12,7 +12,6 @@ import numpy as np
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from leakfree import __version__
 from leakfree.accept import TooLargeError, check
 from leakfree.classifier import WARNING, Answer, Classifier
 from leakfree.images import ImageError
@@ -46,14 +45,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         monitoring.BATCH.observe,
     )
     app.extensions["batcher"] = batcher
-    described = classifier.description
-    model = {
-        "name": described.path.stem,
-        "weights_sha256": described.weights_sha256,
-        "preprocessing": described.preprocessing,
-        "precision": "bfloat16" if classifier.bf16 else "float32",
-        "version": __version__,
-    }
+    model = classifier.about
     page = resources.files("leakfree.serving").joinpath("page/index.html").read_text(encoding="utf-8")
     openapi = document(settings)
     limits = settings.limits

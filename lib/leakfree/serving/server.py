@@ -61,7 +61,7 @@ def _give_memory_back() -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):
         allocator = ctypes.CDLL(None)
         allocator.mallopt(arena_max, 2)
-        # Above what a prediction takes: memory that goes back and comes again costs a quarter of the speed.
+        # Above what a prediction takes: memory that goes back and comes again costs a fifth of the speed.
         allocator.mallopt(mmap_threshold, 32 << 20)
         allocator.mallopt(trim_threshold, 128 << 20)
 
