@@ -125,7 +125,7 @@ def right_after_all(case):
 
 
 def test_every_answer_is_one_that_the_document_promises(contract):
-    failed, tried, checked = run(contract(examples=100, coverage=True))
+    failed, tried, checked = run(contract(examples=250, coverage=True))
     assert not failed, f"{len(failed)}, such as\n" + "\n".join(failed[:10])
     assert set(checked) == set(CHECKS.get_all_names()) - set(LEFT_OUT)
     for kind in ("application/json", "multipart/form-data"):
