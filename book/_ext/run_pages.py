@@ -94,28 +94,9 @@ def reread_quoting_pages(app: Sphinx, env: object, added: set, changed: set, rem
     return {page for page in env.found_docs if not page.startswith(RUN_PAGES)} - added - removed
 
 
-def copy_landing_page(app: Sphinx, exception: Exception | None) -> None:
-    """Make ``index.html`` the landing page itself, where Jupyter Book writes a redirect to it."""
-    if exception is None and app.builder.name == "html":
-        root = Path(app.outdir, f"{app.config.master_doc}.html")
-        if root.is_file() and root.name != "index.html":
-            shutil.copyfile(root, root.with_name("index.html"))
-
-
-def copy_predictions(app: Sphinx, exception: Exception | None) -> None:
-    """Put the run's predictions beside the pages, so that a number's link to the file behind it works."""
-    folder = run_folder(Path(app.srcdir)) / "predictions"
-    if exception is None and app.builder.name == "html" and folder.is_dir():
-        target = Path(app.outdir, "predictions")
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder, target)
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     # sphinx_external_toc looks for the pages at priority 900.
     app.connect("config-inited", copy_run_pages, priority=100)
     app.connect("env-get-outdated", reread_quoting_pages)
-    app.connect("build-finished", copy_landing_page, priority=100)
-    app.connect("build-finished", copy_predictions, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
