@@ -4,6 +4,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def test_a_name_in_another_encoding_never_fails_the_run(git):
 
 def test_the_machine_is_described_and_not_named():
     found = provenance.machine()
-    assert set(found) == {"system", "architecture", "cores", "cpu"}
+    assert set(found) == {"system", "architecture", "cores", "cpu", "accelerator"}
     assert found["cores"] == os.cpu_count()
     assert platform.node() not in json.dumps(found).split('"')
 
@@ -159,6 +160,62 @@ def test_an_unknown_processor_never_fails_the_run(monkeypatch, content):
     monkeypatch.setattr(Path, "read_text", read)
     monkeypatch.setattr(platform, "processor", lambda: "")
     assert provenance.machine()["cpu"] == "unknown"
+
+
+# Accelerator
+
+
+class FakeTorch:
+    """PyTorch as far as `provenance.accelerator` asks it."""
+
+    def __init__(self, name=None, error=None):
+        self.cuda, self.name, self.error = self, name, error
+
+    def is_available(self):
+        if self.error:
+            raise self.error
+        return self.name is not None
+
+    def get_device_name(self):
+        return self.name
+
+
+@pytest.mark.parametrize(
+    ("torch", "expected"),
+    [
+        (FakeTorch("NVIDIA H100 80GB HBM3"), "NVIDIA H100 80GB HBM3"),
+        (FakeTorch(), "none"),
+        (FakeTorch("a card", error=RuntimeError("driver too old")), "none"),
+        (object(), "none"),
+    ],
+    ids=["a GPU", "no GPU", "a broken driver", "a broken PyTorch"],
+)
+def test_the_accelerator_is_what_pytorch_can_use(monkeypatch, torch, expected):
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert provenance.machine()["accelerator"] == expected
+
+
+def test_pytorch_is_not_imported_where_no_device_file_is():
+    code = (
+        "import sys; from leakfree import provenance; provenance._GPU_FILES = ('/no/such/device',);"
+        "print(provenance.machine()['accelerator'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["none", "False"]
+
+
+def test_pytorch_is_asked_where_a_device_file_is(tmp_path):
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    is_available = staticmethod(lambda: True)\n"
+        "    get_device_name = staticmethod(lambda: 'a card')\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from leakfree import provenance;"
+        f"provenance._GPU_FILES = ({str(tmp_path)!r},); print(provenance.machine()['accelerator'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "a card"
 
 
 # Library

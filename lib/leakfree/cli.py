@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check a finished run from its files")
     verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
     verify.set_defaults(run=_verify)
+    _add_reproduce(commands)
     return parser
 
 
@@ -210,6 +211,27 @@ def _add_unseal(commands: argparse._SubParsersAction) -> None:
     unseal.add_argument("folder", type=Path, metavar="RUN", help="run folder with trained networks")
     unseal.add_argument("--data", required=True, help="as run_all.py --data")
     unseal.set_defaults(run=_unseal)
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="check a fresh run against the published one, table by table",
+        description="Compare the tables of two runs under the committed rules of tolerances.yaml: counts, "
+        "splits and models on pixels to the last digit, networks and embeddings within a tolerance. Exit "
+        "code: 0 all agree, 1 something differs or is missing, 2 the runs cannot be compared.",
+    )
+    reproduce.add_argument("folder", type=Path, metavar="FRESH_RUN", help="run folder to check")
+    reproduce.add_argument(
+        "--published", type=Path, metavar="RUN", help="run to check against (default: artifacts/chest_xray)"
+    )
+    reproduce.add_argument(
+        "--partial",
+        action="store_true",
+        help="tables and rows that the fresh run lacks were not run, and do not fail",
+    )
+    reproduce.add_argument("--json", type=Path, metavar="F", help="write everything as JSON")
+    reproduce.set_defaults(run=_reproduce)
 
 
 def _names(values: Sequence[str]) -> tuple[str, ...]:
@@ -403,6 +425,22 @@ def _verify(given: argparse.Namespace) -> int:
     from leakfree.verify import verify_command
 
     return verify_command(given.folder)
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from leakfree.files import write_json
+    from leakfree.reproduce import compare_runs, published_run
+    from leakfree.reproduce_report import as_json, report
+    from leakfree.run_identity import RunError
+
+    try:
+        found = compare_runs(given.folder, given.published or published_run(), partial=given.partial)
+    except RunError as error:
+        return _refuse("reproduce", str(error))
+    if given.json:
+        write_json(given.json, as_json(found))
+    _to_stdout(lambda: print("\n".join(report(found))))
+    return CLEAN if found.agrees else LEAK
 
 
 def _to_stdout(write: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,8 @@ PACKAGES = (
     "matplotlib",
     "seaborn",
 )
+#: What NVIDIA's driver shows on Linux, and under Windows in its Linux.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 
 def versions() -> dict[str, str]:
@@ -85,7 +88,24 @@ def machine() -> dict[str, object]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "cpu": model,
+        "accelerator": accelerator(),
     }
+
+
+def accelerator() -> str:
+    """Return the name of the CUDA device that PyTorch can use, ``none`` where there is no such device.
+
+    PyTorch is asked where it is imported already, or where a driver's device file exists: its import takes
+    seconds, which a machine without a GPU is spared.
+    """
+    if "torch" not in sys.modules and not any(Path(file).exists() for file in _GPU_FILES):
+        return "none"
+    try:
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    except Exception:  # no PyTorch, or a driver that does not fit it: the run could not use the GPU either
+        return "none"
 
 
 def of_run(cohort: Cohort, project: Path) -> dict[str, object]:
