@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 
 from docutils import nodes
+from explore_data import EXPLORED, as_script
 from figure_index import RunFigure, missing_files, read_index, size_on_screen, which_figure
 from run_pages import RUN_PAGES, run_folder
 from sphinx.application import Sphinx
@@ -20,10 +21,12 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 logger = logging.getLogger(__name__)
+#: Width on the screen from which a figure scrolls on a phone instead of shrinking to it.
+_WIDE = 680
 _NAMED = re.compile(r'<figure\b[^>]*\bdata-figure="([^"]*)"')
 
 
-class run_figure(nodes.General, nodes.Element):  # noqa: N801 (docutils finds visitors by this name)
+class run_figure(nodes.General, nodes.Element):
     """A figure of the run, in the attribute ``figure``; its child is the caption."""
 
 
@@ -143,12 +146,13 @@ def visit_html(self: object, node: run_figure) -> None:
     page = self.builder.current_docname
     address = "../" * page.count("/") + f"figures/{figure.file}"
     size = ' width="{}" height="{}"'.format(*node["size"]) if node["size"] else ""
+    wide = " wide" if node["size"] and node["size"][0] > _WIDE else ""
     # A page may show a figure twice; only the first is the target of links to it.
     first = next(self.document.findall(lambda n: isinstance(n, run_figure) and n["figure"] == figure)) is node
     anchor = f' id="fig-{escape(figure.name)}"' if first else ""
     self.body.append(
         f'<figure class="leakfree-figure"{anchor} data-figure="{escape(figure.name)}">\n'
-        f'<a class="figure-image" href="{escape(address)}">'
+        f'<a class="figure-image{wide}" href="{escape(address)}">'
         f'<img src="{escape(address)}" alt="{escape(figure.alt)}"{size}></a>\n<figcaption>'
     )
 
@@ -162,6 +166,12 @@ def depart_html(self: object, node: run_figure) -> None:
     self.body.append(
         f'\n<span class="figure-links">From {" · ".join(parts)}</span></figcaption>\n</figure>\n'
     )
+    if kind := EXPLORED.get(node["figure"].name):
+        # Empty and hidden until the script fills it.
+        self.body.append(f'<div class="explore" data-explore="{kind}" hidden></div>\n')
+        if not getattr(self, "has_explore_data", False):
+            self.has_explore_data = True
+            self.body.append(as_script(run_folder(Path(self.builder.srcdir))))
 
 
 def skip(self: object, node: run_figure) -> None:
@@ -169,10 +179,18 @@ def skip(self: object, node: run_figure) -> None:
     raise nodes.SkipNode
 
 
+def add_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Load a script on the pages that need it."""
+    figures = doctree.findall(run_figure) if doctree is not None else ()
+    if any(node["figure"].name in EXPLORED for node in figures):
+        app.add_js_file("explore.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     app.add_node(run_figure, html=(visit_html, depart_html), latex=(skip, None), text=(skip, None))
     app.add_directive("run-figure", RunFigureDirective)
+    app.connect("html-page-context", add_scripts)
     # Before Sphinx collects the images that it copies.
     app.connect("doctree-read", mark_notebook, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

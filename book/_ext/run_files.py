@@ -35,8 +35,15 @@ def copy_landing_page(app: Sphinx, exception: Exception | None) -> None:
             shutil.copyfile(root, root.with_name("index.html"))
 
 
+def search_without_fetching(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Keep the search of a book that is opened from a disk from fetching what it cannot."""
+    if page == "search":
+        app.add_js_file("offline_search.js")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
+    app.connect("html-page-context", search_without_fetching)
     app.connect("build-finished", copy_landing_page, priority=100)
     app.connect("build-finished", copy_run_files, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
