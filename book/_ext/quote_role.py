@@ -1,0 +1,155 @@
+"""Sphinx extension that shows numbers and tables of a run in prose, each with a link to where it comes from.
+
+The role ``{quote}`name``` shows a number of `leakfree.quotes`. The directive ``run-table`` shows columns of a
+table of the run: its body says, one line a column, what stands above it and how its cells are written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+from docutils import nodes
+from run_files import FOLDERS
+from run_pages import run_folder
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+import leakfree
+from leakfree.cell_text import Missing, QuoteError, matching, read_source, written
+from leakfree.quotes import Quotes
+from leakfree.quoting import NOT_MEASURED, PREREGISTRATION
+
+logger = logging.getLogger(__name__)
+#: Where what was decided before the first run is shown.
+_DECIDED = "run/06_inflation.html#what-was-decided-before"
+
+
+def quotes_of(env: BuildEnvironment) -> Quotes:
+    """Return the quotes of the run that the book shows, read once a build."""
+    if not hasattr(env.app, "leakfree_quotes"):
+        env.app.leakfree_quotes = Quotes(run_folder(Path(env.srcdir)))
+    return env.app.leakfree_quotes
+
+
+def address(env: BuildEnvironment, file: str) -> str:
+    """Return the address of a file of the run, relative to the page that is read."""
+    return "../" * env.docname.count("/") + (_DECIDED if file == PREREGISTRATION else file)
+
+
+def depend(env: BuildEnvironment, file: str) -> None:
+    """Have the page read again when a file of the run, or the definitions, change."""
+    env.note_dependency(str(run_folder(Path(env.srcdir)) / file))
+    for module in ("quotes.py", "quoting.py", "cell_text.py"):
+        env.note_dependency(str(Path(leakfree.__file__).with_name(module)))
+
+
+class QuoteRole(SphinxRole):
+    """Show a number of the run by its name, linked to the file that it comes from."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the number, or nothing after a warning."""
+        try:
+            found = quotes_of(self.env)[self.text]
+        except QuoteError as error:
+            logger.warning("%s", error, location=self.get_location(), type="quote")
+            return [], []
+        depend(self.env, found.file)
+        if not found.present:
+            return [nodes.inline("", found.text, classes=["quote", "absent"])], []
+        if found.file != PREREGISTRATION and found.file.split("/")[0] not in FOLDERS:
+            quoted = getattr(self.env, "leakfree_quoted_files", set())
+            self.env.leakfree_quoted_files = quoted | {found.file}
+        link = nodes.reference(
+            "", "", internal=True, refuri=address(self.env, found.file), reftitle=found.title
+        )
+        link += nodes.inline("", found.text)
+        link["classes"].append("quote")
+        return [link], []
+
+
+class RunTable(SphinxDirective):
+    """Show columns of a table of the run."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec: ClassVar[dict] = {"where": str, "caption": str}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table and its source, a sentence where the run has none, nothing after a warning."""
+        name = self.arguments[0]
+        file = f"tables/{name}.csv"
+        depend(self.env, file)
+        try:
+            rows = read_source(run_folder(Path(self.env.srcdir)) / file)
+            columns = yaml.safe_load("\n".join(self.content))
+            if not isinstance(columns, dict):
+                raise ValueError("the body must say 'heading: {column}', one line each")
+            if rows is None:
+                return [nodes.paragraph("", f"{name}: {NOT_MEASURED}.", classes=["absent"])]
+            for column, wanted in yaml.safe_load(self.options.get("where", "{}")).items():
+                rows = rows[matching(rows, column, tuple(wanted) if isinstance(wanted, list) else wanted)]
+            body = [[_cell(rows.loc[[line]], str(form)) for form in columns.values()] for line in rows.index]
+        except (QuoteError, ValueError, AttributeError, yaml.YAMLError) as error:
+            text = f"run-table {name}: {' '.join(str(error).split())}"
+            logger.warning("%s", text, location=self.get_location(), type="quote")
+            return []
+        if not body:
+            return [nodes.paragraph("", f"{name}: {NOT_MEASURED}.", classes=["absent"])]
+        source = nodes.reference("", f"{name}.csv", internal=True, refuri=address(self.env, file))
+        below = nodes.paragraph("", "", classes=["table-source"])
+        if "caption" in self.options:
+            caption, messages = self.state.inline_text(self.options["caption"], self.lineno)
+            below += [*caption, nodes.Text(" From "), *messages]
+        else:
+            below += nodes.Text("From ")
+        below += [source, nodes.Text(".")]
+        return [_table(list(columns), body), below]
+
+
+def _cell(row: object, form: str) -> str:
+    try:
+        return written(row, form)
+    except Missing:
+        return ""
+
+
+def _table(heads: list[str], body: list[list[str]]) -> nodes.table:
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in heads), cols=len(heads))
+    group += nodes.thead("", _row(heads))
+    group += nodes.tbody("", *(_row(cells) for cells in body))
+    return nodes.table("", group, classes=["run-table"])
+
+
+def _row(cells: list[str]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", str(cell))) for cell in cells))
+
+
+def copy_quoted_files(app: Sphinx, exception: Exception | None) -> None:
+    """Put quoted files that are in none of the copied folders beside the pages."""
+    if exception is not None or app.builder.name != "html":
+        return
+    for name in getattr(app.env, "leakfree_quoted_files", ()):
+        source, target = run_folder(Path(app.srcdir)) / name, Path(app.outdir, name)
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def merge_quoted_files(app: Sphinx, env: BuildEnvironment, docnames: object, other: BuildEnvironment) -> None:
+    """Join the quoted files of pages that another process has read."""
+    quoted = [getattr(each, "leakfree_quoted_files", set()) for each in (env, other)]
+    env.leakfree_quoted_files = quoted[0] | quoted[1]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the extension."""
+    app.add_role("quote", QuoteRole())
+    app.add_directive("run-table", RunTable)
+    app.connect("env-merge-info", merge_quoted_files)
+    app.connect("build-finished", copy_quoted_files, priority=200)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
