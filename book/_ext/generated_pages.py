@@ -1,0 +1,170 @@
+"""Sphinx extension that fills pages with what is read from the run and from the code when the book is built.
+
+In a page, a block such as ::
+
+    ```{generated} provenance data
+    ```
+
+is replaced by the Markdown that the named generator returns, before the page is parsed: headings, tables
+and links in it are those of the page.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+import api_page
+import architecture_page
+import checklist_page
+import provenance_page
+from run_pages import run_folder
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from leakfree import layout as code
+from leakfree.cell_text import QuoteError
+
+_BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
+#: Files of the run that the generated pages link to, beside the folders that other pages need.
+BESIDE = ("provenance.json", "SHA256SUMS", "sealed_plan.yaml", "sealed_test.jsonl")
+
+
+def provenance(argument: str, run: Path) -> str:
+    """Return a section of the page on provenance."""
+    return provenance_page.SECTIONS[argument](run)
+
+
+def checklist(argument: str, run: Path) -> str:
+    """Return a checklist with its answers."""
+    return checklist_page.checklist_page(argument, run)
+
+
+def api(argument: str, run: Path) -> str:
+    """Return the interface of the modules of one part of the layout."""
+    layout = code.read_layout()
+    return api_page.part_page(layout, {part.page: part for part in layout.parts}[argument])
+
+
+def architecture(argument: str, run: Path) -> str:
+    """Return a figure or a table of the page on architecture."""
+    layout = code.read_layout()
+    if argument == "flow":
+        counted = architecture_page.shown(code.between_steps(layout, code.imports()))
+        return figure(
+            "flow",
+            architecture_page.flow_alt(layout, counted),
+            "Steps of the flow from top to bottom, and who imports from whom: an arc leads from a step up to"
+            " one that it uses, the wider the more imports there are. Arcs to the first step, which all"
+            " others use, are left out. Red, on the left: against the flow.",
+        )
+    if argument == "files":
+        return figure(
+            "files",
+            architecture_page.files_alt(architecture_page.written(run)),
+            "Number of files that each notebook of this run wrote to each folder, from its provenance.",
+        )
+    if argument == "reads":
+        return architecture_page.reads_table(run)
+    if argument == "exceptions":
+        return architecture_page.exceptions_table(layout)
+    return {"steps": architecture_page.steps_tables}[argument](layout)
+
+
+def figure(name: str, alt: str, caption: str) -> str:
+    """Return a figure that `draw` writes beside the pages."""
+    return (
+        f'<figure class="leakfree-figure"><img src="_images/architecture_{name}.svg" alt="{escape(alt)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
+    )
+
+
+GENERATORS: dict[str, Callable[[str, Path], str]] = {
+    "api": api,
+    "architecture": architecture,
+    "checklist": checklist,
+    "provenance": provenance,
+}
+
+
+def fill(text: str, run: Path, page: str) -> str:
+    """Return the text of a page with its blocks replaced.
+
+    Parameters
+    ----------
+    text : str
+    run : Path
+        Folder of the run that the book shows.
+    page : str
+        Name of the page, for messages.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ExtensionError
+        No generator has the name, or it could not make what is asked for; one line that names the page.
+    """
+
+    def replaced(block: re.Match) -> str:
+        try:
+            return GENERATORS[block["generator"]](block["argument"], run)
+        except (KeyError, ValueError, OSError, QuoteError) as error:
+            asked = f"{block['generator']} {block['argument']}"
+            raise ExtensionError(f"page {page}: cannot generate {asked}: {error}") from error
+
+    return _BLOCK.sub(replaced, text)
+
+
+def fill_page(app: Sphinx, page: str, content: list[str]) -> None:
+    """Fill a page when Sphinx has read it."""
+    if "```{generated}" in content[0]:
+        content[0] = fill(content[0], run_folder(Path(app.srcdir)), page)
+
+
+def reread(app: Sphinx, env: object, added: set, changed: set, removed: set) -> list[str]:
+    """Return the generated pages: what they are made from is no file that Sphinx watches."""
+    known = {page for page in env.found_docs if Path(app.env.doc2path(page)).suffix == ".md"}
+    return [
+        page for page in known if "```{generated}" in Path(env.doc2path(page)).read_text(encoding="utf-8")
+    ]
+
+
+def configure(app: Sphinx, config: object) -> None:
+    """Let signatures name types of other libraries: what is no name of this one stays text."""
+    config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, ("py:.*", ".*")]
+    # The heading above an entry names its module already.
+    config.add_module_names = False
+
+
+def draw(app: Sphinx, exception: Exception | None) -> None:
+    """Draw the figures of the page on architecture, and copy the files that the pages link to."""
+    if exception is not None or app.builder.name != "html":
+        return
+    # Matplotlib takes a second to import, which a build of other formats can spare.
+    import architecture_figure
+
+    run, layout = run_folder(Path(app.srcdir)), code.read_layout()
+    target = Path(app.outdir, "_images")
+    target.mkdir(exist_ok=True)
+    counted = architecture_page.shown(code.between_steps(layout, code.imports()))
+    architecture_figure.draw_flow(layout, counted, target / "architecture_flow.svg")
+    architecture_figure.draw_files(architecture_page.written(run), target / "architecture_files.svg")
+    for name in BESIDE:
+        Path(app.outdir, name).unlink(missing_ok=True)
+        if (run / name).is_file():
+            shutil.copyfile(run / name, Path(app.outdir, name))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the extension."""
+    app.connect("config-inited", configure)
+    app.connect("source-read", fill_page)
+    app.connect("env-get-outdated", reread)
+    app.connect("build-finished", draw)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,93 @@
+"""The page on architecture says what the code and the files of a run say."""
+
+import json
+from collections import Counter
+
+import pytest
+from architecture_page import (
+    UNSEAL,
+    exceptions_table,
+    files_alt,
+    flow_alt,
+    openings,
+    reads_table,
+    shown,
+    steps_tables,
+    tables_read,
+    written,
+)
+
+from leakfree.layout import between_steps, imports, modules, read_layout
+
+
+@pytest.fixture(scope="module")
+def layout():
+    return read_layout()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two notebooks, the second of which reads a table of the first."""
+    notebooks = {
+        "01_first": {"outputs": {"tables/one.csv": "", "tables/two.csv": "", "figures/a.svg": ""}},
+        "02_second": {"outputs": {"tables/three.csv": "", "top.json": ""}},
+    }
+    (tmp_path / "provenance.json").write_text(json.dumps({"notebooks": notebooks}))
+    (tmp_path / "notebooks").mkdir()
+    sources = {
+        "01_first": 'x = "three"\n',
+        "02_second": '%matplotlib inline\nrun.read_table("one"); "three"\n',
+    }
+    for name, source in sources.items():
+        cells = [{"cell_type": "code", "source": [source]}, {"cell_type": "markdown", "source": ['"two"']}]
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+    return tmp_path
+
+
+def test_every_module_is_in_the_tables_with_a_link(layout):
+    text = steps_tables(layout)
+    for module in modules():
+        name = module.rstrip("/").replace("/", ".")
+        assert f'#module-leakfree.{name}"><code>{name}</code></a>' in text
+
+
+def test_exceptions_are_told_with_their_reason(layout):
+    text = exceptions_table(layout)
+    assert all(why in text for why in layout.exceptions.values())
+
+
+def test_the_alternative_text_names_the_heaviest_arcs(layout):
+    counted = shown(between_steps(layout, imports()))
+    assert all(there != 0 for _, there in counted)
+    (here, there), count = counted.most_common(1)[0]
+    text = flow_alt(layout, counted)
+    assert f"{layout.steps[here].name} to {layout.steps[there].name} ({count})" in text
+    assert f"{len(layout.steps)} steps" in text
+
+
+def test_files_are_counted_by_writer_and_folder(run):
+    assert written(run) == {
+        "01_first": Counter(tables=2, figures=1),
+        "02_second": Counter(tables=1),
+    }
+    assert "01_first: 2 in tables, 1 in figures" in files_alt(written(run))
+
+
+def test_who_opened_the_sealed_test_is_a_writer(run):
+    assert openings(run) == []
+    line = json.dumps({"predictions": {"predictions/sealed/a.csv": "", "predictions/sealed/b.csv": ""}})
+    (run / "sealed_test.jsonl").write_text(f"{line}\n{line}\n")
+    assert written(run)[UNSEAL] == Counter(predictions=2), (
+        "files that a second opening wrote again count once"
+    )
+
+
+def test_only_tables_that_were_written_before_are_read(run):
+    assert tables_read(run) == {"02_second": {"01_first": ["one"]}}
+    assert "| <code>02_second</code> | <code>01_first</code> | <code>one</code> |" in reads_table(run)
+
+
+def test_the_published_run_reads_one_way(repository):
+    reads = tables_read(repository / "artifacts" / "chest_xray")
+    assert set(reads["results"]) >= {"01_exploration", "05_leakfree_deep"}
+    assert all(writer < reader for reader, writers in reads.items() for writer in writers)
