@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from leakfree.audit.report.words import shown
@@ -75,7 +76,7 @@ def _numbers(table: Comparison) -> str:
     if table.within:
         where = f" ({table.largest_at[1]}: {_row(table.largest_at[0])})" if table.largest_at else ""
         text += f"; {table.exact:,} exact, {table.within:,} within {tolerances().tolerance}, "
-        text += f"largest deviation {table.largest or 0}{where}"
+        text += f"largest deviation {table.largest or Decimal(0):f}{where}"
     elif table.numbers:
         text += ", exact"
     for rows, what in ((table.not_run, "not run"), (table.sealed, "sealed in the fresh run")):
@@ -115,7 +116,7 @@ def _total(found: Reproduction) -> list[str]:
         f"{_count(len(found.tables), 'table')}: {told}; "
         f"{sum(table.numbers for table in found.tables):,} numbers compared, largest deviation where "
         f"{tolerances().tolerance} is allowed: "
-        + (f"{largest.largest} ({largest.name})" if largest else "none"),
+        + (f"{largest.largest:f} ({largest.name})" if largest else "none"),
         "the runs agree" + (", as far as the fresh one went" if found.partial else "")
         if found.agrees
         else "the runs differ",

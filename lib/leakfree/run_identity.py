@@ -106,10 +106,12 @@ def _lines(path: Path) -> list[str]:
 
 def _parameters(folder: Path, name: str, given: dict[str, Any]) -> dict[str, Any]:
     """Add to the parameters that a notebook was given the defaults that its executed copy declares."""
-    from leakfree.notebooks import known_parameters
-
     notebook = folder / "notebooks" / f"{name}.ipynb"
-    defaults = known_parameters(notebook) if notebook.is_file() else {}
+    if not notebook.is_file():
+        return dict(given)
+    from leakfree.notebooks import known_parameters  # brings Papermill along, which takes seconds
+
+    defaults = known_parameters(notebook)
     return {parameter: ast.literal_eval(value) for parameter, value in defaults.items()} | given
 
 

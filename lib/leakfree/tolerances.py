@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Annotated
 
@@ -40,9 +40,9 @@ class Rules(BaseModel):
         """List the columns, twice where one is named twice."""
         return [*self.exact, *self.within, *self.not_compared]
 
-    def of(self, column: str) -> str | None:
-        """Return ``exact``, ``within``, ``not_compared``, or None for a column that is not named."""
-        return next((rule for rule in Rules.model_fields if column in getattr(self, rule)), None)
+    def by_column(self) -> dict[str, str]:
+        """Return column to ``exact``, ``within`` or ``not_compared``."""
+        return {column: rule for rule in Rules.model_fields for column in getattr(self, rule)}
 
 
 class RowRules(Rules):
@@ -98,24 +98,15 @@ class TableRules(Rules):
         """All columns of the table, those of the key first."""
         return [*self.key, *self.named()]
 
-    def rule(self, row: Mapping[str, str], column: str) -> str:
-        """Return the rule for a cell: ``exact``, ``within`` or ``not_compared``.
+    def of_row(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Return column to rule for a row: ``exact``, ``within`` or ``not_compared``."""
+        return next(rules for where, rules in self._by_rows if fits(where, row))
 
-        Raises
-        ------
-        KeyError
-            If the table has no rule for the column.
-        """
-        for part in self.rows:
-            if fits(part.where, row):
-                found = part.of(column)
-                if found:
-                    return found
-                break
-        found = "exact" if column in self.key else self.of(column)
-        if found is None:
-            raise KeyError(column)
-        return found
+    @cached_property
+    def _by_rows(self) -> list[tuple[Where, dict[str, str]]]:
+        """Every pattern of rows with its rules, the one that fits all rows last."""
+        table = {column: "exact" for column in self.key} | self.by_column()
+        return [*((part.where, table | part.by_column()) for part in self.rows), ({}, table)]
 
     def reason(self, row: Mapping[str, str], column: str) -> str:
         """Return the name of the reason why a cell is not compared."""
