@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from architecture_page import (
     UNSEAL,
-    exceptions_table,
+    exceptions_list,
     files_alt,
     flow_alt,
     openings,
@@ -52,7 +52,7 @@ def test_every_module_is_in_the_tables_with_a_link(layout):
 
 
 def test_exceptions_are_told_with_their_reason(layout):
-    text = exceptions_table(layout)
+    text = exceptions_list(layout)
     assert all(why in text for why in layout.exceptions.values())
 
 

@@ -34,15 +34,15 @@ def steps_tables(layout: code.Layout) -> str:
     return "\n".join(lines)
 
 
-def exceptions_table(layout: code.Layout) -> str:
+def exceptions_list(layout: code.Layout) -> str:
     """Return the imports against the flow, with the reason for each, as Markdown."""
     if not layout.exceptions:
         return "There is none.\n"
-    rows = [
-        (code_span(api_page.title_of(importing)), code_span(api_page.title_of(imported)), why)
-        for (importing, imported), why in layout.exceptions.items()
+    lines = [
+        f"- {code_span(api_page.title_of(here))} imports {code_span(api_page.title_of(there))}: {why}."
+        for (here, there), why in layout.exceptions.items()
     ]
-    return table(("module", "imports", "why"), rows)
+    return "\n".join(lines) + "\n"
 
 
 def shown(counted: Counter[tuple[int, int]]) -> Counter[tuple[int, int]]:

@@ -70,7 +70,7 @@ def architecture(argument: str, run: Path) -> str:
     if argument == "reads":
         return architecture_page.reads_table(run)
     if argument == "exceptions":
-        return architecture_page.exceptions_table(layout)
+        return architecture_page.exceptions_list(layout)
     return {"steps": architecture_page.steps_tables}[argument](layout)
 
 
