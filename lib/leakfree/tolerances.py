@@ -193,16 +193,28 @@ def listing() -> pd.DataFrame:
     """Describe the rules of every table, as the book shows them: ``table, rows, named by, how, columns``."""
     rules, rows = tolerances(), []
     for name, table in rules.tables.items():
+        overruled = {column for part in table.rows for column in part.named()}
         for part in (*table.rows, table):
-            others = "the others" if table.rows else "all"
-            which = _where(part.where) if isinstance(part, RowRules) else others
-            for rule, how in (("exact", "exact"), ("within", f"within {rules.tolerance}")):
-                if named := getattr(part, rule):
-                    rows.append((name, which, ", ".join(table.key), how, ", ".join(named)))
+            ways = {"exact": part.exact, f"within {rules.tolerance}": part.within}
             for reason in dict.fromkeys(part.not_compared.values()):
-                named = [column for column, given in part.not_compared.items() if given == reason]
-                rows.append((name, which, ", ".join(table.key), f"not compared: {reason}", ", ".join(named)))
+                named = tuple(column for column, given in part.not_compared.items() if given == reason)
+                ways[f"not compared: {reason}"] = named
+            for how, columns in ways.items():
+                for which, named in _by_rows(part, columns, overruled).items():
+                    rows.append((name, which, ", ".join(table.key), how, ", ".join(named)))
     return pd.DataFrame(rows, columns=["table", "rows", "named by", "how", "columns"])
+
+
+def _by_rows(part: Rules, columns: tuple[str, ...], overruled: set[str]) -> dict[str, list[str]]:
+    """Sort columns of one rule by the rows that they are compared so in."""
+    if isinstance(part, RowRules):
+        found = {_where(part.where): list(columns)}
+    else:
+        found = {
+            "all": [column for column in columns if column not in overruled],
+            "the others": [column for column in columns if column in overruled],
+        }
+    return {which: named for which, named in found.items() if named}
 
 
 def _where(where: Where) -> str:
