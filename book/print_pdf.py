@@ -2,9 +2,9 @@
 
     python book/print_pdf.py [HTML_DIR] [OUT.pdf]
 
-The articles are joined in one page, so that links between them lead on inside the PDF, and Chromium prints it by
-the book's own style for paper. Nothing is fetched. HTML_DIR is `book/_build/html` unless it is given, OUT.pdf is
-`leakfree.pdf` beside it.
+The articles are joined in one page, so that links between them lead on inside the PDF, and Chromium prints it
+by the book's own style for paper. Nothing is fetched. HTML_DIR is `book/_build/html` unless it is given,
+OUT.pdf is `leakfree.pdf` beside it.
 """
 
 from __future__ import annotations

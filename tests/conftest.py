@@ -51,6 +51,30 @@ def real_data():
     return path
 
 
+@pytest.fixture(scope="session")
+def published_book(tmp_path_factory):
+    """The published run's book as a clone builds it: ``html`` folder, ``cpu`` seconds and ``log``."""
+    import resource
+    import shutil
+    import subprocess
+    from types import SimpleNamespace
+
+    from leakfree.book import JUPYTER_BOOK, OPTIONS
+
+    project = tmp_path_factory.mktemp("published")
+    ignored = shutil.ignore_patterns("_build", "run", "__pycache__")
+    shutil.copytree(ROOT / "book", project / "book", ignore=ignored)
+    environment = {key: value for key, value in os.environ.items() if key != "LEAKFREE_REPOSITORY"}
+    environment["LEAKFREE_RUN"] = str(ROOT / "artifacts" / "chest_xray")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [*JUPYTER_BOOK, "build", *OPTIONS, "book"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr[-4000:]
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return SimpleNamespace(html=project / "book" / "_build" / "html", cpu=cpu, log=done.stdout + done.stderr)
+
+
 @pytest.fixture
 def write_folder(tmp_path):
     """A function that writes ``{relative path: bytes}`` to a new folder and returns the folder."""
