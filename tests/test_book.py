@@ -20,9 +20,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from leakfree import book
 from leakfree.book import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
+from leakfree.quotes import Quotes
 
 ROOT = Path(__file__).resolve().parents[1]
-QUOTE = re.compile(r"\{glue:text\}`run/(?:results|06_inflation)\.ipynb::(\w+):([^`]*)`")
+PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PLOT = """
 import pandas as pd
 from IPython.display import Image, display
@@ -34,24 +35,14 @@ pd.DataFrame({"class": ["normal", "viral"], "images": [1341, 1345]})
 """
 
 
-def quoted_keys() -> dict[str, str]:
-    """Return the keys that the pages quote, with their formats."""
-    return {
-        key: spec for page in (ROOT / "book").glob("*.md") for key, spec in QUOTE.findall(page.read_text())
-    }
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """Return the folder of a run whose notebooks are stand-ins, executed in a kernel."""
+    """Return the folder of a run with stand-ins, executed in a kernel, for the published notebooks."""
     folder = tmp_path_factory.mktemp("runs") / "stand-in"
-    (folder / "notebooks").mkdir(parents=True)
-    values = {key: "it's text" if spec == "s" else 1234.5 for key, spec in quoted_keys().items()}
-    values |= {"n_images": 5840, "leaky_auc": 0.91349}
-    glue = "from myst_nb import glue\n" + "\n".join(
-        f"glue({key!r}, {value!r}, display=False)" for key, value in values.items()
-    )
-    cells = [new_markdown_cell("# Results\n\n## Counts"), new_code_cell(PLOT), new_code_cell(glue)]
+    left_out = ("notebooks", "predictions", "ledgers", "cells", "book", ".cache", "*.safetensors", "*.csv.gz")
+    shutil.copytree(PUBLISHED, folder, ignore=shutil.ignore_patterns(*left_out))
+    (folder / "notebooks").mkdir()
+    cells = [new_markdown_cell("# Results\n\n## Counts"), new_code_cell(PLOT)]
     results = new_notebook(
         cells=cells,
         metadata={
@@ -65,8 +56,6 @@ def run(tmp_path_factory) -> Path:
             notebook = copy.deepcopy(results)
             if page != "run/results":
                 notebook.cells[0].source = f"# Page {page}\n\n## Counts"
-            if page not in ("run/results", "run/06_inflation"):
-                del notebook.cells[2]
             nbformat.write(notebook, folder / "notebooks" / f"{Path(page).name}.ipynb")
     (folder / "predictions" / "06").mkdir(parents=True)
     (folder / "predictions" / "06" / "some.csv").write_text("draw,film\n")
@@ -83,11 +72,10 @@ def small(tmp_path, run) -> Path:
     (project / "book" / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n- file: run/results\n- file: last\n"
     )
-    (project / "book" / "intro.md").write_text(
-        "# Hello\n\nImages: {glue:text}`run/results.ipynb::n_images:,d`\n"
-    )
+    (project / "book" / "intro.md").write_text("# Hello\n\nImages: {quote}`n_images`\n")
     (project / "book" / "last.md").write_text("# Last\n\nText.\n")
     shutil.copytree(run / "notebooks", project / "run" / "notebooks")
+    shutil.copy(run / "provenance.json", project / "run")
     return project
 
 
@@ -109,12 +97,12 @@ def jupyter_book(project: Path) -> subprocess.CompletedProcess:
 
 def test_expected_pages_are_those_of_the_table_of_contents():
     pages = expected_pages(ROOT / "book")
-    notebooks = ["01_exploration", "02_leakage_analysis", "03_leaky_cnn", "04_leakfree_classical"]
-    assert pages[0] == "intro"
-    rest = ("05_leakfree_deep", "06_inflation", "results")
-    assert pages[1:8] == [f"run/{name}" for name in (*notebooks, *rest)]
-    assert {"methods", "limitations", "reproduce", "cluster", "references"} < set(pages)
-    assert len(pages) == len(set(pages)) == 17
+    notebooks = ("03_leaky_cnn", "04_leakfree_classical", "05_leakfree_deep", "06_inflation", "results")
+    assert pages[:4] == ["intro", "run/01_exploration", "identity", "run/02_leakage_analysis"]
+    assert pages[4:9] == [f"run/{name}" for name in notebooks]
+    assert pages[-1] == "references"
+    assert {"audit", "methods", "limitations", "reproduce", "cluster"} < set(pages)
+    assert len(pages) == len(set(pages)) >= 18
 
 
 def test_no_table_of_contents_is_one_line(tmp_path):
@@ -126,13 +114,6 @@ def test_no_table_of_contents_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_landing_page_has_no_number_of_its_own():
-    text = QUOTE.sub("", (ROOT / "book" / "intro.md").read_text())
-    text = re.sub(r"\]\([^)]*\)|\{cite\}`[^`]*`|^ *\d+\. ", "", text, flags=re.MULTILINE)
-    # The split's proportions and the level of the intervals are definitions, not results.
-    assert re.findall(r"\b\d+", text) == ["80", "20", "95"]
-
-
 @pytest.mark.slow
 def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
     before = tracked_state()
@@ -142,8 +123,7 @@ def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
     assert all((run / "book" / f"{page}.html").stat().st_size for page in expected_pages(ROOT / "book"))
     landing = index.read_text()
     assert ">5,840<" in landing
-    assert ">0.913<" in landing
-    assert ">it's text<" in landing.replace("’", "'")
+    assert f">{Quotes(PUBLISHED)['siblings_largest'].text}<" in landing
     notebook = (run / "book" / "run" / "01_exploration.html").read_text()
     assert "<img" in notebook and "<td>1341</td>" in notebook
     # The table of leaks links to the predictions behind each row, relative to its page.
@@ -159,22 +139,22 @@ def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
 
 @pytest.mark.slow
 def test_clone_builds_the_published_run_and_follows_its_numbers(small):
-    published = small / "artifacts" / "chest_xray" / "notebooks"
-    shutil.copytree(small / "run" / "notebooks", published)
-    # A value that no execution gives: it shows that the outputs are taken as they are.
-    results = published / "results.ipynb"
+    published = small / "artifacts" / "chest_xray"
+    shutil.copytree(small / "run", published)
+    # A value that no run gives: it shows that the file is taken as it is.
+    provenance = published / "provenance.json"
     # Sphinx renews the landing page by itself, as the parent of all pages, but no other page that quotes.
     with (small / "book" / "last.md").open("a") as file:
-        file.write("\n{glue:text}`run/results.ipynb::n_images:,d` images\n")
-    results.write_text(results.read_text().replace("5840", "777001"))
+        file.write("\n{quote}`n_images` images\n")
+    provenance.write_text(provenance.read_text().replace("5840", "777001"))
     done = jupyter_book(small)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     html = small / "book" / "_build" / "html"
     assert _incomplete(html, expected_pages(small / "book")) == []
     assert ">777,001<" in (html / "index.html").read_text()
 
-    results.write_text(results.read_text().replace("777001", "777002"))
-    os.utime(results, (1, 1))
+    provenance.write_text(provenance.read_text().replace("777001", "777002"))
+    os.utime(provenance, (1, 1))
     assert jupyter_book(small).returncode == 0
     assert ">777,002<" in (html / "index.html").read_text()
     assert ">777,002<" in (html / "last.html").read_text()
@@ -184,8 +164,8 @@ def test_clone_builds_the_published_run_and_follows_its_numbers(small):
 def test_a_warning_fails_the_build_and_keeps_the_last_book(small):
     with (small / "book" / "intro.md").open("a") as file:
         file.write("\nSee [this](nowhere.md).\n")
-        file.write("\n{glue:text}`run/results.ipynb::forgotten:.3f`\n")
-        file.write("\n{glue:text}`run/results.ipynb::cohort:.3f` is a word.\n")
+        file.write("\n{quote}`forgotten`\n")
+        file.write("\n```{run-table} 01_scopes\nscope\n```\n")
     (small / "run" / "book").mkdir()
     (small / "run" / "book" / "index.html").write_text("the last complete book")
     with pytest.raises(BookError) as error:
@@ -194,8 +174,8 @@ def test_a_warning_fails_the_build_and_keeps_the_last_book(small):
     assert re.match(r"book: intro\.md:\d+: .*\(and 2 more\); see .*build\.log$", message), message
     log = (small / "run" / ".cache" / "book" / "build.log").read_text()
     assert re.search(r"intro\.md:5: WARNING: .*target not found: 'nowhere\.md'", log)
-    assert re.search(r"intro\.md:7: WARNING: Glue reference 'forgotten' not found in doc 'run/results'", log)
-    assert re.search(r"intro\.md:9: WARNING: Failed to format", log)
+    assert re.search(r"intro\.md:7: WARNING: no quote is named 'forgotten'", log)
+    assert re.search(r"intro\.md:9: WARNING: run-table 01_scopes: the body must say", log)
     assert (small / "run" / "book" / "index.html").read_text() == "the last complete book"
 
 

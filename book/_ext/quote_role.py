@@ -21,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import leakfree
 from leakfree.cell_text import Missing, QuoteError, matching, read_source, written
+from leakfree.files import file_hash
 from leakfree.quotes import Quotes
 from leakfree.quoting import NOT_MEASURED, PREREGISTRATION
 
@@ -42,10 +43,38 @@ def address(env: BuildEnvironment, file: str) -> str:
 
 
 def depend(env: BuildEnvironment, file: str) -> None:
-    """Have the page read again when a file of the run, or the definitions, change."""
-    env.note_dependency(str(run_folder(Path(env.srcdir)) / file))
+    """Have the page read again when a file of the run, or what writes its cells, changes."""
+    if file != PREREGISTRATION:
+        path = run_folder(Path(env.srcdir)) / file
+        files_read(env).setdefault(env.docname, {})[file] = _digest(path)
     for module in ("quotes.py", "quoting.py", "cell_text.py"):
         env.note_dependency(str(Path(leakfree.__file__).with_name(module)))
+
+
+def files_read(env: BuildEnvironment) -> dict[str, dict[str, str]]:
+    """Return the digest of every file of the run that a page shows something of, by page and file."""
+    if not hasattr(env, "leakfree_files_read"):
+        env.leakfree_files_read = {}
+    return env.leakfree_files_read
+
+
+def _digest(path: Path) -> str:
+    return file_hash(path) if path.is_file() else ""
+
+
+def changed_pages(app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set) -> set[str]:
+    """Return the pages that show something of files that have changed, whatever their times say."""
+    run = run_folder(Path(app.srcdir))
+    return {
+        page
+        for page, files in files_read(env).items()
+        if page not in removed and any(_digest(run / file) != digest for file, digest in files.items())
+    }
+
+
+def forget_page(app: Sphinx, env: BuildEnvironment, page: str) -> None:
+    """Forget what a page shows before it is read again."""
+    files_read(env).pop(page, None)
 
 
 class QuoteRole(SphinxRole):
@@ -61,9 +90,6 @@ class QuoteRole(SphinxRole):
         depend(self.env, found.file)
         if not found.present:
             return [nodes.inline("", found.text, classes=["quote", "absent"])], []
-        if found.file != PREREGISTRATION and found.file.split("/")[0] not in FOLDERS:
-            quoted = getattr(self.env, "leakfree_quoted_files", set())
-            self.env.leakfree_quoted_files = quoted | {found.file}
         link = nodes.reference(
             "", "", internal=True, refuri=address(self.env, found.file), reftitle=found.title
         )
@@ -133,23 +159,24 @@ def copy_quoted_files(app: Sphinx, exception: Exception | None) -> None:
     """Put quoted files that are in none of the copied folders beside the pages."""
     if exception is not None or app.builder.name != "html":
         return
-    for name in getattr(app.env, "leakfree_quoted_files", ()):
+    for name in {name for files in files_read(app.env).values() for name in files}:
         source, target = run_folder(Path(app.srcdir)) / name, Path(app.outdir, name)
-        if source.is_file():
+        if name.split("/")[0] not in FOLDERS and source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
 
 
-def merge_quoted_files(app: Sphinx, env: BuildEnvironment, docnames: object, other: BuildEnvironment) -> None:
-    """Join the quoted files of pages that another process has read."""
-    quoted = [getattr(each, "leakfree_quoted_files", set()) for each in (env, other)]
-    env.leakfree_quoted_files = quoted[0] | quoted[1]
+def merge_pages(app: Sphinx, env: BuildEnvironment, pages: set, other: BuildEnvironment) -> None:
+    """Take over what another process noted of the pages that it has read."""
+    files_read(env).update({page: files for page, files in files_read(other).items() if page in pages})
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     app.add_role("quote", QuoteRole())
     app.add_directive("run-table", RunTable)
-    app.connect("env-merge-info", merge_quoted_files)
+    app.connect("env-get-outdated", changed_pages)
+    app.connect("env-purge-doc", forget_page)
+    app.connect("env-merge-info", merge_pages)
     app.connect("build-finished", copy_quoted_files, priority=200)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
