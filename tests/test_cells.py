@@ -26,6 +26,7 @@ from leakfree.models import classical
 from leakfree.models.networks import build
 from leakfree.patients import patient_ids
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.record import COPIES, save_cohort
 from leakfree.run import Run, read_outputs
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.splits import Manifest
@@ -114,7 +115,7 @@ def test_a_cell_writes_what_it_says(finished):
         assert result.predictions == run.folder / "predictions" / f"{name}.csv"
     on_disk = {p for p in run.folder.rglob("*") if p.is_file() and p.parent.name != "outputs"}
     # Weights are kept beside the record, not on it.
-    assert on_disk == {*network.files, *forest.files, run.folder / KEPT}
+    assert on_disk == {*network.files, *forest.files, run.folder / KEPT, run.folder / COPIES}
     noted = {run.folder / path for path in read_outputs(run.folder, "05_leakfree_deep")}
     assert noted == {*network.files, *forest.files}
     assert (network.weights, forest.weights) == (run.folder / KEPT, None)
@@ -636,6 +637,59 @@ def test_side_by_side_is_the_same_as_one_after_the_other(make_run, tmp_path):
     finally:
         get_reusable_executor().shutdown(wait=True)
     assert one.keys() == two.keys()
-    assert len(one) == 11
+    assert len(one) == 12
     assert [name for name in one if one[name] != two[name]] == []
     pd.testing.assert_frame_equal(first, second)
+
+
+# Cells of a finished run, taken from its record
+
+
+def recorded_run(folder):
+    return Run("05_leakfree_deep", data=str(folder), run_dir=str(folder), jobs=1)
+
+
+def recorded_jobs(run):
+    """Name the cells of `finished` again, without its images."""
+    job = make_job(run)
+    cell = Cell(
+        TASKS["etiology"], "random_forest", CLEAN, manifest_of(run, "etiology"), seed=42, image_size=16
+    )
+    return job, cell
+
+
+def test_a_recorded_run_takes_its_cells_and_fits_nothing(finished, copied, monkeypatch):
+    original, network, forest = finished
+    folder = copied().folder
+    save_cohort(folder, original.cohort)
+    run = recorded_run(folder)
+    assert run.recorded
+    monkeypatch.setattr(cells, "fit", never)
+    monkeypatch.setattr(cells, "versions", lambda: {"numpy": "another"})  # whatever made them
+    job, cell = recorded_jobs(run)
+    (taken,) = network_cells(run, [job])
+    assert taken.facts == network.facts
+    pd.testing.assert_frame_equal(taken.history, network.history)
+    assert taken.read("test").probabilities.tolist() == network.read("test").probabilities.tolist()
+    again = classical_cell(run, cell, never, {"trees": 10})
+    assert again.facts == forest.facts
+
+
+@pytest.mark.parametrize("change", ["missing", "predictions", "split"])
+def test_a_recorded_cell_that_is_another_is_refused(finished, copied, change):
+    folder = copied().folder
+    save_cohort(folder, finished[0].cohort)
+    run = recorded_run(folder)
+    job, _ = recorded_jobs(run)
+    record = folder / "cells" / f"{NAME}.json"
+    if change == "missing":
+        record.unlink()
+    elif change == "predictions":
+        path = folder / "predictions" / f"{NAME}.csv"
+        path.write_text(path.read_text().replace("0.", "0.0", 1))
+    else:
+        parts = dict(job.cell.manifest.parts)
+        parts["train"], parts["val"] = (*parts["train"], parts["val"][0]), parts["val"][1:]
+        job = replace(job, cell=replace(job.cell, manifest=replace(job.cell.manifest, parts=parts)))
+    with pytest.raises(cells.RecordError, match=NAME):
+        network_cells(run, [job])

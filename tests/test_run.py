@@ -126,8 +126,9 @@ def test_figures_are_noted_and_named_after_the_notebook(run):
     axis.plot([0, 1], [0, 1])
     axis.set(xlabel="x", ylabel="y")
     run.save_table("03_line", pd.DataFrame({"a": [1]}))
-    path = run.save_figure(figure, "line", "A line.", ("03_line",))
+    shown = run.save_figure(figure, "line", "A line.", ("03_line",), alt="It rises.")
     plt.close(figure)
+    path = shown.path
     assert path.name.startswith("03_line.")
     assert path.is_file()
     assert f"figures/{path.name}" in read_outputs(run.folder, "03_leaky_cnn")

@@ -44,7 +44,7 @@ def results(seeds=SEEDS, arms=ARMS):
             task = TASKS[arm.task]
             p = rng.dirichlet(np.ones(len(task.classes)), len(rows)).astype(np.float32)
             truth = found.material.classes(task)[rows].astype(np.int8)
-            ledger = {fact: f"{fact} {seed}" for fact in store.LEDGER} | {"chosen": 3.0}
+            ledger = {fact: f"{fact} {seed}" for fact in store.LEDGER}
             job = Job(arm.task, "clean", arm.features, arm.head, seed, scope=arm.scope)
             found.add(job, {arm.name: Outcome(rows, p, truth, ledger)})
     return found
@@ -100,7 +100,7 @@ def test_predictions_are_read_back_as_they_were_but_for_rounding(tmp_path):
     found = results()
     save(tmp_path, found)
     for arm, outcomes in found.arms.items():
-        read = store.read_arm(tmp_path, arm)
+        read = store.read_arm(tmp_path, arm, TASKS[arm.task])
         assert sorted(read) == sorted(outcomes)
         for seed, outcome in outcomes.items():
             order = np.argsort(outcome.rows)
@@ -130,7 +130,8 @@ def test_equal_results_give_equal_bytes_in_whatever_order_they_came(tmp_path):
 def test_what_is_read_back_is_written_as_the_same_bytes(tmp_path):
     found = results()
     paths = save(tmp_path / "a", found)
-    save(tmp_path / "b", store.read_back(tmp_path / "a", found))
+    save(tmp_path / "b", store.read_run(tmp_path / "a", found.material))
+    assert sorted(store.files_of(tmp_path / "a")) == sorted(paths)
     for path in paths:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path
 
@@ -139,9 +140,9 @@ def test_metrics_of_what_is_read_back_are_those_of_the_files(tmp_path):
     """Reading the files is a fixed point: a second time changes no number."""
     found = results()
     save(tmp_path, found)
-    once = store.read_back(tmp_path, found)
+    once = store.read_run(tmp_path, found.material)
     save(tmp_path, once)
-    twice = store.read_back(tmp_path, once)
+    twice = store.read_run(tmp_path, found.material)
     counts = np.ones((1, 1000))
     for arm in found.arms:
         for metric in ("roc_auc", "macro_f1"):

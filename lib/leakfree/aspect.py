@@ -22,10 +22,12 @@ from leakfree.models.embeddings import embed
 from leakfree.models.probe import linear_probe
 from leakfree.patients import patient_ids
 from leakfree.run import Run
-from leakfree.tasks import TASKS
+from leakfree.vocabulary import words_of
 
 HANDLINGS = ("squashed", "padded", "cropped")
 FOLDS = 5
+#: Columns of `aspect_study`.
+COLUMNS = ["handling", "reads", "metric", "estimate", "low", "high", "n_images", "n_patients"]
 #: Side at which films are read before they get their shape back: that of the copies that the study has.
 _FROM = 224
 
@@ -76,7 +78,7 @@ def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.nd
 
 
 def aspect_study(
-    run: Run, size: int, *, max_images: int = 0, n_resamples: int = 2000, seed: int = 0
+    run: Run, size: int, *, task: str = "", max_images: int = 0, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Measure what a linear model reads from frozen features of films fitted into a square in each way.
 
@@ -88,24 +90,35 @@ def aspect_study(
     run : Run
     size : int
         Side of the square in pixels.
+    task : str
+        Name of a task of two classes; empty for the first one that the cohort has.
     max_images, n_resamples, seed : int
 
     Returns
     -------
     pandas.DataFrame
-        ``handling, reads, metric, estimate, low, high, n_images, n_patients``. `reads` is ``class`` (ROC AUC,
-        normal against pneumonia) or ``shape`` (share of the variance of the logarithm of width over height
+        ``handling, reads, metric, estimate, low, high, n_images, n_patients``. `reads` is ``class`` (ROC AUC
+        of the task) or ``shape`` (share of the variance of the logarithm of width over height
         that is explained beyond the mean of each class; 0 or less: nothing is read). The handling
-        ``shape alone`` is a model that is given the shape and no film. Empty where sizes are not known.
+        ``shape alone`` is a model that is given the shape and no film. Empty where sizes are not known, all
+        films have one shape, a class has fewer patients than there are folds, or no task has two classes.
     """
-    table = run.development(TASKS["binary"], max_images)
+    words = words_of(run.cohort)
+    binary = [one for one in words.tasks.values() if len(one.classes) == 2]
+    asked = next((one for one in binary if task in ("", one.name)), None)
+    if asked is None:
+        return pd.DataFrame(columns=COLUMNS)
+    table = run.development(asked, max_images)
     sizes = original_sizes(table, run.data)
     if sizes is None:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=COLUMNS)
     known = ~np.isnan(sizes).any(axis=1)
     table, log_aspect = table[known], sizes[known, 2]
-    labels = TASKS["binary"].labels(table)
-    patients = pd.factorize(patient_ids(table))[0]
+    labels = asked.labels(table)
+    patients = pd.factorize(patient_ids(table, words.scope))[0]
+    of_class = [len(np.unique(patients[labels == k])) for k in range(len(asked.classes))]
+    if min(of_class) < FOLDS or np.ptp(log_aspect) < 1e-9:
+        return pd.DataFrame(columns=COLUMNS)
     films, rows = run.pixels(_FROM), run.pixels(_FROM).rows(table["image_id"])
     counts = patient_counts(patients.max() + 1, n_resamples, seed)[:, patients]
     measured = [("shape alone", "class", _read_class(log_aspect[:, None], labels, patients, seed))]

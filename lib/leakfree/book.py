@@ -18,6 +18,8 @@ from pathlib import Path
 
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
+from leakfree.own.kept import kept_study
+
 logger = logging.getLogger(__name__)
 
 #: Jupyter Book has no ``python -m`` entry; this runs its command line in the current environment.
@@ -91,12 +93,16 @@ def build(run_dir: Path, project: Path) -> Path:
     run_dir, sources = Path(run_dir).resolve(), Path(project).resolve() / "book"
     if not run_dir.is_dir():
         raise BookError(f"book: the run folder {run_dir} does not exist")
-    pages = expected_pages(sources)
     # On the file system of the run, so that the finished book can be moved by a rename, and in a folder
     # that git ignores, so that a build that is killed leaves nothing to commit.
     stage = run_dir / ".cache" / "book"
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(sources, stage / "source", ignore=shutil.ignore_patterns("_build", "run", "__pycache__"))
+    if (study := kept_study(run_dir)) is not None:
+        from leakfree.own.book import stage as stage_own
+
+        stage_own(stage / "source", run_dir, study)
+    pages = expected_pages(stage / "source")
     logger.info("book: building %d pages of %s", len(pages), run_dir.name)
     problems = _run(stage, run_dir)
     html = stage / "out" / "_build" / "html"

@@ -1,7 +1,8 @@
 """Cells: one protocol, model, task and seed, fitted, scored once, with predictions and a ledger.
 
 A finished cell is three files: predictions, ledger, and a record with the key that it was made under.
-An interrupted run that is resumed takes over finished cells whose key and files still agree.
+An interrupted run that is resumed takes over finished cells whose key and files still agree. A run that is
+rebuilt from its record takes its cells as they are, and fits none.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ MODULES = {
     "network": (*_COMMON, "checkpoint", "models/networks", "pretraining", "training"),
     "classical": (*_COMMON, "models/classical", "models/pixels"),
 }
+
+
+class RecordError(Exception):
+    """A finished cell that a run rests on is missing or is another; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +176,10 @@ def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
     list of Result
         In the order of `jobs`.
     """
-    for size in sorted({job.cell.image_size for job in jobs}):
-        run.pixels(size)  # decoded once here; the processes read the cached file
-    if run.jobs == 1 or len(jobs) == 1:
+    if not run.recorded:
+        for size in sorted({job.cell.image_size for job in jobs}):
+            run.pixels(size)  # decoded once here; the processes read the cached file
+    if run.recorded or run.jobs == 1 or len(jobs) == 1:
         results = [network_cell(run, job) for job in jobs]
     else:
         workers = Parallel(n_jobs=min(run.jobs, len(jobs)), backend="loky")
@@ -357,8 +363,11 @@ class _Inputs:
 def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Callable) -> Result:
     name = cell.name(run.number)
     record_path = run.folder / "cells" / f"{name}.json"
-    key = _key(run, cell, settings)
-    record = _read_record(run.folder, record_path, key) if run.resume else None
+    if run.recorded:
+        record = _recorded(run.folder, record_path, cell.manifest)
+    else:
+        key = _key(run, cell, settings)
+        record = _read_record(run.folder, record_path, key) if run.resume else None
     if record is None:
         gate(run.cohort.development(), run.copies(), cell.manifest, cell.protocol, cell.scope)
         inputs = _Inputs.of(run, cell, key)
@@ -409,14 +418,26 @@ def _key(run: Run, cell: Cell, settings: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_record(folder: Path, path: Path, key: str) -> dict[str, object] | None:
+def _read_record(folder: Path, path: Path, key: str | None) -> dict[str, object] | None:
+    """Read a finished cell; None where there is none, its files differ, or it has another key than `key`."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        same = record["key"] == key
+        same = key is None or record["key"] == key
         whole = all(file_hash(folder / output) == digest for output, digest in record["outputs"].items())
     except (OSError, ValueError, KeyError):
         return None
     return record if same and whole else None
+
+
+def _recorded(folder: Path, path: Path, manifest: Manifest) -> dict[str, object]:
+    """Read a cell of a finished run, whatever code made it; its files and its split must agree."""
+    record = _read_record(folder, path, None)
+    if record is None:
+        raise RecordError(f"{path.name}: the run has no such cell, or its files are not those of its record")
+    kept = Manifest.load(folder / "manifests" / f"{manifest.name}.json")
+    if kept.parts != manifest.parts:  # how a split is described may have changed since
+        raise RecordError(f"{path.name}: was fitted under another split than {manifest.name} is now")
+    return record
 
 
 def _weights_file(run: Run, cell: Cell) -> Path:

@@ -44,10 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_audit(commands)
     _add_demo(commands)
+    _add_new(commands)
     _add_train(commands)
     _add_predict(commands)
     _add_serve(commands)
     _add_unseal(commands)
+    _add_rebuild(commands)
     verify = commands.add_parser("verify", help="check a finished run from its files")
     verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
     verify.set_defaults(run=_verify)
@@ -110,6 +112,40 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.set_defaults(run=_demo)
 
 
+def _add_new(commands: argparse._SubParsersAction) -> None:
+    new = commands.add_parser(
+        "new",
+        help="start a study on a folder of your own images",
+        description="Start a study on your own images: writes study.yaml, audits the images, and says how "
+        "to run the study. Exit code: 0 the study is ready, whatever the audit found; 2 the input cannot be "
+        "used.",
+    )
+    new.add_argument("folder", type=Path, metavar="FOLDER", help="images, in folders of part/class or class")
+    new.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: FOLDER-study)")
+    new.add_argument(
+        "--patient-pattern",
+        default="",
+        metavar="REGEX",
+        help="its first group, searched in the path, is the patient",
+    )
+    new.add_argument(
+        "--csv", type=Path, metavar="F", help="CSV that names labels, perhaps parts and patients"
+    )
+    for name in ("path", "label", "part", "patient"):
+        new.add_argument(f"--{name}-column", default="", metavar="C", help=f"its column with the {name}")
+    new.add_argument("--title", default="", help="title of the book")
+    new.add_argument("--name", default="", help="short name (default: that of the folder)")
+    new.add_argument("--image", default="image", metavar="WORD", help="what the book calls one image")
+    new.add_argument("--credit", default="", help="whose images these are, shown under pictures")
+    new.add_argument(
+        "--profile", choices=list(PROFILES), help="size of its runs (default: quick; --run: smoke)"
+    )
+    new.add_argument("--run", action="store_true", dest="run_study", help="go on, and run the study")
+    new.add_argument("--allow-problems", action="store_true", help="go on without files that cannot be read")
+    new.add_argument("--jobs", type=int, default=0, metavar="N", help="cores to use (default: all)")
+    new.set_defaults(run=_new)
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     made = PROFILES["full"]["05_leakfree_deep"]
     train = commands.add_parser(
@@ -123,7 +159,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, metavar="DIR", help="run folder (default: artifacts/<cohort>-train)"
     )
     train.add_argument("--model", default="resnet18", metavar="M", help=f"one of {', '.join(RECIPES)}")
-    train.add_argument("--task", default="binary", help="binary (default), etiology or three-class")
+    train.add_argument("--task", default="", help="one of the cohort (default: its first)")
     train.add_argument("--seed", type=int, default=42, help="seed of the network (default: 42)")
     train.add_argument("--split-seed", type=int, default=42, help="seed of the split (default: 42)")
     for name, what in (("image_size", "side in pixels"), ("epochs", "epochs of the run"), ("batch_size", "")):
@@ -234,6 +270,23 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     reproduce.set_defaults(run=_reproduce)
 
 
+def _add_rebuild(commands: argparse._SubParsersAction) -> None:
+    rebuild = commands.add_parser(
+        "rebuild",
+        help="make all tables and figures of a finished run again from its predictions",
+        description="Delete and remake all tables and figures of a run from its committed record: no images, "
+        "no training. Exit code: 0 nothing changed, 1 something came out differently (the run is left as it "
+        "was), 2 the run cannot be rebuilt.",
+    )
+    rebuild.add_argument("folder", type=Path, metavar="RUN", help="run folder, such as artifacts/chest_xray")
+    rebuild.add_argument(
+        "--accept",
+        action="store_true",
+        help="take over what came out differently, after a change of a notebook or a plot; exit code 0",
+    )
+    rebuild.set_defaults(run=_rebuild)
+
+
 def _names(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
@@ -308,6 +361,37 @@ def _demo(given: argparse.Namespace) -> int:
     from leakfree.audit.demo import run_demo
 
     return run_demo(given.out, given.seed)
+
+
+def _new(given: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from leakfree.own.new import Wanted, compendium, start, tell
+    from leakfree.own.study_file import RUN_FOLDER, StudyFileError
+    from leakfree.sources.base import SourceError
+
+    options = {name: getattr(given, name) for name in Wanted.__dataclass_fields__}
+    options["profile"] = given.profile or "quick"
+    try:
+        started = start(Wanted(**options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        return _refuse("new", f"{'.'.join(map(str, first['loc']))}: {message}")
+    except (StudyFileError, SourceError) as error:
+        return _refuse("new", str(error))
+    _to_stdout(lambda: tell(started))
+    if not given.run_study:
+        return CLEAN
+    if compendium() is None:
+        return _refuse("new", "the study is ready; running it needs the compendium with its notebooks")
+    if started.unreadable and not started.study.allow_problems:
+        lost = started.unreadable[0]
+        return _refuse("new", f"{lost}: cannot be read; pass --allow-problems to go on without it")
+    from leakfree.study import main as run_all
+
+    arguments = ["--data", str(started.path), "--profile", given.profile or "smoke", "--resume"]
+    return run_all([*arguments, "--out", str(started.path.parent / RUN_FOLDER), "--jobs", str(given.jobs)])
 
 
 def _train(given: argparse.Namespace) -> int:
@@ -419,6 +503,31 @@ def _unseal(given: argparse.Namespace) -> int:
         return _refuse("unseal", str(error))
     print(readable(scores, ["task", "model", "seed"]).to_string(index=False))
     return CLEAN
+
+
+def _rebuild(given: argparse.Namespace) -> int:
+    from leakfree.cohort import CohortError
+    from leakfree.notebooks import NotebookError
+    from leakfree.rebuild import RebuildError, rebuild
+    from leakfree.run import project_root
+
+    logging.getLogger("leakfree").setLevel(logging.INFO)
+    try:
+        found = rebuild(given.folder, project_root(Path(__file__).parent), accept=given.accept)
+    except (RebuildError, NotebookError, CohortError) as error:
+        return _refuse("rebuild", str(error))
+    for line in found.changed:
+        print(f"{'changed' if given.accept else 'differs'}: {line}")
+    for name in found.kept:
+        print(f"kept, since it shows images: {name}")
+    outcome = "all as they were" if not found.changed else f"{len(found.changed)} files changed"
+    if found.changed and not given.accept:
+        outcome += f"; the run is left as it was, what was made is in {found.scratch}"
+    print(
+        f"{given.folder}: {found.tables} tables, {found.figures} figures and {found.notebooks} notebooks "
+        f"made again from the record in {found.seconds:.0f} s: {outcome}"
+    )
+    return LEAK if found.changed and not given.accept else CLEAN
 
 
 def _verify(given: argparse.Namespace) -> int:

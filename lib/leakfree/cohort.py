@@ -19,9 +19,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from leakfree.images import ImageError, decode
+from leakfree.own.study_file import OwnStudy
+from leakfree.patients import SUBJECT
 from leakfree.sources import Problem, RawImage, Source, SourceError, open_source
-from leakfree.sources.base import LABELS, PARTS
+from leakfree.sources.base import PARTS
 from leakfree.sources.hub import is_deeplake
+from leakfree.vocabulary import words_of
 
 #: Images in memory at once while ingesting.
 CHUNK = 256
@@ -50,17 +53,22 @@ class Cohort:
         Short name, used for folders.
     table : pandas.DataFrame
         One row an image in store order: ``image_id, label, part, person_num, width, height, mode,
-        bytes, sha256``. The label is ``sealed`` in the official test part; see `class_counts`.
+        bytes, sha256``, and ``subject`` where a study on other images names patients. The label is ``sealed``
+        in the official test part; see `class_counts`.
     checksum : str
         SHA-256 over ids, labels, parts and file digests of all rows.
     problems : list of Problem
         Files that the source listed and that are not in the cohort.
+    study : OwnStudy or None
+        The study on other images that the cohort belongs to; None for chest films.
 
     Raises
     ------
     CohortError
         If the path is not such a store.
     """
+
+    study: OwnStudy | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -74,7 +82,9 @@ class Cohort:
         self.name: str = metadata["name"]
         self.checksum: str = metadata["checksum"]
         self.problems = [Problem(**item) for item in metadata["problems"]]
-        full = _read_table(self._store)
+        if (study := metadata.get("study")) is not None:
+            self.study = OwnStudy.model_validate(study)
+        full = _read_table(self._store, own=self.study is not None)
         self._labels = full["label"].to_numpy(dtype=object)
         self.table = full.assign(label=full["label"].where(full["part"] != SEALED_PART, "sealed"))
 
@@ -84,7 +94,8 @@ class Cohort:
     def class_counts(self) -> pd.DataFrame:
         """Count images by part and label: the only use of the sealed part's labels."""
         counts = Counter(zip(self.table["part"], self._labels, strict=True))
-        order = sorted(counts, key=lambda key: (PARTS.index(key[0]), LABELS.index(key[1])))
+        labels = words_of(self).labels
+        order = sorted(counts, key=lambda key: (PARTS.index(key[0]), labels.index(key[1])))
         rows = [{"part": part, "label": label, "images": counts[part, label]} for part, label in order]
         return pd.DataFrame(rows, columns=["part", "label", "images"])
 
@@ -124,12 +135,14 @@ class Cohort:
             yield list(self._store["image_id"][part]), [bytes(b) for b in self._store["image"][part]]
 
 
-def _read_table(store: deeplake.Dataset) -> pd.DataFrame:
-    columns = {name: np.asarray(store[name][:]).astype(str).astype(object) for name in _TEXT}
+def _read_table(store: deeplake.Dataset, *, own: bool) -> pd.DataFrame:
+    further = (SUBJECT,) if own else ()
+    columns = {name: np.asarray(store[name][:]).astype(str).astype(object) for name in (*_TEXT, *further)}
     columns |= {name: np.asarray(store[name][:]).reshape(-1).astype(np.int64) for name in _NUMBERS}
     table = pd.DataFrame(columns)
     table["person_num"] = table["person_num"].astype("Int64").mask(table["person_num"] < 0)
-    return table[["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]]
+    order = ["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]
+    return table[[*order, *further]]
 
 
 def ingest(source: Source, target: Path, *, allow_problems: bool = False, jobs: int = 2) -> Cohort:
@@ -173,9 +186,11 @@ def ingest(source: Source, target: Path, *, allow_problems: bool = False, jobs: 
 
 
 def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
+    study: OwnStudy | None = getattr(source, "study", None)
+    further = () if study is None else (SUBJECT,)
     store = deeplake.create(str(path))
     store.add_column("image", deeplake.types.Bytes())
-    for name in _TEXT:
+    for name in (*_TEXT, *further):
         store.add_column(name, deeplake.types.Text())
     for name in _NUMBERS:
         store.add_column(name, deeplake.types.Int64())
@@ -189,11 +204,14 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
     ):
         while chunk := list(islice(items, CHUNK)):
             rows = [row for row in pool.map(_row, chunk) if _keep(row, problems, seen)]
+            if study is None:
+                for row in rows:
+                    del row[SUBJECT]
             if rows:
                 store.append({key: [row[key] for row in rows] for key in rows[0]})
             for row in rows:
                 line = "\t".join(
-                    str(row[key]) for key in ("image_id", "label", "part", "person_num", "sha256")
+                    str(row[key]) for key in ("image_id", "label", "part", "person_num", "sha256", *further)
                 )
                 checksum.update(line.encode("utf-8", "surrogateescape") + b"\n")
             progress.update(len(chunk))
@@ -201,14 +219,18 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
         raise CohortError(
             describe_problems(source.name, problems) if problems else f"{source.name}: no image"
         )
-    store.metadata["leakfree"] = json.dumps(
-        {
-            "format": _FORMAT,
-            "name": source.name,
-            "checksum": checksum.hexdigest(),
-            "problems": [vars(problem) for problem in problems],
-        }
-    )
+    if study is not None:
+        # The same images under other tasks, or another rule of patients, are another cohort.
+        checksum.update(study.model_dump_json(include={"labels", "tasks", "patients", "parts"}).encode())
+    described = {
+        "format": _FORMAT,
+        "name": source.name,
+        "checksum": checksum.hexdigest(),
+        "problems": [vars(problem) for problem in problems],
+    }
+    if study is not None:
+        described["study"] = study.model_dump(mode="json")
+    store.metadata["leakfree"] = json.dumps(described)
     store.commit()
     return problems
 
@@ -229,6 +251,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
         "mode": facts.mode,
         "sha256": hashlib.sha256(item.data).hexdigest(),
         "person_num": -1 if item.person_num is None else item.person_num,
+        SUBJECT: item.subject or "",
         "width": facts.width,
         "height": facts.height,
         "bytes": len(item.data),
@@ -265,7 +288,8 @@ def open_cohort(
     Parameters
     ----------
     data : str
-        As `leakfree.sources.open_source`, or the path of a store that `ingest` made.
+        As `leakfree.sources.open_source`, the path of a store that `ingest` made, or a run folder, whose
+        record has every row of the cohort and no image.
     cache : pathlib.Path
         Folder of the stores. A store is found again by the fingerprint of its source.
     allow_problems, jobs
@@ -278,6 +302,10 @@ def open_cohort(
     CohortError, SourceError
         One line that says what is wrong.
     """
+    from leakfree.record import RecordedCohort, is_record  # a record is a cohort: it imports this module
+
+    if is_record(Path(data)):
+        return RecordedCohort(Path(data))
     if is_deeplake(Path(data)):
         try:
             return Cohort(Path(data))

@@ -22,15 +22,17 @@ from leakfree.protocols import CLEAN
 from leakfree.published import Published, publish
 from leakfree.run import Run, read_outputs
 from leakfree.splits import Manifest
+from leakfree.sums import renew_sums
 from leakfree.tables import METRIC_NAMES, bracketed
-from leakfree.tasks import TASKS
+from leakfree.tasks import TASKS, Task
 from leakfree.training import Budget
+from leakfree.vocabulary import words_of
 
 #: Metrics that a finished training is told by.
 SHOWN = ("accuracy", "roc_auc", "macro_f1")
 
 
-def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) -> Manifest:
+def five_parts(run: Run, task: str, scope: str = "", max_images: int = 0) -> Manifest:
     """Split the development films of a task over linked groups into `leakfree.calibrated.FIVE_PARTS`.
 
     Parameters
@@ -40,7 +42,7 @@ def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) 
     task : str
         Name of a task.
     scope : str
-        Patient scope.
+        Patient scope; empty for the one that decides in this cohort.
     max_images : int
         Take so many films at most; 0 takes all.
 
@@ -49,8 +51,10 @@ def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) 
     ValueError
         If the task is unknown.
     """
-    _known(task, TASKS, "task")
-    table = run.development(TASKS[task], max_images)
+    words = words_of(run.cohort)
+    scope = scope or words.scope
+    _known(task, words.tasks, "task")
+    table = run.development(words.tasks[task], max_images)
     return splits.patient_level(
         table["image_id"],
         run.groups(table, scope),
@@ -65,7 +69,7 @@ def five_parts(run: Run, task: str, scope: str = "series", max_images: int = 0) 
 
 
 def network_job(
-    task: str,
+    task: str | Task,
     recipe: str,
     manifest: Manifest,
     seed: int,
@@ -81,8 +85,10 @@ def network_job(
 
     Parameters
     ----------
-    task, recipe : str
-        Names of a task and of one of `leakfree.models.recipes.RECIPES`.
+    task : str or Task
+        The name of one of `leakfree.tasks.TASKS`, or a task.
+    recipe : str
+        Name of one of `leakfree.models.recipes.RECIPES`.
     manifest : Manifest
         As `five_parts`.
     seed : int
@@ -103,11 +109,13 @@ def network_job(
     ValueError
         If task or recipe is unknown.
     """
-    _known(task, TASKS, "task")
+    if isinstance(task, str):
+        _known(task, TASKS, "task")
+        task = TASKS[task]
     _known(recipe, RECIPES, "network")
     made = RECIPES[recipe]
     return NetworkJob(
-        Cell(TASKS[task], made.model, CLEAN, manifest, seed, image_size, scope, made.variant),
+        Cell(task, made.model, CLEAN, manifest, seed, image_size, scope, made.variant),
         Budget(
             epochs=made.epochs(epochs),
             batch_size=batch_size,
@@ -144,6 +152,10 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     published = publish(run, result, f"{label}_leakfree", f"{before}preprocessing.json")
     path = run.folder / "models" / f"{before}calibration.json"
     run.wrote(Calibrated.of_cell(result).save(path, result.facts["weights_sha256"]))
+    if run.recorded:  # the score was fitted on pixels; it is kept where there was one
+        found = path.with_name(f"{before}novelty.safetensors")
+        run.wrote(*[found] if found.is_file() else [])
+        return published
     try:
         novelty = fit_novelty(run, result.cell)
     except NoveltyError as error:
@@ -167,17 +179,29 @@ def fit_novelty(run: Run, cell: Cell) -> Novelty:
     return Novelty.fit(*pixels, cell.manifest.hash)
 
 
-def train_model(run: Run, recipe: str, task: str = "binary", seed: int = 42, **settings: object) -> Result:
+def train_model(run: Run, recipe: str, task: str = "", seed: int = 42, **settings: object) -> Result:
     """Train one network of the deep study and publish it in the run folder.
 
     Parameters
     ----------
     run : Run
         Its seed is the split's.
-    recipe, task, seed, **settings
+    recipe : str
         As `network_job`.
+    task : str
+        Name of a task; empty for the first one of the cohort.
+    seed, **settings
+        As `network_job`.
+
+    Raises
+    ------
+    ValueError
+        If task or recipe is unknown.
     """
-    job = network_job(task, recipe, five_parts(run, task), seed, **settings)
+    words = words_of(run.cohort)
+    task = task or next(iter(words.tasks))
+    manifest = five_parts(run, task)
+    job = network_job(words.tasks[task], recipe, manifest, seed, scope=words.scope, **settings)
     (result,) = network_cells(run, [job])
     publish_model(run, result)
     _record(run, job)
@@ -214,6 +238,7 @@ def _record(run: Run, job: NetworkJob) -> None:
     }
     trainings = before.get("trainings", {}) | {job.cell.name(run.number): written}
     write_json(path, {**described, **before, "trainings": trainings})
+    renew_sums(run.folder)
 
 
 def _known(name: str, known: Iterable[str], what: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,16 +27,31 @@ from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.predictions import Predictions
 from leakfree.training import Normalisation, predict
 
-#: What can be hidden, see `region`.
+if TYPE_CHECKING:
+    from leakfree.cohort import Cohort
+
+#: What is hidden of chest films, and of other images, see `region`.
 REGIONS = ("lungs", "outside-lungs", "corners", "borders")
+OTHER_REGIONS = ("centre", "outside-centre", "corners", "borders")
 #: Hull of the lung fields on films squashed to a square, (x, y) as shares of the side: drawn by eye around
 #: the dark fields of the mean of training films, with room to spare, since children are not the mean.
 _HULL = (
     (0.30, 0.10), (0.42, 0.08), (0.58, 0.08), (0.72, 0.10), (0.88, 0.35), (0.95, 0.65), (0.95, 0.88),
     (0.80, 0.90), (0.20, 0.86), (0.05, 0.84), (0.05, 0.65), (0.12, 0.35),
 )  # fmt: skip
-#: Side of a hidden corner, and width of a hidden border, as shares of the side.
-CORNER, BORDER = 0.18, 0.08
+#: Side of a hidden corner, width of a hidden border, and side of the centre, as shares of the side.
+CORNER, BORDER, CENTRE = 0.18, 0.08, 0.6
+
+#: Words for the region that should count, as sentences need them: inside it, with, without and outside it.
+IN_WORDS = {
+    "lungs": ("the hull of the lungs", "the lungs", "lungs", "them"),
+    "centre": ("the square in the middle", "the middle", "a middle", "it"),
+}
+
+
+def regions_of(cohort: Cohort) -> tuple[str, ...]:
+    """Return what is hidden of the images of a cohort; the first is the region that should count."""
+    return REGIONS if cohort.study is None else OTHER_REGIONS
 
 
 @lru_cache(maxsize=16)
@@ -46,7 +62,8 @@ def region(name: str, size: int) -> np.ndarray:
     ----------
     name : str
         ``lungs`` (a generous hull of both lung fields, heart included), ``outside-lungs`` (all else),
-        ``corners`` (where markers and labels stand) or ``borders``.
+        ``corners`` (where markers and labels stand), ``borders``, ``centre`` (the square in the middle, for
+        images of which nothing else is known) or ``outside-centre``.
     size : int
         Side in pixels.
 
@@ -64,8 +81,12 @@ def region(name: str, size: int) -> np.ndarray:
         mask = (np.minimum(x, 1 - x) < CORNER) & (np.minimum(y, 1 - y) < CORNER)
     elif name == "borders":
         mask = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) < BORDER
+    elif name in ("centre", "outside-centre"):
+        mask = np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) < CENTRE / 2
+        mask = mask if name == "centre" else ~mask
     else:
-        raise ValueError(f"unknown region {name!r}; known: {', '.join(REGIONS)}")
+        known = dict.fromkeys((*REGIONS, *OTHER_REGIONS))
+        raise ValueError(f"unknown region {name!r}; known: {', '.join(known)}")
     mask.setflags(write=False)
     return mask
 
@@ -90,6 +111,7 @@ def hidden_table(
     cache: PixelCache,
     films: Predictions,
     *,
+    regions: Sequence[str] = REGIONS,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -104,6 +126,8 @@ def hidden_table(
         Holds the films.
     films : Predictions
         Whom to score: ids, labels and patients count, of parts that are held out.
+    regions : sequence of str
+        What to hide, see `region`.
     n_resamples, seed : int
 
     Returns
@@ -116,7 +140,7 @@ def hidden_table(
     some = PixelCache(films.image_ids, cache.pixels[rows], cache.digests)
     held_out = np.full(len(films), "held out", dtype=object)
     frames = []
-    for name in ("nothing", *REGIONS):
+    for name in ("nothing", *regions):
         shown = some if name == "nothing" else hidden_cache(some, name, fill)
         _, probabilities = predict(
             network,

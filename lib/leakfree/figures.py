@@ -6,6 +6,7 @@ Plots return a closed `matplotlib.figure.Figure`: a notebook shows it once, as t
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -39,16 +40,41 @@ OKABE_ITO = {
     "purple": "#CC79A7",
 }
 _FIXED = {
-    "blue": ("normal", "train", "resnet18"),
-    "vermillion": ("bacterial", "leaky", "image", "imagelevel", "simplecnn"),
-    "orange": ("viral", "val", "validation", "xgboost"),
-    "purple": ("pneumonia", "efficientnetlite0"),
-    "green": ("clean", "patient", "patientlevel", "test", "randomforest"),
-    "sky": ("logisticregression",),
+    # Classes and parts.
+    "blue": ("normal", "train"),
+    "vermillion": ("bacterial",),
+    "orange": ("viral", "val", "validation"),
+    "purple": ("pneumonia",),
+    "green": ("test",),
     "black": ("official", "unsplit"),
 }
+_MODELS = {
+    "blue": ("resnet18",),
+    "vermillion": ("simplecnn", "simplecnn16", "simplecnn32"),
+    "orange": ("xgboost",),
+    "purple": ("efficientnetlite0", "efficientnetlite0imagenet"),
+    "green": ("randomforest",),
+    "sky": ("logisticregression",),
+    "black": ("1nn",),
+}
+_PROTOCOLS = {
+    "green": ("clean", "patient", "patientlevel"),
+    # The same patient on both sides.
+    "vermillion": ("leaky", "image", "imagelevel", "siblings", "naturalsiblings", "tuning", "foldscores"),
+    # The same film on both sides.
+    "blue": ("notestset", "exact", "near", "oversampled", "augmented"),
+    # Fitted or chosen on more than the training part.
+    "black": ("scaling", "pca", "selection"),
+    "orange": ("threshold", "earlystopping", "bestepoch"),
+    "purple": ("sizeandmode",),
+}
 #: Colour of each class, protocol, part and model, by its name's letters and digits in lower case.
-COLOURS = {name: OKABE_ITO[colour] for colour, names in _FIXED.items() for name in names}
+COLOURS = {
+    name: OKABE_ITO[colour]
+    for fixed in (_FIXED, _MODELS, _PROTOCOLS)
+    for colour, names in fixed.items()
+    for name in names
+}
 # What names without a colour of their own get, in this order; yellow is too pale for lines on white.
 _SPARE = ("sky", "purple", "black", "orange", "green", "blue", "vermillion")
 _METRIC_NAMES = {
@@ -88,6 +114,11 @@ def use_style() -> None:
     )
 
 
+def colour(name: str) -> str:
+    """Return the fixed colour of a class, part, model or protocol; grey where it has none."""
+    return COLOURS.get(re.sub(r"[^a-z0-9]", "", str(name).lower()), "#888888")
+
+
 def colours(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name: its own in `COLOURS`, else one that no other name here has."""
     names = list(dict.fromkeys(names))
@@ -103,54 +134,56 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def save(
-    fig: Figure,
+    fig: Figure | None,
     run_dir: str | os.PathLike,
     name: str,
     *,
     caption: str,
+    alt: str,
     source: str,
     tables: Sequence[str] = (),
-    svg: bool = False,
+    films: bool = False,
 ) -> Path:
-    """Write ``figures/<name>.png`` (and ``.svg``) and its entry in ``figures/index.json``.
+    """Write ``figures/<name>`` as SVG or PNG, whichever is lighter, and its entry in ``figures/index.json``.
 
     Parameters
     ----------
-    fig : matplotlib.figure.Figure
-        The figure; the same figure gives the same bytes.
+    fig : matplotlib.figure.Figure or None
+        The figure; the same figure gives the same bytes. None keeps the file that stands there.
     run_dir : path-like
         The run folder.
     name : str
         Lower-case letters, digits, ``_`` and ``-``.
     caption : str
-        What the figure shows.
+        What the figure shows; it can be read alone.
+    alt : str
+        What is seen, for readers who do not see it.
     source : str
         Notebook or script that made it.
     tables : sequence of str
         Files of the run, relative to it, that it was made from.
-    svg : bool
-        Write a vector file too.
+    films : bool
+        Whether it shows images of the cohort, so that it cannot be made without them.
 
     Returns
     -------
     pathlib.Path
-        The PNG file.
+        The file.
 
     Raises
     ------
     ValueError
-        The name is not allowed, or the index that stands there is not one.
+        The name is not allowed, a text is empty, or the index that stands there is not one.
+    FileNotFoundError
+        There is no figure, and no file stands there.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ValueError(f"figure name {name!r}: only lower-case letters, digits, _ and - are allowed")
+    if not caption.strip() or not alt.strip():
+        raise ValueError(f"figure {name}: caption and alternative text are needed")
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    kinds = ["png", "svg"] if svg else ["png"]
-    for kind in kinds:
-        settings = {"svg.hashsalt": "leakfree"}
-        with mpl.rc_context(settings), replacing(folder / f"{name}.{kind}") as temporary:
-            fig.savefig(temporary, format=kind, dpi=_DPI, metadata=metadata[kind], bbox_inches="tight")
+    path = _kept(folder, name) if fig is None else _write_lighter(fig, folder, name)
     index = folder / "index.json"
     # Notebooks of one run may run side by side and share the index.
     with _locked(folder):
@@ -160,10 +193,51 @@ def save(
             raise ValueError(f"{index}: not an index of figures: {error}") from error
         if not isinstance(entries, dict):
             raise ValueError(f"{index}: not an index of figures: not a mapping")
-        files = [f"{name}.{kind}" for kind in kinds]
-        entries[name] = {"caption": caption, "source": source, "tables": list(tables), "files": files}
+        entries[name] = {
+            "caption": caption,
+            "alt": alt,
+            "source": source,
+            "tables": list(tables),
+            "files": [path.name],
+            "films": films,
+        }
         write_json(index, entries)
-    return folder / f"{name}.png"
+    return path
+
+
+def note_cells(run_dir: str | os.PathLike, cells: Mapping[str, int]) -> None:
+    """Write into ``figures/index.json`` which cell of its notebook shows each figure, by execution count."""
+    folder = Path(run_dir) / "figures"
+    with _locked(folder):
+        index = folder / "index.json"
+        entries = json.loads(index.read_text(encoding="utf-8"))
+        for name, cell in cells.items():
+            entries[name]["cell"] = cell
+        write_json(index, entries)
+
+
+def _write_lighter(fig: Figure, folder: Path, name: str) -> Path:
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    drawn = {}
+    for kind in ("svg", "png"):
+        stream = io.BytesIO()
+        with mpl.rc_context({"svg.hashsalt": f"leakfree {name}"}):
+            fig.savefig(stream, format=kind, dpi=_DPI, metadata=metadata[kind], bbox_inches="tight")
+        drawn[kind] = stream.getvalue()
+    kind = min(drawn, key=lambda kind: len(drawn[kind]))
+    path = folder / f"{name}.{kind}"
+    with replacing(path) as temporary:
+        temporary.write_bytes(drawn[kind])
+    for other in set(drawn) - {kind}:
+        path.with_suffix(f".{other}").unlink(missing_ok=True)
+    return path
+
+
+def _kept(folder: Path, name: str) -> Path:
+    for kind in ("svg", "png"):
+        if (path := folder / f"{name}.{kind}").is_file():
+            return path
+    raise FileNotFoundError(f"figures/{name}: shows films and is not in the record of the run")
 
 
 def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Figure:

@@ -6,18 +6,23 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from leakfree.own.limits import UNKNOWN
+from leakfree.own.study_file import OwnStudy
 from leakfree.tables import METRIC_NAMES, bracketed
 
 
-def model_card(folder: Path) -> str:
+def model_card(folder: Path, study: OwnStudy | None = None) -> str:
     """Write the card of the models that a run published, from its tables and descriptions.
 
     Parameters
     ----------
     folder : pathlib.Path
         Run folder in which notebook 05 has run.
+    study : OwnStudy, optional
+        The study on other images that the run belongs to.
 
     Returns
     -------
@@ -90,11 +95,25 @@ def model_card(folder: Path) -> str:
         *_novelty(folder),
         "## What cannot be concluded",
         "",
-        "- Nothing about other hospitals, adults, other devices, or diseases that are not in these folders.",
+        *(
+            [
+                "- Nothing about other hospitals, adults, other devices, or diseases that are not in these "
+                "folders."
+            ]
+            if study is None
+            else [
+                "- Nothing about images from elsewhere, or about what none of these labels names.",
+                *([] if study.patients_known else [f"- {UNKNOWN}"]),
+            ]
+        ),
         "- The labels are those of the files; no chart stands behind them here.",
         "- A set of one class is no diagnosis: nine in ten is promised for patients like those it was set",
         "  on, and nothing under a shift.",
-        "- A warm map over the lungs does not show that the lungs were read; see the control above.",
+        *(
+            ["- A warm map over the lungs does not show that the lungs were read; see the control above."]
+            if study is None
+            else ["- A warm map does not show what was read; see the control above."]
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -180,21 +199,29 @@ def _looks(tables: dict[str, pd.DataFrame], model: str) -> list[str]:
     used = used[(used["metric"] == "roc_auc") & (used["model"] == model)]
     for name, text in zip(used["hidden"], bracketed(used), strict=True):
         lines.append(f"| {name} | {text} | {retrained.get(name, '')} |")
-    left = float(probe.loc[probe["hidden"] == "lungs", "estimate"].iloc[0])
-    own = float(used.loc[used["hidden"] == "lungs", "estimate"].iloc[0])
+    region = next(name for name in probe["hidden"] if name != "nothing")
+    left = float(probe.loc[probe["hidden"] == region, "estimate"].iloc[0])
+    own = float(used.loc[used["hidden"] == region, "estimate"].iloc[0])
+    if np.isnan(left) or np.isnan(own):
+        return [*lines, "", "What is left when a region is hidden could not be measured here."]
     verdict = "tells the classes apart" if left > _TELLS else "tells little of the classes"
     verb = "still tells" if own > _TELLS else "hardly tells"
     lines += [
         "",
-        f"With the lungs hidden this network {verb} the classes apart (ROC AUC {own:.3f}), and what is left",
+        f"With the {region} hidden this network {verb} the classes apart (ROC AUC {own:.3f}), "
+        "and what is left",
         f"of the films {verdict} to a model that is trained on it ({left:.3f}).",
         *(
-            ["So a high score on these films is no proof that the lungs were read."]
+            [f"So a high score on these films is no proof that the {region} {_was(region)} read."]
             if max(left, own) > _TELLS
             else []
         ),
     ]
     return lines
+
+
+def _was(region: str) -> str:
+    return "were" if region.endswith("s") else "was"
 
 
 def _novelty(folder: Path) -> list[str]:

@@ -7,12 +7,19 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
 from leakfree.files import file_hash, replacing, write_text
+
+if TYPE_CHECKING:
+    from leakfree.own.study_file import OwnStudy
+
+_TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
+_FIGURE = re.compile(r'<figure class="leakfree-figure"[^>]* data-figure="([^"]+)"')
 
 
 class NotebookError(Exception):
@@ -41,7 +48,16 @@ def source_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path) -> None:
+def execute(
+    source: Path,
+    target: Path,
+    parameters: dict[str, Any],
+    *,
+    cwd: Path,
+    study: OwnStudy | None = None,
+    left_out: Mapping[str, str] | None = None,
+    note: str = "",
+) -> None:
     """Run a notebook and write its executed copy, and the copy as HTML beside it.
 
     The copy appears only when every cell ran. A failed one is left as ``<name>.failed.ipynb``.
@@ -54,6 +70,10 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
         Values for its ``parameters`` cell; an unknown name is refused (papermill would only warn).
     cwd : pathlib.Path
         Working directory of the kernel.
+    study : OwnStudy, optional
+        Study on other images, whose notebook is the one that `leakfree.own.notebook.adapted` makes.
+    left_out, note
+        As `leakfree.own.notebook.adapted`.
 
     Raises
     ------
@@ -69,11 +89,18 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
     working = target.with_name(f".{target.stem}.running.ipynb")
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
+    shown = target.with_name(f".{target.stem}.source.ipynb")
+    if study is not None:
+        from leakfree.own.notebook import adapted
+
+        made = adapted(nbformat.read(source, as_version=4), study, left_out or {}, note)
+        with replacing(shown) as temporary:
+            nbformat.write(made, temporary)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # papermill and nbclient warn about their own event loops
             papermill.execute_notebook(
-                os.path.relpath(source, Path.cwd()),
+                os.path.relpath(source if study is None else shown, Path.cwd()),
                 os.path.relpath(working, Path.cwd()),
                 parameters=parameters,
                 cwd=str(cwd),
@@ -89,14 +116,17 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
     except Exception as error:
         raise NotebookError(f"{source.name}: could not be run: {' '.join(str(error).split())}") from error
     else:
-        _finish(working, target)
+        _finish(working, target, study)
     finally:
         working.unlink(missing_ok=True)
+        shown.unlink(missing_ok=True)
 
 
-def _finish(working: Path, target: Path) -> None:
-    """Drop progress bars, times and paths, then put notebook and HTML in place."""
+def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
+    """Drop progress bars, times, paths and random ids, then put notebook and HTML in place."""
     from nbconvert import HTMLExporter
+
+    from leakfree.own.notebook import say_in_words
 
     notebook = nbformat.read(working, as_version=4)
     for cell in notebook.cells:
@@ -105,6 +135,10 @@ def _finish(working: Path, target: Path) -> None:
             tags = cell.metadata.setdefault("tags", [])
             if "injected-parameters" in tags:
                 tags.append("hide-input")
+                cell.id = "injected-parameters"  # papermill's own is a random one
+            _number_tables(cell)
+            if study is not None:
+                say_in_words(cell, study.image)
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)
@@ -114,6 +148,26 @@ def _finish(working: Path, target: Path) -> None:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": target.stem}})
     write_text(target.with_suffix(".html"), re.sub(r"[ \t]+\n", "\n", html))
+
+
+def _number_tables(cell: nbformat.NotebookNode) -> None:
+    """Give tables ids by their place in the cell instead of the random ones that pandas gives."""
+    for place, output in enumerate(cell.outputs):
+        page = output.get("data", {}).get("text/html", "")
+        for number, found in enumerate(dict.fromkeys(_TABLE_ID.findall(page))):
+            page = page.replace(f"T_{found}", f"T_{cell.id}_{place}_{number}")
+        if page:
+            output["data"]["text/html"] = page
+
+
+def figure_cells(path: Path) -> dict[str, int]:
+    """Return the figures that an executed notebook shows, each with the execution count of its cell."""
+    shown = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            for name in _FIGURE.findall(output.get("data", {}).get("text/html", "")):
+                shown[name] = cell.execution_count
+    return shown
 
 
 def output_hashes(folder: Path, outputs: list[str]) -> dict[str, str]:

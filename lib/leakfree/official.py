@@ -19,7 +19,8 @@ from leakfree.published import load_trained
 from leakfree.run import Run
 from leakfree.sealed import FOLDER, SealError, open_seal, read_log, read_plan
 from leakfree.splits import Manifest, ManifestError
-from leakfree.tasks import TASKS
+from leakfree.sums import renew_sums
+from leakfree.vocabulary import words_of
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"
@@ -41,11 +42,14 @@ def trained(run: Run, task: str, recipe: str, seed: int, image_size: int) -> Res
     """
     if recipe not in RECIPES:
         raise SealError(f"{task} {recipe}: unknown network; known: {', '.join(RECIPES)}")
-    made = RECIPES[recipe]
+    made, words = RECIPES[recipe], words_of(run.cohort)
+    if task not in words.tasks:
+        raise SealError(f"{task} {recipe}: unknown task; known: {', '.join(words.tasks)}")
     path = run.folder / "manifests" / f"05-patient-level-{task}.json"
     try:
+        manifest = Manifest.load(path)
         cell = Cell(
-            TASKS[task], made.model, CLEAN, Manifest.load(path), seed, image_size, variant=made.variant
+            words.tasks[task], made.model, CLEAN, manifest, seed, image_size, words.scope, made.variant
         )
     except ManifestError as error:
         raise SealError(f"{error}; run notebook 05 first") from error
@@ -119,7 +123,7 @@ def open_official(run: Run) -> pd.DataFrame:
             predictions[key] = predict_sealed(run, result, Calibrated.of_cell(result).temperature)
             weights[key] = result.facts["weights_sha256"]
             manifests[entry.task] = result.cell.manifest.hash
-    return open_seal(
+    scores = open_seal(
         run.cohort,
         run.folder,
         plan_path,
@@ -128,6 +132,8 @@ def open_official(run: Run) -> pd.DataFrame:
         manifests=manifests,
         project=run.project,
     )
+    renew_sums(run.folder)
+    return scores
 
 
 def official_scores(folder: Path) -> pd.DataFrame:

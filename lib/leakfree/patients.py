@@ -10,6 +10,9 @@ The scopes (vocabulary of the study):
 ``merged``
     As ``person``, with the prefix of NORMAL files dropped too.
 
+A study on other images has a rule of its own, which filled the column ``subject`` of its cohort; the names of
+its files say nothing then, and its scope is ``patient``.
+
 An image without an identifier is its own patient in every scope. It is never put into one shared
 "None": that would join strangers.
 """
@@ -24,6 +27,10 @@ import pandas as pd
 
 Scope = Literal["series", "person", "merged"]
 SCOPES: tuple[str, ...] = get_args(Scope)
+#: Scope of a rule that somebody declared: a column of a table, or a pattern.
+DECLARED = "patient"
+#: Column of a cohort whose study declares its patients, empty where one is not known.
+SUBJECT = "subject"
 
 _PERSON = re.compile(r"^person(?P<number>\d+)_(?P<prefix>bacteria|virus)_", re.IGNORECASE)
 _NORMAL = re.compile(r"^(?P<prefix>NORMAL2-IM|IM)-(?P<number>\d+)-", re.IGNORECASE)
@@ -45,6 +52,9 @@ def identifiers(table: pd.DataFrame) -> pd.DataFrame:
         Same index; ``prefix`` (str, empty if there is no identifier) and ``number`` (Int64, NA then).
     """
     prefixes, numbers = [], []
+    if SUBJECT in table:
+        none = pd.array([pd.NA] * len(table), dtype="Int64")
+        return pd.DataFrame({"prefix": "", "number": none}, index=table.index)
     for image_id, label, person_num in zip(
         table["image_id"], table["label"], table["person_num"], strict=True
     ):
@@ -66,14 +76,14 @@ def identifiers(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def patient_ids(table: pd.DataFrame, scope: Scope = "series") -> np.ndarray:
+def patient_ids(table: pd.DataFrame, scope: str = "series") -> np.ndarray:
     """Give every image its patient.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Cohort rows.
-    scope : {"series", "person", "merged"}
+    scope : {"series", "person", "merged", "patient"}
         Rule that turns identifiers into patients.
 
     Returns
@@ -83,8 +93,14 @@ def patient_ids(table: pd.DataFrame, scope: Scope = "series") -> np.ndarray:
     Raises
     ------
     ValueError
-        If the scope is unknown.
+        If the scope is unknown, or not one of this cohort.
     """
+    if (scope == DECLARED) != (SUBJECT in table) and scope in (*SCOPES, DECLARED):
+        known = DECLARED if SUBJECT in table else ", ".join(SCOPES)
+        raise ValueError(f"patient scope {scope!r} is none of this cohort; it has {known}")
+    if scope == DECLARED:
+        alone = "image:" + table["image_id"].astype(str)
+        return table[SUBJECT].where(table[SUBJECT] != "", alone).to_numpy(dtype=object)
     if scope not in SCOPES:
         raise ValueError(f"unknown patient scope {scope!r}; known: {', '.join(SCOPES)}")
     found = identifiers(table)
@@ -104,11 +120,18 @@ def patient_ids(table: pd.DataFrame, scope: Scope = "series") -> np.ndarray:
 
 def missing_identifier(table: pd.DataFrame) -> np.ndarray:
     """Tell which images carry no identifier: bool, shape (n,)."""
+    if SUBJECT in table:
+        return (table[SUBJECT] == "").to_numpy()
     return (identifiers(table)["prefix"] == "").to_numpy()
 
 
+def scopes_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the scopes that a cohort can be read under; the first one decides."""
+    return (DECLARED,) if SUBJECT in table else SCOPES
+
+
 def scope_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Count patients under every scope.
+    """Count patients under every scope of the cohort.
 
     Returns
     -------
@@ -117,7 +140,7 @@ def scope_summary(table: pd.DataFrame) -> pd.DataFrame:
         fraction of images whose patient has another image.
     """
     rows = []
-    for scope in SCOPES:
+    for scope in scopes_of(table):
         sizes = pd.Series(patient_ids(table, scope)).value_counts()
         several = sizes[sizes > 1]
         rows.append(

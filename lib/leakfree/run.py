@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.errors import EmptyDataError
 
 from leakfree import figures
 from leakfree.audit.findings import Report
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
+from leakfree.audit.report import load_json as load_report
 from leakfree.audit.report import write_json as write_report
 from leakfree.cohort import SEALED_PART, Cohort, CohortError, open_cohort
 from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
 from leakfree.groups import linked_groups
+from leakfree.own.notebook import in_words
 from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache, load_pixels
+from leakfree.record import COPIES, MEASUREMENTS, RecordedCohort
+from leakfree.shown import ShownFigure
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
+from leakfree.vocabulary import words_of
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -47,7 +54,7 @@ class Run:
     notebook : str
         Name of the notebook, such as ``03_leaky_cnn``; its number starts the names of what it writes.
     data : str
-        As ``run_all.py --data``.
+        As ``run_all.py --data``; or the run folder itself, whose record stands for the images.
     run_dir : str
         Run folder; empty for ``artifacts/<cohort>-quick`` of the project.
     seed : int
@@ -90,8 +97,15 @@ class Run:
         self.cache = cache_folder(self.project)
         self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
         named = f"{self.cohort.name}-{folder_ending}"
+        #: Labels, tasks and patient scopes of the cohort.
+        self.words = words_of(self.cohort)
         self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / named
         self.arguments["run_dir"] = str(self.folder)
+        if self.recorded and Path(data).resolve() != self.folder.resolve():
+            raise CohortError(
+                f"{data}: is the record of a run, from which only that run can be made again: "
+                "set run_dir to the same folder, or see `leakfree rebuild`"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pixels: dict[int, PixelCache] = {}
         self._sealed_pixels: dict[int, PixelCache] = {}
@@ -100,6 +114,20 @@ class Run:
         self._searched: CohortAudit | None = None
         figures.use_style()
 
+    @property
+    def recorded(self) -> bool:
+        """Whether this run is made from its record: no images, no training, nothing measured anew."""
+        return isinstance(self.cohort, RecordedCohort)
+
+    @property
+    def credit(self) -> str:
+        """Whose images these are, for under a picture; may be empty."""
+        if self.cohort.study is not None:
+            return self.cohort.study.credit
+        if self.cohort.name == "phantom":
+            return "Synthetic images."
+        return "Images: Kermany, Zhang, Goldbaum (2018), Mendeley Data, CC BY 4.0."
+
     def wrote(self, *paths: Path) -> None:
         """Note files as outputs of this notebook, for ``--resume`` and for the provenance."""
         self._outputs |= {Path(path).relative_to(self.folder).as_posix() for path in paths}
@@ -107,24 +135,90 @@ class Run:
 
     def save_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write ``tables/<name>.csv``; numbers keep six decimals, so that equal runs give equal files."""
-        path = self.folder / "tables" / f"{name}.csv"
-        with replacing(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+        path = _write_table(self.folder / "tables" / f"{name}.csv", table)
         self.wrote(path)
         return path
 
-    def save_figure(self, figure: Figure, name: str, caption: str, tables: tuple[str, ...] = ()) -> Path:
-        """Write ``figures/<NN>_<name>.png`` with its caption and the tables that it was drawn from."""
+    def measure(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Measure on pixels, and keep that as ``measurements/<name>.csv``; read it where there are no images.
+
+        Either way the table comes from the file, so that a run and its rebuild work on the same numbers.
+
+        Parameters
+        ----------
+        name : str
+            Without suffix.
+        make : callable
+            Measures; not called in a run that is made from its record.
+
+        Raises
+        ------
+        CohortError
+            If the record has no such measurement.
+        """
+        path = self.folder / MEASUREMENTS / f"{name}.csv"
+        if not self.recorded:
+            _write_table(path, make())
+        elif not path.is_file():
+            raise CohortError(f"{path}: the record of the run lacks this measurement; it needs the images")
+        self.wrote(path)
+        return _read_table(path)
+
+    def save_figure(
+        self, figure: Figure, name: str, caption: str, tables: tuple[str, ...] = (), *, alt: str
+    ) -> ShownFigure:
+        """Write ``figures/<NN>_<name>`` with caption, alternative text and the tables that it was drawn from.
+
+        Returns
+        -------
+        ShownFigure
+            The written file as a notebook shows it: with its caption.
+        """
+        return self._figure(figure, name, caption, tables, alt, films=False)
+
+    def film_figure(
+        self,
+        draw: Callable[[], Figure],
+        name: str,
+        caption: str,
+        tables: tuple[str, ...] = (),
+        *,
+        alt: str,
+    ) -> ShownFigure:
+        """As `save_figure`, for a figure that shows films: one that stands is kept where there are none.
+
+        Parameters
+        ----------
+        draw : callable
+            Draws the figure; not called in a run that is made from its record.
+        name, caption, tables, alt
+            As `save_figure`.
+        """
+        return self._figure(None if self.recorded else draw(), name, caption, tables, alt, films=True)
+
+    def _figure(
+        self,
+        figure: Figure | None,
+        name: str,
+        caption: str,
+        tables: tuple[str, ...],
+        alt: str,
+        films: bool,
+    ) -> ShownFigure:
+        if self.cohort.study is not None:
+            caption, alt = (in_words(text, self.cohort.study.image) for text in (caption, alt))
         path = figures.save(
             figure,
             self.folder,
             f"{self.number}_{name}",
             caption=caption,
+            alt=alt,
             source=f"notebooks/{self.notebook}.ipynb",
             tables=[f"tables/{table}.csv" for table in tables],
+            films=films,
         )
         self.wrote(path)
-        return path
+        return ShownFigure(path, caption, alt)
 
     def save_manifest(self, manifest: Manifest) -> Path:
         """Write ``manifests/<name>.json``."""
@@ -132,13 +226,18 @@ class Run:
         self.wrote(path)
         return path
 
-    def save_report(self, name: str, report: Report) -> Path:
-        """Write ``audit/<name>.json``, without durations, so that equal runs give equal files."""
-        lasting = {key: value for key, value in report.provenance.items() if key != "seconds"}
+    def report(self, name: str, make: Callable[[], Report]) -> Report:
+        """Audit, and keep the report as ``audit/<name>.json``; read it where there are no images.
+
+        It is kept without durations, so that equal runs give equal files.
+        """
         path = self.folder / "audit" / f"{name}.json"
-        write_report(replace(report, provenance=lasting), path)
+        if not self.recorded:
+            report = make()
+            lasting = {key: value for key, value in report.provenance.items() if key != "seconds"}
+            write_report(replace(report, provenance=lasting), path)
         self.wrote(path)
-        return path
+        return load_report(path)
 
     def development(self, task: Task | None = None, max_images: int = 0) -> pd.DataFrame:
         """Return the rows to train and test on: those of a task, thinned to about `max_images`.
@@ -168,25 +267,37 @@ class Run:
         kept = np.cumsum(sizes[order]) <= max_images
         return table[kept[rank[groups]]]
 
-    def groups(self, table: pd.DataFrame, scope: str = "series") -> np.ndarray:
-        """Return linked groups of rows: joined by patient under the scope, and by verified copies."""
-        return linked_groups(patient_ids(table, scope), self.copies().keys(table))
+    def groups(self, table: pd.DataFrame, scope: str = "") -> np.ndarray:
+        """Return linked groups of rows: joined by patient under the scope, and by verified copies.
+
+        Without a scope, that which decides in this cohort is taken.
+        """
+        return linked_groups(patient_ids(table, scope or self.words.scope), self.copies().keys(table))
 
     def copies(self) -> CohortCopies:
         """Return which films of the cohort are copies of one another; searched once, then kept."""
-        if self._copies is None:
+        path = self.folder / COPIES
+        if self._copies is None and self.recorded:
+            try:
+                self._copies = CohortCopies.load(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise CohortError(f"{path}: not a record of copies: {error}") from error
+        elif self._copies is None:
             self._copies = cohort_copies(self.cohort, self.cache, search=self.searched)
+            self._copies.save(path)
         return self._copies
 
     def searched(self) -> CohortAudit:
         """Return the cohort read and searched for an audit under any split; done once a run."""
         if self._searched is None:
+            self._need_images()
             self._searched = CohortAudit(self.cohort, jobs=self.jobs)
         return self._searched
 
     def pixels(self, image_size: int) -> PixelCache:
         """Return decoded development images, in memory once for each size."""
         if image_size not in self._pixels:
+            self._need_images()
             table = self.cohort.development()
             self._pixels[image_size] = load_pixels(self.cohort, table, image_size, self.cache, jobs=self.jobs)
         return self._pixels[image_size]
@@ -194,10 +305,15 @@ class Run:
     def sealed_pixels(self, image_size: int) -> PixelCache:
         """Return decoded images of the sealed part, once for each size; their labels stay sealed."""
         if image_size not in self._sealed_pixels:
+            self._need_images()
             table = self.cohort.table[self.cohort.table["part"] == SEALED_PART]
             cache = load_pixels(self.cohort, table, image_size, self.cache, jobs=self.jobs)
             self._sealed_pixels[image_size] = cache
         return self._sealed_pixels[image_size]
+
+    def _need_images(self) -> None:
+        if self.recorded:
+            raise CohortError(f"{self.data}: this needs the images, and the record of a run holds none")
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a table that another notebook of the same run wrote.
@@ -209,10 +325,24 @@ class Run:
         """
         path = self.folder / "tables" / f"{name}.csv"
         if not path.is_file():
-            number = "02" if name == "reference_counts" else name.split("_")[0]
+            number = {"reference": "02", "inflation": "06"}.get(first := name.split("_")[0], first)
             writer = next((n for n in NOTEBOOKS if n.split("_")[0] == number), "the notebook that writes it")
             raise FileNotFoundError(f"tables/{name}.csv is missing: run {writer} first")
         return pd.read_csv(path)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> Path:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")
+    return path
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table as it was written: only an empty field is missing, since NA may be a name."""
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except EmptyDataError:  # nothing could be measured: not even columns
+        return pd.DataFrame()
 
 
 def read_outputs(folder: Path, notebook: str) -> list[str]:

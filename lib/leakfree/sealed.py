@@ -13,7 +13,6 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,9 @@ from leakfree.metrics import METRICS, evaluate, point_estimates
 from leakfree.patients import patient_ids
 from leakfree.predictions import PredictionsError, check_predictions, read_predictions, save_predictions
 from leakfree.provenance import git_state
-from leakfree.tasks import TASKS
+from leakfree.tasks import Task
 from leakfree.verify import SEALED_LOG as LOG
+from leakfree.vocabulary import words_of
 
 #: Folder of labelled predictions, in the run folder.
 FOLDER = "predictions/sealed"
@@ -43,7 +43,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["binary", "etiology", "three-class"]
+    task: str
     model: str
     #: Side in pixels.
     image_size: int = Field(ge=1)
@@ -144,7 +144,7 @@ def open_seal(
     weights: Mapping[tuple[str, str, int], str],
     manifests: Mapping[str, str],
     project: Path,
-    scope: str = "series",
+    scope: str = "",
 ) -> pd.DataFrame:
     """Open the sealed part once for everything that a committed plan names.
 
@@ -165,7 +165,7 @@ def open_seal(
     project : pathlib.Path
         Repository.
     scope : str
-        Patient scope of the intervals.
+        Patient scope of the intervals; empty for the one that decides in this cohort.
 
     Returns
     -------
@@ -179,13 +179,15 @@ def open_seal(
         If the plan is not committed, the cohort is another one, or predictions are missing, too many, or not
         of exactly the sealed images. Then nothing was opened and nothing is logged.
     """
-    plan = read_plan(plan_path)
+    plan, words = read_plan(plan_path), words_of(cohort)
+    if unknown := [entry.task for entry in plan.entries if entry.task not in words.tasks]:
+        raise SealError(f"{plan_path}: unknown task {unknown[0]}; known: {', '.join(words.tasks)}")
     plan_commit = committed(plan_path, project)
     state = git_state(project)
     if plan.cohort != cohort.checksum:
         raise SealError(f"{plan_path}: is for cohort {plan.cohort[:12]}, this is {cohort.checksum[:12]}")
     sealed = cohort.table[cohort.table["part"] == SEALED_PART]
-    _complete(plan, predictions, weights, manifests, sealed)
+    _complete(plan, predictions, weights, manifests, sealed, words.tasks)
     log = Path(run_folder) / LOG
     lines = read_log(run_folder)
     line: dict[str, object] = {
@@ -205,8 +207,13 @@ def open_seal(
     labelled = sealed.assign(label=cohort.unseal(log))
     rows = []
     for entry in plan.entries:
-        files = {seed: _label(entry.task, predictions[entry.task, entry.model, seed], labelled, seed, scope)
-                 for seed in entry.seeds}  # fmt: skip
+        task = words.tasks[entry.task]
+        files = {
+            seed: _label(
+                task, predictions[entry.task, entry.model, seed], labelled, seed, scope or words.scope
+            )
+            for seed in entry.seeds
+        }
         if entry.ensemble and len(files) > 1:
             files |= {"ensemble": _mean(list(files.values()))}
         for seed, frame in files.items():
@@ -272,6 +279,7 @@ def _complete(
     weights: Mapping[tuple[str, str, int], str],
     manifests: Mapping[str, str],
     sealed: pd.DataFrame,
+    tasks: Mapping[str, Task],
 ) -> None:
     if sealed.empty:
         raise SealError("this cohort has no sealed part")
@@ -285,7 +293,7 @@ def _complete(
         raise SealError(f"{without[0]}: no manifest is named")
     ids = sealed["image_id"].tolist()
     for key, frame in predictions.items():
-        columns = ["image_id", *(f"p_{name}" for name in TASKS[key[0]].classes)]
+        columns = ["image_id", *(f"p_{name}" for name in tasks[key[0]].classes)]
         if frame.columns.tolist() != columns:
             raise SealError(f"{_name(key)}: needs the columns {', '.join(columns)}")
         if sorted(frame["image_id"]) != sorted(ids):
@@ -294,15 +302,15 @@ def _complete(
             raise SealError(f"{_name(key)}: a probability is not a number")
 
 
-def _label(task: str, frame: pd.DataFrame, labelled: pd.DataFrame, seed: int, scope: str) -> pd.DataFrame:
+def _label(task: Task, frame: pd.DataFrame, labelled: pd.DataFrame, seed: int, scope: str) -> pd.DataFrame:
     """Put label, patient and part beside predictions, for the images that take part in the task."""
-    rows = TASKS[task].select(labelled)
+    rows = task.select(labelled)
     known = pd.DataFrame(
         {
             "image_id": rows["image_id"].to_numpy(),
             "patient": patient_ids(rows, scope),
             "part": SEALED_PART,
-            "label": [TASKS[task].classes[k] for k in TASKS[task].labels(rows)],
+            "label": [task.classes[k] for k in task.labels(rows)],
         }
     )
     return known.merge(frame, how="left", on="image_id", validate="one_to_one").assign(seed=seed)

@@ -19,10 +19,22 @@ from pydantic import ValidationError
 from leakfree import provenance
 from leakfree.cohort import Cohort, CohortError, open_cohort
 from leakfree.config import PROFILES, Settings, select_notebooks
+from leakfree.figures import note_cells
 from leakfree.files import file_hash, write_json
-from leakfree.notebooks import NotebookError, execute, known_parameters, output_hashes, source_digest
+from leakfree.notebooks import (
+    NotebookError,
+    execute,
+    figure_cells,
+    known_parameters,
+    output_hashes,
+    source_digest,
+)
+from leakfree.own.runs import adaptation, own_parameters, own_run_folder, study_of
+from leakfree.own.study_file import StudyFileError
+from leakfree.record import is_record, save_cohort
 from leakfree.run import cache_folder, project_root, read_outputs
 from leakfree.sources import SourceError
+from leakfree.sums import write_sums
 
 log = logging.getLogger("leakfree")
 
@@ -38,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("papermill").addFilter(_is_progress)
     try:
-        run_study(parse(arguments))
+        settings = parse(arguments)
+    except StudyFileError as error:
+        print(f"run_all: {error}", file=sys.stderr)
+        return 2
+    try:
+        run_study(settings)
     except (StudyError, NotebookError, CohortError, SourceError) as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 1
@@ -65,11 +82,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     parser.add_argument(
         "--data",
         default="phantom",
-        metavar="phantom|hub|FOLDER|DEEPLAKE_PATH",
-        help="cohort (default: phantom, made on the spot); any hub://owner/name is accepted",
+        metavar="phantom|hub|FOLDER|DEEPLAKE_PATH|STUDY.YAML",
+        help="cohort (default: phantom, made on the spot); any hub://owner/name is accepted; study.yaml of "
+        "`leakfree new`",
     )
     parser.add_argument(
-        "--profile", default="quick", choices=list(PROFILES), help="size of the run (default: quick)"
+        "--profile", choices=list(PROFILES), help="size of the run (default: the study file's, else quick)"
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: artifacts/<cohort>-<profile>)"
@@ -93,6 +111,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         help="value of a notebook parameter, such as seed=7 or weights=resnet18.pth",
     )
     given = parser.parse_args(arguments)
+    own = study_of(given.data)
     parameters = {}
     for item in given.parameter:
         name, separator, value = item.partition("=")
@@ -105,14 +124,14 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     try:
         settings = Settings(
             data=given.data,
-            profile=given.profile,
+            profile=given.profile or (own.profile if own else "quick"),
             out=given.out,
             only=tuple(part.strip() for part in given.only.split(",") if part.strip()),
             resume=given.resume,
             jobs=given.jobs,
             scheduler=given.scheduler,
             book=not given.no_book,
-            allow_problems=given.allow_problems,
+            allow_problems=given.allow_problems or (own is not None and own.allow_problems),
             parameters=parameters,
         )
         select_notebooks(settings.only)
@@ -128,6 +147,8 @@ def run_folder(settings: Settings, cohort: Cohort, project: Path) -> Path:
     """Choose the run folder: ``--out``, or ``artifacts/<cohort>`` for full, ``-<profile>`` otherwise."""
     if settings.out is not None:
         return Path(settings.out)
+    if cohort.study is not None and (folder := own_run_folder(settings.data)) is not None:
+        return folder
     suffix = "" if settings.profile == "full" else f"-{settings.profile}"
     return project / "artifacts" / f"{cohort.name}{suffix}"
 
@@ -149,6 +170,10 @@ def run_study(settings: Settings) -> Path:
     project = project_root(Path(__file__).parent)
     if not (project / "run_all.py").is_file():
         project = project_root()
+    if is_record(Path(settings.data)):
+        raise StudyError(
+            f"{settings.data}: is a finished run without images; `leakfree rebuild` makes its tables again"
+        )
     names = select_notebooks(settings.only)
     parameters = {name: _parameters(settings, name, project) for name in names}
     _refuse_unknown(settings, parameters, project)
@@ -161,10 +186,17 @@ def run_study(settings: Settings) -> Path:
     log.info("cohort %s: %d images, checksum %s", cohort.name, len(cohort), cohort.checksum[:12])
     folder = run_folder(settings, cohort, project)
     folder.mkdir(parents=True, exist_ok=True)
+    if cohort.study is not None:
+        for name in names:
+            known = known_parameters(project / "notebooks" / f"{name}.ipynb")
+            own = own_parameters(cohort.study, known)
+            parameters[name] |= {k: v for k, v in own.items() if k not in settings.parameters}
     for position, name in enumerate(names, start=1):
         log.info("[%d/%d] %s", position, len(names), name)
         _run_notebook(name, parameters[name], settings, cohort, folder, project)
+    save_cohort(folder, cohort)
     _write_provenance(settings, cohort, folder, project, names)
+    write_sums(folder)
     if settings.book:
         from leakfree.book import BookError, build
 
@@ -236,17 +268,24 @@ def _run_notebook(
         target,
         {**parameters, "run_dir": Path(os.path.relpath(folder, cwd)).as_posix(), "resume": settings.resume},
         cwd=cwd,
+        **adaptation(cohort),
     )
     seconds = round(time.perf_counter() - started, 1)
-    outputs = [*read_outputs(folder, name), f"notebooks/{name}.ipynb"]
-    # The index of figures is shared by the notebooks: it is no output of one of them.
-    hashes = output_hashes(folder, [output for output in outputs if output != "figures/index.json"])
+    hashes = finish_notebook(folder, name)
     lost = [output for output, digest in hashes.items() if digest == "missing"]
     if lost:
         raise StudyError(f"{name}: noted {lost[0]} as written, but it is not there")
     record = {"key": key, "seconds": seconds, "parameters": parameters, "outputs": hashes}
     write_json(record_path, {**record, "git": provenance.git_state(project)})
     log.info("%s: %.0f s, %d files", name, seconds, len(hashes))
+
+
+def finish_notebook(folder: Path, name: str) -> dict[str, str]:
+    """Note the cells of an executed notebook's figures; return the SHA-256 of everything that it wrote."""
+    if cells := figure_cells(folder / "notebooks" / f"{name}.ipynb"):
+        note_cells(folder, cells)
+    # The index of figures is shared by the notebooks: it is no output of one of them.
+    return output_hashes(folder, [*read_outputs(folder, name), f"notebooks/{name}.ipynb"])
 
 
 def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, source: Path) -> str:
@@ -260,6 +299,8 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
             k: file_hash(Path(v)) for k, v in parameters.items() if k == "weights" and Path(str(v)).is_file()
         },
     }
+    if cohort.study is not None:  # title, words and credit stand in its pages
+        content["study"] = cohort.study.model_dump(mode="json")
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]
         content["tables"] = {path.name: file_hash(path) for path in tables if path.is_file()}

@@ -19,6 +19,8 @@ from leakfree.audit.ledger import consumed_hash, read_by_times
 from leakfree.files import file_hash
 from leakfree.predictions import PredictionsError, read_predictions
 from leakfree.splits import Manifest, ManifestError
+from leakfree.sums import NAME as SUMS
+from leakfree.sums import check_sums, recorded_files
 
 #: Folders of a run in which every file must be listed, with its hash, by the provenance or by a cell.
 LISTED = ("cells", "ledgers", "manifests", "models", "predictions", "tables")
@@ -126,6 +128,7 @@ class _Checker:
             self._guard(name, self._preprocessing)
         self._grid()
         self._guard("provenance.json", self._provenance)
+        self._sums()
         for name in self._names("outputs", ".run.json"):
             self._guard(name, self._run_record)
         for part in LISTED:
@@ -339,6 +342,21 @@ class _Checker:
             for name, reason in found.problems:
                 self._problem(name, reason)
 
+    def _sums(self) -> None:
+        """Check every byte of the run; a file that is known to disagree is not named twice."""
+        named = {problem.partition(": ")[0] for problem in self.result.problems}
+        try:
+            for name, reason in check_sums(self.folder):
+                if name not in named:
+                    self._problem(name, reason)
+            self.read |= {SUMS, *recorded_files(self.folder)}
+        except FileNotFoundError:
+            # A study ends by writing it; a training alone does not.
+            if self.notebooks:
+                self._problem(SUMS, "is missing: whether files were changed cannot be told")
+            else:
+                self.result.not_checked.append(f"bytes of files that no cell lists: the run has no {SUMS}")
+
     def _gaps(self) -> None:
         gaps = self.result.not_checked
         if self.ledgers:
@@ -350,8 +368,8 @@ class _Checker:
         known = _protocols()
         unknown = sorted({str(ledger.get("protocol")) for ledger in self.ledgers.values()} - set(known))
         gaps += [f"protocol {name}: not of this version, its declared leaks are unknown" for name in unknown]
-        gaps.append("scores: metrics are not computed again from the predictions")
-        gaps.append("settings, data and versions in provenance.json, captions, exported pages, book: no hash")
+        gaps.append("scores: `leakfree rebuild` computes them again from the predictions")
+        gaps.append(f"who wrote {SUMS}: it shows a change by accident, not a forger; the git history does")
 
 
 def _leaks(content: dict[str, Any], stages: dict[str, Counter[str]]) -> Iterator[str]:

@@ -43,6 +43,16 @@ class CohortCopies:
     groups: tuple[tuple[str, ...], ...]
     pairs: pd.DataFrame
 
+    def save(self, path: Path) -> Path:
+        """Write the copies as JSON, atomically."""
+        return write_json(path, {"groups": self.groups, "pairs": self.pairs.to_numpy(dtype=object).tolist()})
+
+    @classmethod
+    def load(cls, path: Path) -> CohortCopies:
+        """Read what `save` wrote; raises OSError, ValueError, KeyError or TypeError where it is not that."""
+        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(tuple(map(tuple, kept["groups"])), pd.DataFrame(kept["pairs"], columns=_PAIRS))
+
     def keys(self, table: pd.DataFrame) -> np.ndarray:
         """Return a key for each row, str of shape (n,), that copies share and nothing else does."""
         key = {image_id: f"copies:{number}" for number, ids in enumerate(self.groups) for image_id in ids}
@@ -129,10 +139,9 @@ def cohort_copies(
     digest.update(json.dumps(versions(), sort_keys=True).encode())
     path = Path(cache) / "copies" / f"{cohort.name}-{digest.hexdigest()[:16]}.json"
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return CohortCopies(tuple(map(tuple, kept["groups"])), pd.DataFrame(kept["pairs"], columns=_PAIRS))
+        return CohortCopies.load(path)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or damaged: found again
     found = (search() if search else CohortAudit(cohort, jobs=jobs)).copies()
-    write_json(path, {"groups": found.groups, "pairs": found.pairs.to_numpy(dtype=object).tolist()})
+    found.save(path)
     return found

@@ -12,17 +12,14 @@ from leakfree.audit.copy_checks import MOST_EXAMPLES
 from leakfree.audit.findings import Check, not_run
 from leakfree.audit.overlap import overlap
 from leakfree.groups import linked_groups
-from leakfree.patients import SCOPES, missing_identifier, patient_ids
-
-#: Scope of a column ``patient`` or of ``--patient-pattern``.
-DECLARED = "patient"
+from leakfree.patients import DECLARED, SCOPES, SUBJECT, missing_identifier, patient_ids
 
 
 def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, np.ndarray]:
     """Give each image its patient, str of shape (n,), under each scope; ``image:...`` without identifier."""
     found = {}
     for scope in scopes:
-        if scope == DECLARED:
+        if scope == DECLARED and SUBJECT not in table:
             alone = "image:" + table["image_id"] + "#" + table.index.astype(str)
             found[scope] = table["patient"].where(table["patient"] != "", alone).to_numpy(dtype=object)
         else:
@@ -32,6 +29,8 @@ def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, n
 
 def available_scopes(table: pd.DataFrame) -> list[str]:
     """Scopes that the table can be read under: `DECLARED` if it is given, and those of file names."""
+    if SUBJECT in table:
+        return [] if missing_identifier(table).all() else [DECLARED]
     scopes = [DECLARED] if (table["patient"] != "").any() else []
     if len(table) and not missing_identifier(table).all():
         scopes += list(SCOPES)
@@ -40,7 +39,7 @@ def available_scopes(table: pd.DataFrame) -> list[str]:
 
 def without_identifier(table: pd.DataFrame, scope: str) -> np.ndarray:
     """Tell which images have no identifier under a scope: bool, shape (n,)."""
-    if scope == DECLARED:
+    if scope == DECLARED and SUBJECT not in table:
         return (table["patient"] == "").to_numpy()
     return missing_identifier(table)
 

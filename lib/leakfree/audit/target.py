@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pandas as pd
 
+from leakfree.patients import SUBJECT
 from leakfree.sources.base import Problem, SourceError
 from leakfree.sources.folder import IMAGE_SUFFIXES, label_from_path, list_files
 from leakfree.sources.hub import is_deeplake
@@ -22,7 +23,8 @@ COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
 PART_NAMES = (
     "train", "training", "val", "valid", "validation", "dev", "test", "testing", "holdout", "external",
 )  # fmt: skip
-_ALIASES = {
+#: Names that columns of a CSV may have.
+ALIASES = {
     "path": ("path", "file", "filename", "file_name", "image", "image_id", "image_path"),
     "part": ("part", "split", "partition", "subset", "fold"),
     "label": ("label", "class", "target", "diagnosis", "finding"),
@@ -186,12 +188,12 @@ def from_folder(root: Path) -> Target:
     rows, problems, declared = [], [], []
     for entry in list_files(root):
         if entry.path.suffix.lower() not in IMAGE_SUFFIXES:
-            problems.append(Problem(_readable(entry.file), "foreign: not the name of an image"))
+            problems.append(Problem(readable_name(entry.file), "foreign: not the name of an image"))
             continue
         part, label = _part_and_label(entry.file)
-        rows.append((_readable(entry.file), part, label, "", pd.NA, str(entry.path)))
-    declared = [child.name for child in sorted(root.iterdir()) if child.is_dir() and _is_part(child.name)]
-    table = _table(rows)
+        rows.append((readable_name(entry.file), part, label, "", pd.NA, str(entry.path)))
+    declared = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
+    table = make_table(rows)
     reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
     name = re.sub(r"[^\w.-]+", "-", root.resolve().name).strip("-.") or "folder"
     return Target(name, table, reader, tuple(problems), tuple(dict.fromkeys(declared)))
@@ -199,16 +201,18 @@ def from_folder(root: Path) -> Target:
 
 def _part_and_label(file: str) -> tuple[str, str]:
     folders = file.split("/")[:-1]
-    place = next((place for place, folder in enumerate(folders) if _is_part(folder)), None)
+    place = next((place for place, folder in enumerate(folders) if is_part(folder)), None)
     if place is not None:
         nearest = [*folders[place + 1 :][:1], *folders[:place][-1:]]
-        return _readable(folders[place]), _readable(nearest[0]) if nearest else (label_from_path(file) or "")
+        label = readable_name(nearest[0]) if nearest else (label_from_path(file) or "")
+        return readable_name(folders[place]), label
     if len(folders) >= 2:
-        return _readable(folders[0]), _readable(folders[1])
-    return "", _readable(folders[0]) if folders else (label_from_path(file) or "")
+        return readable_name(folders[0]), readable_name(folders[1])
+    return "", readable_name(folders[0]) if folders else (label_from_path(file) or "")
 
 
-def _is_part(folder: str) -> bool:
+def is_part(folder: str) -> bool:
+    """Tell whether a folder is named like a part of a split."""
     return (
         folder.lower() in PART_NAMES or re.fullmatch(r"(fold|split|part)[_-]?\d+", folder.lower()) is not None
     )
@@ -237,7 +241,7 @@ def from_csv(path: Path) -> Target:
         raise TargetError(f"{path}: cannot be read as CSV: {reason}") from error
     lower = {str(column).strip().lower(): column for column in given.columns}
     columns = {}
-    for name, aliases in _ALIASES.items():
+    for name, aliases in ALIASES.items():
         found = next((lower[alias] for alias in aliases if alias in lower), None)
         if found is not None:
             columns[name] = given[found].str.strip()
@@ -253,7 +257,7 @@ def from_csv(path: Path) -> Target:
             problems.append(Problem(f"{path.name}, row {row + 2}", "unreadable: no path"))
             continue
         rows.append((file, part, label, patient, pd.NA, str(path.parent / file)))
-    table = _table(rows, sort=False)
+    table = make_table(rows, sort=False)
     reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
     return Target(path.stem, table, reader, tuple(problems))
 
@@ -284,6 +288,8 @@ def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
             "file": "",
         }
     )
+    if SUBJECT in table:
+        listed = listed.assign(**{"patient": table[SUBJECT], SUBJECT: table[SUBJECT]})
     reader = StoreReader(str(cohort.path), tuple(int(row) for row in table.index))
     return Target(
         cohort.name,
@@ -346,12 +352,13 @@ def _with_pattern(target: Target, pattern: str) -> Target:
     return Target(**{**vars(target), "table": target.table.assign(patient=patients)})
 
 
-def _table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
+def make_table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
+    """Make a target's table of rows in the order of `COLUMNS`, sorted by image id unless told otherwise."""
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["person_num"] = table["person_num"].astype("Int64")
     return table.sort_values("image_id", ignore_index=True) if sort else table
 
 
-def _readable(text: str) -> str:
+def readable_name(text: str) -> str:
     """Keep a name in another encoding readable: JSON and HTML are UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -169,8 +169,21 @@ def by_protocol(name: str) -> Leak:
     return {leak.protocol: leak for leak in LEAKS}[name]
 
 
-def table() -> pd.DataFrame:
-    """Return the catalogue for readers, with the types that cannot be tested here."""
+#: What stands in the catalogue about chest films, and instead of it in a study on other images.
+_OWN = {
+    "every test film also trains: the reference study's ignored indices": "every test film also trains",
+    NOT_TESTABLE["L3.3"][1]: "not testable here, because nothing is known of who was left out",
+}
+
+
+def table(*, own: bool = False) -> pd.DataFrame:
+    """Return the catalogue for readers, with the types that cannot be tested here.
+
+    Parameters
+    ----------
+    own : bool
+        For a study on other images than the chest films of the compendium.
+    """
     rows = [
         {
             "taxonomy": leak.taxonomy or "none",
@@ -185,4 +198,7 @@ def table() -> pd.DataFrame:
         {"taxonomy": number, "leak": title, "leaky arm": reason, "clean arm": "", "scored on": ""}
         for number, (title, reason) in NOT_TESTABLE.items()
     ]
-    return pd.DataFrame(rows).sort_values("taxonomy", key=lambda s: s.replace("none", "Z"), kind="stable")
+    found = pd.DataFrame(rows)
+    if own:
+        found = found.replace(_OWN)
+    return found.sort_values("taxonomy", key=lambda s: s.replace("none", "Z"), kind="stable")

@@ -20,9 +20,9 @@ from leakfree.inflation.draws import ROLES
 from leakfree.inflation.material import Material
 from leakfree.inflation.plans import Expected, Plans, known
 from leakfree.inflation.store import LEDGER, Arm
+from leakfree.own.kept import kept_study
 from leakfree.predictions import SUM_TOLERANCE
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree.vocabulary import vocabulary
 
 FILMS = "manifests/06_films.csv"
 #: Lines that one file gets at most; what is more is counted.
@@ -61,6 +61,7 @@ class _Wrong(Exception):
 class _Grid:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.words = vocabulary(kept_study(folder))
         self.found = Found()
         self.material: Material | None = None
         self.plans: Plans | None = None
@@ -128,9 +129,11 @@ class _Grid:
             self.material = Material(
                 frame["image_id"].to_numpy(dtype=object),
                 frame["patient"].to_numpy(dtype=object),
-                np.array([LABELS.index(label) for label in frame["label"]], dtype=np.int64),
+                np.array([self.words.labels.index(label) for label in frame["label"]], dtype=np.int64),
                 {c.removeprefix("group_"): frame[c].astype(np.int64).to_numpy() for c in frame.columns[4:]},
                 {},
+                label_names=self.words.labels,
+                tasks=self.words.tasks,
             )
             self.plans = Plans(self.material)
 
@@ -179,7 +182,7 @@ class _Grid:
         arm = self._arm(name)
         if arm is None:
             return
-        classes = TASKS[arm.task].classes
+        classes = self.words.tasks[arm.task].classes
         columns = [f"p_{c}" for c in classes]
         types = {"draw": np.int64, "film": np.int64, "label": str} | dict.fromkeys(columns, np.float64)
         frame = self._table(name, list(types), types)
@@ -214,7 +217,7 @@ class _Grid:
             arm = Arm.parse(path)
         except ValueError:
             arm = None
-        if arm is None or arm.task not in TASKS or not known(arm.name):
+        if arm is None or arm.task not in self.words.tasks or not known(arm.name):
             self.unknown.add(path)
             return None
         if arm.scope not in self.material.groups:

@@ -14,7 +14,6 @@ from leakfree.inflation.estimate import Scored, inflation, patient_counts, swap_
 from leakfree.inflation.material import Material
 from leakfree.protocols import CLEAN, SIBLINGS
 from leakfree.splits import Manifest
-from leakfree.tasks import TASKS
 from leakfree.training import Budget
 
 
@@ -32,7 +31,8 @@ def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: 
     checksum : str
         Of the cohort.
     """
-    arms = Arms(draw(material.labels, material.groups["series"], seed), material.classes(TASKS[task]))
+    made = draw(material.labels, material.groups[material.scope], seed)
+    arms = Arms(made, material.classes(material.tasks[task]))
     train = arms.clean() if arm == "clean" else arms.siblings(1.0)
     rows = {"train": np.sort(train.row), "val": arms.rows("val"), "test": arms.rows("test", "single")}
     parts = {part: tuple(material.ids[members].tolist()) for part, members in rows.items()}
@@ -41,7 +41,7 @@ def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: 
         kind="draw",
         parts=parts,
         seed=seed,
-        scope="series",
+        scope=material.scope,
         linked=("copies",),
         data_checksum=checksum,
         settings={"arm": arm, "dose": 1.0 if arm == "siblings" else 0.0},
@@ -66,7 +66,15 @@ def network_jobs(
     }
     return [
         NetworkJob(
-            Cell(TASKS[task], model, SIBLINGS if arm == "siblings" else CLEAN, manifest, seed, image_size),
+            Cell(
+                material.tasks[task],
+                model,
+                SIBLINGS if arm == "siblings" else CLEAN,
+                manifest,
+                seed,
+                image_size,
+                material.scope,
+            ),
             budget,
         )
         for model in models
@@ -85,8 +93,9 @@ def deep_table(
         Rows as `leakfree.inflation.results.inflation_table`, where ``p`` is that of the swap test, and
         ``p_bootstrap`` the other one.
     """
-    groups = dict(zip(material.ids.tolist(), material.groups["series"].tolist(), strict=True))
-    sizes = np.bincount(material.groups["series"])
+    of_film = material.groups[material.scope]
+    groups = dict(zip(material.ids.tolist(), of_film.tolist(), strict=True))
+    sizes = np.bincount(of_film)
     counts = patient_counts(len(sizes), n_resamples, seed)
     rows = []
     for model in dict.fromkeys(result.cell.model for result in results):

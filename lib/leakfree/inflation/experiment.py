@@ -15,11 +15,10 @@ from leakfree.inflation.material import Material, embedding_features, pixel_feat
 from leakfree.inflation.store import Results
 from leakfree.patients import SCOPES, patient_ids
 from leakfree.run import Run
-from leakfree.sources.base import LABELS
+from leakfree.vocabulary import words_of
 
 #: Models that get every leak, and models that get siblings and exact copies at full dose on one task.
 LIGHT, HEAVY = ("1-nn", "logistic-regression"), ("random-forest", "xgboost")
-HEAVY_TASK = "etiology"
 #: File with the original sizes of films that were resized, looked for in the folder of the films and beside
 #: it.
 SIZES = "original_dims.csv"
@@ -33,6 +32,7 @@ def study_material(
     Parameters
     ----------
     run : Run
+        One that is made from its record has no features.
     max_images : int
         Thin the cohort by whole linked groups; 0 takes all.
     features : sequence of str
@@ -44,18 +44,23 @@ def study_material(
     table = without_copies(whole, run.copies().keys(whole))
     kept = whole.index.isin(table.index)
     made = {}
+    if run.recorded:
+        features = ()  # what was fitted on them is on the record
     if "pixels" in features:
         made["pixels"] = pixel_features(run.cohort, table, pixels, run.cache, jobs=run.jobs)
     if "embeddings" in features:
         made["embeddings"] = embedding_features(run.cohort, table, embeddings, run.cache, jobs=run.jobs)
+    words = words_of(run.cohort)
     return Material(
         ids=table["image_id"].to_numpy(dtype=object),
-        patients=patient_ids(table),
-        labels=np.array([LABELS.index(label) for label in table["label"]], dtype=np.int64),
+        patients=patient_ids(table, words.scope),
+        labels=np.array([words.labels.index(label) for label in table["label"]], dtype=np.int64),
         # Linked before copies are taken out: two patients who shared one stay together.
-        groups={scope: run.groups(whole, scope)[kept] for scope in SCOPES},
+        groups={scope: run.groups(whole, scope)[kept] for scope in words.scopes},
         features=made,
         sizes=original_sizes(table, run.data),
+        label_names=words.labels,
+        tasks=words.tasks,
     )
 
 
@@ -96,6 +101,8 @@ def all_jobs(
     scopes: int,
     doses: Sequence[float] = grid_jobs.DOSES,
     trees: int,
+    heavy_task: str = "etiology",
+    named_scopes: Sequence[str] = SCOPES,
 ) -> list[Job]:
     """List every job of the study, those of one draw together.
 
@@ -108,32 +115,47 @@ def all_jobs(
     doses : sequence of float
     trees : int
         Of the forest and of XGBoost.
+    heavy_task : str
+        Task of the costly models and of the control with random labels.
+    named_scopes : sequence of str
+        Patient scopes of the cohort, the one that decides first.
     """
+    scope, *further = named_scopes
 
     def seeds(n: int) -> range:
         return range(first_seed, first_seed + n)
 
     families = [name for name in grid_jobs.FAMILIES if name != "epochs"]
-    light = {"features": features, "heads": LIGHT}
+    light = {"features": features, "heads": LIGHT, "scope": scope}
     listed = plan(families=families, tasks=tasks, seeds=seeds(draws), doses=tuple(doses), **light)
     # The nearest neighbour has no epochs.
     listed += plan(
-        families=["epochs"], tasks=tasks, features=features, heads=["logistic-regression"], seeds=seeds(draws)
+        families=["epochs"],
+        tasks=tasks,
+        features=features,
+        heads=["logistic-regression"],
+        seeds=seeds(draws),
+        scope=scope,
     )
     full = {"families": ["clean", "siblings", "exact"], "doses": (1.0,)}
-    if HEAVY_TASK in tasks:
+    if heavy_task in tasks:
         listed += plan(
-            tasks=[HEAVY_TASK], features=features, heads=HEAVY, seeds=seeds(draws), trees=trees, **full
+            tasks=[heavy_task],
+            features=features,
+            heads=HEAVY,
+            seeds=seeds(draws),
+            trees=trees,
+            scope=scope,
+            **full,
         )
-        listed += plan(tasks=[HEAVY_TASK], seeds=seeds(random_labels), permuted=True, **full, **light)
-    for scope in SCOPES[1:]:
+        listed += plan(tasks=[heavy_task], seeds=seeds(random_labels), permuted=True, **full, **light)
+    for other in further:
         listed += plan(
             families=["clean", "siblings"],
             tasks=[task for task in tasks if task != "three-class"],
             seeds=seeds(scopes),
-            scope=scope,
             doses=(1.0,),
-            **light,
+            **{**light, "scope": other},
         )
     return sorted(listed, key=lambda job: (job.seed, job.permuted, job.scope, job.task))
 
@@ -147,10 +169,10 @@ def cost_table(seconds: Sequence[tuple[Job, float]]) -> pd.DataFrame:
     return grouped.agg(jobs="size", mean="mean", total="sum").reset_index()
 
 
-def draw_counts(results: Results, seed: int, scope: str = "series") -> pd.DataFrame:
-    """Count films by role and class in one draw."""
+def draw_counts(results: Results, seed: int) -> pd.DataFrame:
+    """Count films by role and class in one draw, under the scope that decides."""
     from leakfree.inflation.draws import ROLES
 
-    made = results.draw(scope, seed)
-    labels = np.array(LABELS)[results.material.labels]
+    made = results.draw(results.material.scope, seed)
+    labels = np.array(results.material.label_names)[results.material.labels]
     return pd.crosstab(pd.Series(np.array(ROLES)[made.role], name="role"), pd.Series(labels, name="class"))

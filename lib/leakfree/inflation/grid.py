@@ -23,6 +23,7 @@ from leakfree.inflation.jobs import Job, Outcome, compute
 from leakfree.inflation.material import Material
 from leakfree.parallel import connect
 from leakfree.provenance import package_digest, versions
+from leakfree.sources.base import LABELS
 
 #: Modules whose change makes kept results stale; the rest of the library computes nothing in a job.
 _MODULES = (
@@ -72,7 +73,7 @@ def code_state() -> dict[str, object]:
 
 
 def material_digest(material: Material) -> str:
-    """Return a SHA-256 over films, labels, groups, features and sizes."""
+    """Return a SHA-256 over films, labels, groups, features and sizes, and over the tasks of own studies."""
     digest = hashlib.sha256("\n".join(material.ids.tolist()).encode("utf-8", "surrogateescape"))
     digest.update(material.labels.tobytes())
     for scope in sorted(material.groups):
@@ -82,6 +83,9 @@ def material_digest(material: Material) -> str:
         digest.update(name.encode() + np.array(list(digests.values()), dtype=np.uint64).tobytes())
     if material.sizes is not None:
         digest.update(b"sizes" + material.sizes.tobytes())
+    if material.label_names != LABELS:  # a study on other images, whose tasks are its own
+        tasks = {name: (task.classes, task.mapping) for name, task in material.tasks.items()}
+        digest.update(json.dumps([material.label_names, tasks], sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ from leakfree.inflation.draws import Draw, draw
 from leakfree.inflation.material import Material
 from leakfree.metrics import weighted_roc_auc
 from leakfree.pixels import pixel_digest
-from leakfree.tasks import TASKS, Task
+from leakfree.tasks import Task
 
 #: Doses: shares of the test patients, by class, with at least one film of theirs in training.
 DOSES = (0.25, 0.50, 0.75, 1.00)
@@ -38,7 +38,7 @@ class Job:
     Attributes
     ----------
     task, family, features, head : str
-        See `leakfree.tasks.TASKS`, `FAMILIES`, `leakfree.inflation.material.FEATURES`,
+        See `leakfree.inflation.material.Material.tasks`, `FAMILIES`, `leakfree.inflation.material.FEATURES`,
         `leakfree.inflation.heads.HEADS`.
     seed : int
         Of the draw and of the model.
@@ -117,7 +117,7 @@ def permuted_classes(draw: Draw, classes: np.ndarray, groups: np.ndarray, seed: 
 class _Bench:
     def __init__(self, material: Material, job: Job) -> None:
         self.material, self.job = material, job
-        self.task: Task = TASKS[job.task]
+        self.task: Task = material.tasks[job.task]
         self.k = len(self.task.classes)
         self.groups = material.groups[job.scope]
         self.draw = draw(material.labels, self.groups, job.seed)
@@ -373,6 +373,8 @@ def _tuning(bench: _Bench) -> dict[str, Outcome]:
 def _epochs(bench: _Bench) -> dict[str, Outcome]:
     """Choose the epoch by loss (early stopping) or score (best one reported), on validation or on test."""
     train, test, val = bench.arms.clean(), bench.arms.rows("single"), bench.arms.rows("val")
+    if not (len(test) and len(val)):
+        return {}  # every patient has several films: none is left to choose on, or to test
     seen = _Consumption(bench)
     raw, _ = bench.trained(seen, train)
     read = (seen.read("test", test), seen.read("prepared", val))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from leakfree.files import replacing
 from leakfree.images import to_grey
 from leakfree.pixels import pixel_digest
 from leakfree.sources.base import LABELS
-from leakfree.tasks import Task
+from leakfree.tasks import TASKS, Task
 
 #: What a row of features was made from: the film, a copy that looks the same, or an augmented copy.
 VARIANTS = ("film", "near", "augmented")
@@ -58,13 +58,17 @@ class Material:
     ----------
     ids, patients : numpy.ndarray of str objects, shape (n,)
     labels : numpy.ndarray of int64, shape (n,)
-        Position in `leakfree.sources.base.LABELS`.
+        Position in `label_names`.
     groups : dict of str to numpy.ndarray of int64, shape (n,)
-        Linked groups by patient scope.
+        Linked groups by patient scope; the first scope is the one that decides.
     features : dict of str to Features
     sizes : numpy.ndarray of float64, shape (n, 4), optional
         Logarithms of width, height and aspect of the original file, and 1 if it is in colour; NaN where
         unknown.
+    label_names : tuple of str
+        Labels of the cohort.
+    tasks : mapping of str to Task
+        Tasks of the cohort.
     """
 
     ids: np.ndarray
@@ -73,13 +77,21 @@ class Material:
     groups: dict[str, np.ndarray]
     features: dict[str, Features]
     sizes: np.ndarray | None = None
+    label_names: tuple[str, ...] = LABELS
+    tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
+
+    @property
+    def scope(self) -> str:
+        """Patient scope that decides."""
+        return next(iter(self.groups))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def classes(self, task: Task) -> np.ndarray:
         """Return the class of each film in a task, int64 (n,); -1 where it does not take part."""
-        return np.array([task.mapping.get(label, -1) for label in LABELS], dtype=np.int64)[self.labels]
+        codes = [task.mapping.get(label, -1) for label in self.label_names]
+        return np.array(codes, dtype=np.int64)[self.labels]
 
     def keys(self, rows: np.ndarray, variant: np.ndarray | int = 0) -> list[str]:
         """Name rows of features: the image id, behind the variant if it is a copy."""

@@ -17,7 +17,6 @@ from leakfree.inflation.draws import Draw, draw
 from leakfree.inflation.jobs import FOLDS, permuted_classes
 from leakfree.inflation.material import VARIANTS, Material
 from leakfree.inflation.store import Arm
-from leakfree.tasks import TASKS
 
 _NAMES = re.compile(
     r"(?P<alone>clean|no-test-set)|(?P<dosed>siblings|exact|near)-(?P<dose>100|[1-9][0-9]?)"
@@ -160,7 +159,7 @@ class Plans:
     def _arms_of(self, arm: Arm, seed: int) -> Arms:
         key = (arm.task, arm.scope, arm.permuted, seed)
         if key not in self._arms:
-            made, classes = self.draw(arm.scope, seed), self.material.classes(TASKS[arm.task])
+            made, classes = self.draw(arm.scope, seed), self.material.classes(self.material.tasks[arm.task])
             if arm.permuted:
                 classes = permuted_classes(made, classes, self.material.groups[arm.scope], seed)
             self._arms[key] = Arms(made, classes)

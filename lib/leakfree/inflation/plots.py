@@ -11,28 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from leakfree.figures import OKABE_ITO
+from leakfree.figures import OKABE_ITO, colour
 from leakfree.inflation.catalogue import LEAKS
+from leakfree.tasks import TASKS
 
-#: Colour by model, marker by what it sees.
-_HEADS = {
-    "1-nn": "blue",
-    "logistic-regression": "vermillion",
-    "random-forest": "green",
-    "xgboost": "orange",
-    "simple-cnn-16": "purple",
-    "resnet18": "black",
-}
+#: Models in the order of legends.
+_HEADS = ("1-nn", "logistic-regression", "random-forest", "xgboost", "simple-cnn-16", "resnet18")
+#: Marker by what a model sees.
 _MARKERS = {"pixels": "o", "embeddings": "D", "": "s"}
 _TICKS = (-0.1, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3)
 
 
 def _look(model: str) -> dict[str, object]:
     head, _, features = model.partition(" on ")
-    colour = OKABE_ITO[_HEADS.get(head, "black")]
-    filled = colour if features != "embeddings" else "white"
+    own = colour(head)
+    filled = own if features != "embeddings" else "white"
     return {
-        "color": colour,
+        "color": own,
         "marker": _MARKERS.get(features, "s"),
         "markerfacecolor": filled,
         "markersize": 5,
@@ -44,6 +39,12 @@ def _models(models: Sequence[str]) -> list[str]:
     return sorted(
         set(models), key=lambda m: (order.index(m.split(" on ")[0]), m.partition(" on ")[2] != "pixels")
     )
+
+
+def _tasks(rows: pd.DataFrame) -> list[str]:
+    """Order tasks: those of chest films as they are listed, a study's own as they come."""
+    places = {task: place for place, task in enumerate(TASKS)}
+    return sorted(rows["task"].unique(), key=lambda task: places.get(task, -1))
 
 
 def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC AUC by leak") -> Figure:
@@ -59,7 +60,7 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
     """
     rows = rows[(rows["metric"] == "roc_auc") & (rows["dose"] == 1.0)]
     leaks = [leak for leak in LEAKS if leak.protocol in set(rows["protocol"])][::-1]
-    tasks = [task for task in ("binary", "etiology", "three-class") if task in set(rows["task"])]
+    tasks = _tasks(rows)
     models = _models(rows["model"])
     height = 1.6 + 0.52 * len(leaks)
     fig, axes = plt.subplots(
@@ -108,6 +109,88 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
     return fig
 
 
+#: What the answer's colours stand for, each by one of its leaks.
+_KINDS = {
+    "no-test-set": "the same film on both sides",
+    "siblings": "the same patient on both sides",
+    "size-and-mode": "illegitimate features",
+    "scaling": "fitted on all films",
+    "early-stopping": "chosen on the test films",
+}
+#: Mark of each task, in their order.
+_MARKS = "os^vD"
+
+
+def answer(rows: pd.DataFrame, natural: pd.DataFrame, *, margin: float) -> Figure:
+    """Draw the study's answer: what each leak is worth, a mark for each model and task, worst leak first.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As `leakfree.inflation.results.judge`; rows of ROC AUC at full dose are drawn.
+    natural : pandas.DataFrame
+        As `leakfree.inflation.results.natural_table`.
+    margin : float
+        Half width of the grey band: differences inside are called none.
+    """
+    shown = _of_answer(rows, natural)
+    order = shown.groupby("protocol")["estimate"].median().sort_values(kind="stable").index.tolist()
+    titles = shown.groupby("protocol")["title"].first()
+    tasks = _tasks(shown)
+    marks = dict(zip(tasks, _MARKS, strict=False))
+    fig, axis = plt.subplots(figsize=(8.4, 1.7 + 0.36 * len(order)), layout="constrained")
+    axis.axvspan(-margin, margin, color="#dddddd", zorder=0)
+    axis.axvline(0, color="#555555", linewidth=1)
+    for place, protocol in enumerate(order):
+        of_leak = shown[shown["protocol"] == protocol].sort_values("estimate", kind="stable")
+        offsets = np.linspace(-0.24, 0.24, len(of_leak)) if len(of_leak) > 1 else [0.0]
+        for row, offset in zip(of_leak.to_dict("records"), offsets, strict=True):
+            axis.plot(
+                [row["low"], row["high"]], [place + offset] * 2, color=colour(protocol), lw=0.8, alpha=0.6
+            )
+            marker = marks.get(row["task"], "o")
+            axis.plot(row["estimate"], place + offset, marker, color=colour(protocol), ms=3.6)
+        middle = of_leak["estimate"].median()
+        axis.plot([middle] * 2, [place - 0.36, place + 0.36], color="black", lw=1.6)
+    low, high = min(-0.02, shown["low"].min()), max(0.05, shown["high"].max())
+    axis.set_xscale("symlog", linthresh=0.03, linscale=1.2)
+    axis.set_xlim(low * 1.15, high * 1.15)
+    axis.set_xticks([tick for tick in _TICKS if low <= tick <= high * 1.1], minor=False)
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xlabel="ROC AUC with the leak minus without it, same test films", ylim=(-0.6, len(order) - 0.4))
+    axis.set_yticks(range(len(order)), [titles[protocol] for protocol in order])
+    axis.grid(visible=False, axis="y")
+    present = [protocol for protocol in _KINDS if protocol in set(shown["protocol"])]
+    handles: list = [Patch(color=colour(protocol), label=_KINDS[protocol]) for protocol in present]
+    handles += [
+        Line2D([], [], linestyle="", marker=marks.get(task, "o"), color="#555555", label=task)
+        for task in tasks
+    ]
+    handles += [
+        Line2D([], [], color="black", lw=1.6, label="median of models and tasks"),
+        Patch(color="#dddddd", label=f"within {margin:g}: called none"),
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    fig.suptitle("What each leak adds to a score")
+    plt.close(fig)
+    return fig
+
+
+def answer_medians(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.Series:
+    """Return the medians that `answer` marks, by title, worst leak first."""
+    return _of_answer(rows, natural).groupby("title")["estimate"].median().sort_values(ascending=False)
+
+
+def _of_answer(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.DataFrame:
+    rows = rows[rows["primary"] & (rows["metric"] == "roc_auc") & (rows["dose"] == 1.0)]
+    titles = {leak.protocol: leak.title for leak in LEAKS}
+    titles["siblings"] = "The same patient on both sides: all test patients"
+    titles["natural-siblings"] = "The same patient on both sides: a plain split of images"
+    shown = pd.concat([rows, natural.assign(protocol="natural-siblings")], ignore_index=True)
+    return shown.assign(title=shown["protocol"].map(titles))
+
+
 def dose_response(
     rows: pd.DataFrame, *, margin: float, protocols: Sequence[str] = ("siblings", "exact")
 ) -> Figure:
@@ -125,7 +208,7 @@ def dose_response(
     rows = rows[(rows["metric"] == "roc_auc") & rows["protocol"].isin(list(protocols))]
     several = rows.groupby(["model", "protocol"])["dose"].transform("nunique") > 1
     rows = rows[several]
-    tasks = [task for task in ("binary", "etiology", "three-class") if task in set(rows["task"])]
+    tasks = _tasks(rows)
     titles = {leak.protocol: leak.title for leak in LEAKS}
     models = _models(rows["model"])
     fig, axes = plt.subplots(

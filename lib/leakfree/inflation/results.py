@@ -23,7 +23,6 @@ from leakfree.inflation.estimate import (
     verdict,
 )
 from leakfree.inflation.store import Arm, Results
-from leakfree.tasks import TASKS
 
 #: Share of the films that train in a natural split of images.
 NATURAL_TRAIN = 0.8
@@ -44,8 +43,8 @@ def inflation_table(
     pandas.DataFrame
         One row a leak, dose, model, task and metric, without ``p_holm`` and ``verdict``: see `judge`.
     """
-    plain = [arm for arm in results.arms if arm.scope == "series" and not arm.permuted]
-    models = sorted({(arm.task, arm.features, arm.head) for arm in plain})
+    plain = [arm for arm in results.arms if arm.scope == results.material.scope and not arm.permuted]
+    models = sorted({(arm.task, arm.features, arm.head, arm.scope, arm.permuted) for arm in plain})
     shown = "intervals of leaks"
     return pd.DataFrame(
         _in_parallel(_leaks_of_model, results, models, jobs, shown, primary, n_resamples, seed)
@@ -83,7 +82,7 @@ def natural_table(results: Results, *, n_resamples: int = 2000, seed: int = 0) -
     """Reweight the leak of siblings to a natural split of images, see `natural`."""
     rows = []
     for arm in sorted(results.arms):
-        if arm.name != "siblings-100" or arm.permuted or arm.scope != "series":
+        if arm.name != "siblings-100" or arm.permuted or arm.scope != results.material.scope:
             continue
         found, share = natural(results, arm, n_resamples=n_resamples, seed=seed)
         rows.append(
@@ -121,7 +120,7 @@ def natural(
     """
     clean = Arm(leaky.task, leaky.features, leaky.head, "clean", leaky.scope)
     groups = results.material.groups[leaky.scope]
-    sizes, classes = np.bincount(groups), results.material.classes(TASKS[leaky.task])
+    sizes, classes = np.bincount(groups), results.material.classes(results.material.tasks[leaky.task])
     first, second, shares = [], [], []
     one_leaky, one_clean = results.scored(leaky, "everyone"), results.scored(clean, "everyone", like=leaky)
     check_paired(one_clean, one_leaky)
@@ -160,11 +159,10 @@ def _in_parallel(
 
 def _part(results: Results, model: tuple) -> Results:
     """Take the arms of one model, and no features, to send to another process."""
-    scope, permuted = model[3:] if len(model) > 3 else ("series", False)
     arms = {
         arm: outcomes
         for arm, outcomes in results.arms.items()
-        if (arm.task, arm.features, arm.head, arm.scope, arm.permuted) == (*model[:3], scope, permuted)
+        if (arm.task, arm.features, arm.head, arm.scope, arm.permuted) == model
     }
     return Results(replace(results.material, features={}), arms)
 
@@ -175,7 +173,7 @@ def _single_thread(function, *arguments) -> list[dict]:
 
 
 def _leaks_of_model(results: Results, model: tuple, primary: str, n_resamples: int, seed: int) -> list[dict]:
-    counts = patient_counts(int(results.material.groups["series"].max()) + 1, n_resamples, seed)
+    counts = patient_counts(int(results.material.groups[model[3]].max()) + 1, n_resamples, seed)
     kept: dict[tuple, np.ndarray] = {}
     rows = []
     for leak, clean, leaky, dose in _pairs(results, model):
@@ -211,7 +209,7 @@ def _leaks_of_model(results: Results, model: tuple, primary: str, n_resamples: i
 def _pairs(results: Results, model: tuple) -> Iterable[tuple[Leak, Arm, Arm, float]]:
     for leak in LEAKS:
         for clean_name, leaky_name, dose in leak.arms:
-            clean, leaky = (Arm(*model[:3], name) for name in (clean_name, leaky_name))
+            clean, leaky = (Arm(*model[:3], name, model[3]) for name in (clean_name, leaky_name))
             if clean in results.arms and leaky in results.arms:
                 yield leak, clean, leaky, dose
 

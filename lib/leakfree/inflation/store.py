@@ -28,8 +28,7 @@ from leakfree.inflation.draws import ROLES, draw
 from leakfree.inflation.estimate import Scored
 from leakfree.inflation.jobs import Job, Outcome
 from leakfree.inflation.material import Material
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree.tasks import Task
 
 LEDGER = (
     "n_train", "train_sha256", "n_prepared", "prepared_sha256", "n_test", "test_sha256", "shared_images",
@@ -164,7 +163,7 @@ def save_films(folder: Path, material: Material) -> Path:
         {
             "film": np.arange(len(material)),
             "image_id": material.ids,
-            "label": [LABELS[code] for code in material.labels],
+            "label": [material.label_names[code] for code in material.labels],
             "patient": material.patients,
             **{f"group_{scope}": groups for scope, groups in material.groups.items()},
         }
@@ -192,7 +191,7 @@ def save_arms(folder: Path, results: Results) -> list[Path]:
     """Write predictions of every arm, and the ledgers by task."""
     paths, ledgers = [], {}
     for arm, outcomes in sorted(results.arms.items(), key=lambda item: item[0].path):
-        classes = TASKS[arm.task].classes
+        classes = results.material.tasks[arm.task].classes
         frames = []
         for seed, outcome in sorted(outcomes.items()):
             order = np.argsort(outcome.rows, kind="stable")
@@ -213,9 +212,9 @@ def save_arms(folder: Path, results: Results) -> list[Path]:
     return paths
 
 
-def read_arm(folder: Path, arm: Arm) -> dict[int, Outcome]:
-    """Read the predictions of an arm back, without its ledger."""
-    classes = TASKS[arm.task].classes
+def read_arm(folder: Path, arm: Arm, task: Task) -> dict[int, Outcome]:
+    """Read the predictions of an arm in its task back, without its ledger."""
+    classes = task.classes
     frame = pd.read_csv(folder / arm.path)
     codes = frame["label"].map({name: code for code, name in enumerate(classes)}).to_numpy()
     probabilities = frame[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float32)
@@ -227,16 +226,40 @@ def read_arm(folder: Path, arm: Arm) -> dict[int, Outcome]:
     return out
 
 
-def read_back(folder: Path, results: Results) -> Results:
-    """Replace probabilities by those of the files, so that every number can be computed again from them."""
+def read_run(folder: Path, material: Material) -> Results:
+    """Read back every arm that a run's ledgers name, so that every number can be computed from its files.
+
+    Raises
+    ------
+    ValueError
+        If the films that the run numbered are not those of `material`.
+    """
+    films = pd.read_csv(
+        folder / "manifests" / "06_films.csv",
+        dtype=str,
+        keep_default_na=False,
+        encoding_errors="surrogateescape",
+    )
+    if films["image_id"].tolist() != material.ids.tolist():
+        raise ValueError(f"{folder / 'manifests' / '06_films.csv'}: numbers other films than the cohort has")
     arms: dict[Arm, dict[int, Outcome]] = {}
-    for arm, outcomes in results.arms.items():
-        read = read_arm(folder, arm)
-        arms[arm] = {
-            seed: Outcome(found.rows, found.probabilities, found.truth, outcomes[seed].ledger)
-            for seed, found in read.items()
-        }
-    return Results(results.material, arms)
+    for path in sorted((folder / "ledgers").glob("06_*.csv.gz")):
+        for name, rows in pd.read_csv(path).groupby("predictions", sort=True):
+            arm = Arm.parse(str(name))
+            ledgers = rows.set_index("draw")[list(LEDGER)].to_dict("index")
+            arms[arm] = {
+                seed: Outcome(found.rows, found.probabilities, found.truth, ledgers[seed])
+                for seed, found in read_arm(folder, arm, material.tasks[arm.task]).items()
+            }
+    return Results(material, arms)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files that `save_films`, `save_draws` and `save_arms` wrote."""
+    patterns = ("manifests/06_films.csv", "manifests/06_draws_*.csv.gz", "predictions/06/*/*.csv.gz")
+    return sorted(
+        path for pattern in (*patterns, "ledgers/06_*.csv.gz") for path in Path(folder).glob(pattern)
+    )
 
 
 def arms_of(results: Results, names: Iterable[str], **fields: object) -> list[Arm]:

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, the Deep Lake hub, the phantom, or a store made before."""
+"""Where images come from: a folder, the Deep Lake hub, the phantom, a study's own, or a store made before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_source(data: str, **options: object) -> Source:
     ----------
     data : str
         ``phantom``, ``hub``, an address such as ``hub://owner/name`` (any scheme that Deep Lake reads),
-        a Deep Lake dataset in the hub's format, or a folder of images.
+        a Deep Lake dataset in the hub's format, a folder of images, or the file of a study on own images.
     **options
         Settings of the phantom, or ``token`` for the hub.
 
@@ -41,8 +41,14 @@ def open_source(data: str, **options: object) -> Source:
     path = Path(data)
     if not path.exists():
         raise SourceError(f"{data}: no such file or folder")
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        from leakfree.sources.own import OwnSource
+
+        return OwnSource(path)
     if not path.is_dir():
-        raise SourceError(f"{data}: is a file; a folder of images or a Deep Lake dataset is needed")
+        raise SourceError(
+            f"{data}: is a file; a folder of images, a Deep Lake dataset or a study.yaml is needed"
+        )
     if is_deeplake(path):
         return HubSource(str(path), **options)
     from leakfree.sources.folder import FolderSource

@@ -27,11 +27,14 @@ class RawImage:
     data : bytes
         The encoded file (JPEG, PNG, ...), unchanged.
     label : str
-        One of `LABELS`.
+        One of `LABELS`, or of the study's own.
     part : str
         One of `PARTS`.
     person_num : int or None
         Patient number where the source gives one beside the name (the hub), else None.
+    subject : str or None
+        Patient by the rule of a study on other images, empty where it names none; None in a source that
+        has no such rule.
     """
 
     file: str
@@ -39,6 +42,7 @@ class RawImage:
     label: str
     part: str
     person_num: int | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True)
