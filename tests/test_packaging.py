@@ -142,9 +142,14 @@ def test_every_import_is_pinned(repository, pinned):
     } | {
         "cv2": "opencv-python-headless",
         "faiss": "faiss-cpu",
+        "markdown_it": "markdown-it-py",
     }
     names = {canonicalize_name(requirement.name) for requirement in pinned}
-    files = [*(repository / "lib").rglob("*.py"), *(repository / "tests").glob("*.py")]
+    folders = (repository / "tests", repository / "book" / "_ext")
+    files = [
+        *(repository / "lib").rglob("*.py"),
+        *(file for folder in folders for file in folder.glob("*.py")),
+    ]
     imported = {}
     for file in [*files, repository / "run_all.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
