@@ -217,7 +217,6 @@ def test_another_cohort_is_refused(cohort, project, plan, given, tmp_path):
         ({"metrics": ["luck"]}, "unknown metric luck"),
         ({"entries": [ENTRIES[0], ENTRIES[0]]}, "named twice"),
         ({"entries": [{**ENTRIES[0], "seeds": [1, 1]}]}, "a seed is named twice"),
-        ({"entries": [{**ENTRIES[0], "task": "age"}]}, "Input should be 'binary'"),
     ],
 )
 def test_a_plan_is_checked(change, reason, plan):
@@ -225,6 +224,16 @@ def test_a_plan_is_checked(change, reason, plan):
     plan.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(SealError, match=reason):
         read_plan(plan)
+
+
+def test_a_plan_of_a_task_that_the_cohort_has_not_opens_nothing(cohort, plan, given, project, tmp_path):
+    content = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    content["entries"][0]["task"] = "age"
+    plan.write_text(yaml.safe_dump(content), encoding="utf-8")
+    git(project, "commit", "-qam", "another task")
+    with pytest.raises(SealError, match="unknown task age; known: binary, etiology, three-class"):
+        open_seal(cohort, tmp_path, plan, **given, project=project)
+    assert not (tmp_path / sealed.LOG).exists()
 
 
 def test_a_plan_that_is_none(tmp_path):

@@ -1,0 +1,92 @@
+"""The notebooks as a study on own images runs them."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from leakfree.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
+from leakfree.own.study_file import OwnStudy, one_task
+
+STUDY = OwnStudy(
+    name="eyes",
+    title="Eyes",
+    data="eyes",
+    labels=("a", "b"),
+    tasks=one_task(("a", "b")),
+    patients="none",
+    image="photo",
+)
+
+
+def tagged(cell, *tags):
+    cell.metadata["tags"] = list(tags)
+    return cell
+
+
+NOTEBOOK = new_notebook(
+    cells=[
+        new_markdown_cell("# Films"),
+        tagged(new_markdown_cell("Pneumonia"), CHEST),
+        tagged(new_code_cell("films = 1"), "hide-input"),
+        tagged(new_markdown_cell("## Grid"), SIBLINGS),
+        tagged(new_code_cell("grid"), "hide-input", SIBLINGS),
+        tagged(new_code_cell("chest"), SIBLINGS, CHEST),
+        new_markdown_cell("Each film; see `06_films.csv`."),
+    ]
+)
+
+
+def sources(notebook):
+    return [cell.source for cell in notebook.cells]
+
+
+def test_cells_about_chest_films_are_left_out_and_code_is_not_reworded():
+    made = adapted(NOTEBOOK, STUDY, {})
+    assert sources(made) == ["# Photos", "films = 1", "## Grid", "grid", "Each photo; see `06_films.csv`."]
+    nbformat.validate(made)
+
+
+def test_the_notebook_of_the_compendium_stays_as_it_is():
+    before = sources(NOTEBOOK)
+    adapted(NOTEBOOK, STUDY, {SIBLINGS: "None."}, "Note")
+    assert sources(NOTEBOOK) == before
+
+
+def test_cells_that_the_cohort_cannot_support_are_replaced_by_the_reason_once():
+    made = adapted(NOTEBOOK, STUDY, {SIBLINGS: "It cannot be measured."})
+    assert sources(made) == [
+        "# Photos",
+        "films = 1",
+        "It cannot be measured.",
+        "Each photo; see `06_films.csv`.",
+    ]
+
+
+def test_the_note_stands_under_the_title():
+    assert sources(adapted(NOTEBOOK, STUDY, {}, "Patients are unknown."))[1] == "> **Patients are unknown.**"
+
+
+def test_equal_notebooks_are_adapted_alike():
+    once, twice = (adapted(NOTEBOOK, STUDY, {SIBLINGS: "No."}, "Note") for _ in range(2))
+    assert [cell.id for cell in once.cells] == [cell.id for cell in twice.cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Films and a film.", "Photos and a photo."),
+        ("filming, microfilms, film_a, films.csv, a-film", "filming, microfilms, film_a, films.csv, a-film"),
+        ('<a href="films/film">film</a>', '<a href="films/film">photo</a>'),
+        ('<img src="data:image/png;base64,+film+">', '<img src="data:image/png;base64,+film+">'),
+    ],
+)
+def test_only_the_word_is_replaced(text, expected):
+    assert in_words(text, "photo") == expected
+
+
+def test_outputs_are_reworded_too():
+    outputs = [new_output("display_data", {"text/markdown": "2 films", "image/png": "film"})]
+    cell = new_code_cell("films", outputs=outputs)
+    say_in_words(cell, "body scan")
+    assert cell.outputs[0].data == {"text/markdown": "2 body scans", "image/png": "film"}
+    assert cell.source == "films"
