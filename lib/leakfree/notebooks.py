@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from leakfree.own.study_file import OwnStudy
 
 _TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
 _FIGURE = re.compile(r'<figure class="leakfree-figure"[^>]* data-figure="([^"]+)"')
 
 
@@ -136,7 +137,7 @@ def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
             if "injected-parameters" in tags:
                 tags.append("hide-input")
                 cell.id = "injected-parameters"  # papermill's own is a random one
-            _number_tables(cell)
+            _forget_chance(cell)
             if study is not None:
                 say_in_words(cell, study.image)
         for key in ("papermill", "execution"):
@@ -150,9 +151,11 @@ def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
     write_text(target.with_suffix(".html"), re.sub(r"[ \t]+\n", "\n", html))
 
 
-def _number_tables(cell: nbformat.NotebookNode) -> None:
-    """Give tables ids by their place in the cell instead of the random ones that pandas gives."""
+def _forget_chance(cell: nbformat.NotebookNode) -> None:
+    """Give tables ids by their place in the cell instead of random ones, and objects no address in memory."""
     for place, output in enumerate(cell.outputs):
+        if text := output.get("data", {}).get("text/plain"):
+            output["data"]["text/plain"] = _ADDRESS.sub("", text)
         page = output.get("data", {}).get("text/html", "")
         for number, found in enumerate(dict.fromkeys(_TABLE_ID.findall(page))):
             page = page.replace(f"T_{found}", f"T_{cell.id}_{place}_{number}")
