@@ -261,6 +261,18 @@ def test_colours_are_those_of_the_static_figures(panels):
         assert stroke == plots._look(model)["color"]
 
 
+def test_elsewhere_the_choice_is_a_line_that_opens(published_book, tab):
+    page = tab()
+    page.goto((published_book.html / "intro.html").as_uri())
+    panel = page.locator('[data-explore="forest"]')
+    assert panel.count() == 1 and not panel.get_by_label("Task").is_visible()
+    panel.locator("summary").first.click()
+    panel.get_by_label("Task").select_option("etiology")
+    page.wait_for_function("document.querySelector('.explore-card svg').getAttribute('width') > 300")
+    assert sorted(shown(panel)) == sorted(map(told, rows(task="etiology", dose="1.000000")))
+    assert page.problems == []
+
+
 def test_without_scripts_the_static_figures_stay(browser, published_book):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

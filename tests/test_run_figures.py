@@ -1,4 +1,4 @@
-"""Figures of a run on pages: their index, the image that a notebook shows, missing ones, and the launch buttons."""
+"""Figures of a run on pages: their index, what a notebook shows, missing ones; and the launch buttons."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import figure_index
 import nbformat
 import numpy as np
 import pytest
+import repository_buttons
 from bs4 import BeautifulSoup
+from figure_index import read_index, size_on_screen, which_figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
 from leakfree.book import JUPYTER_BOOK, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import figure_index
-import repository_buttons
-from figure_index import read_index, size_on_screen, which_figure
 
 
 def png(seed: int, size: tuple[int, int] = (300, 150)) -> bytes:
@@ -57,7 +55,8 @@ def run(tmp_path) -> Path:
         (run / "figures" / f"{name}.png").write_bytes(png(seed))
     (run / "figures" / "index.json").write_text(json.dumps(index))
     bare = new_output("display_data", {"image/png": base64.b64encode(png(0, (302, 151))).decode()})
-    named = '<figure class="leakfree-figure" data-figure="two"><img alt="x" src="data:image/png;base64,AA=="></figure>'
+    image = '<img alt="x" src="data:image/png;base64,AA==">'
+    named = f'<figure class="leakfree-figure" id="fig-two" data-figure="two">{image}</figure>'
     cells = [
         new_markdown_cell("# Results"),
         new_code_cell("draw()", execution_count=1, outputs=[bare]),
@@ -72,9 +71,11 @@ def run(tmp_path) -> Path:
             outputs=[new_output("display_data", {"image/png": base64.b64encode(png(9)).decode()})],
         ),
     ]
-    notebook = new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    )
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+        "language_info": {"name": "python"},
+    }
+    notebook = new_notebook(cells=cells, metadata=metadata)
     nbformat.write(notebook, run / "notebooks" / "results.ipynb")
     return run
 

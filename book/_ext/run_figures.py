@@ -167,11 +167,15 @@ def depart_html(self: object, node: run_figure) -> None:
         f'\n<span class="figure-links">From {" · ".join(parts)}</span></figcaption>\n</figure>\n'
     )
     if kind := EXPLORED.get(node["figure"].name):
-        # Empty and hidden until the script fills it.
-        self.body.append(f'<div class="explore" data-explore="{kind}" hidden></div>\n')
+        # Empty and hidden until the script fills it; open where the figure comes from, a line elsewhere.
+        is_open = " data-open" if "here" in node else ""
+        self.body.append(f'<div class="explore" data-explore="{kind}"{is_open} hidden></div>\n')
         if not getattr(self, "has_explore_data", False):
             self.has_explore_data = True
-            self.body.append(as_script(run_folder(Path(self.builder.srcdir))))
+            try:
+                self.body.append(as_script(run_folder(Path(self.builder.srcdir))))
+            except ValueError as error:
+                logger.warning("figure %s: %s", node["figure"].name, error)
 
 
 def skip(self: object, node: run_figure) -> None:

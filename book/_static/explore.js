@@ -228,11 +228,11 @@
     const picture = drawn("svg", { role: "group", "aria-describedby": `explore-${number}-says` });
     says.id = `explore-${number}-says`;
     const table = element("div", { class: "explore-scroll", tabindex: 0, role: "region", "aria-label": "Numbers drawn" });
-    panel.replaceChildren(
-      element("p", { class: "explore-title" }, kind.title),
+    panel.replaceChildren(element("details", "open" in panel.dataset ? { open: "" } : {},
+      element("summary", { class: "explore-title" }, kind.title),
       element("div", { class: "explore-controls" }, task.field, model.field, ...(kind.leaks ? [leak.field] : [])),
       says, element("div", { class: "explore-card" }, picture, keys), detail,
-      element("details", {}, element("summary", {}, "Numbers drawn"), table));
+      element("details", {}, element("summary", {}, "Numbers drawn"), table)));
     fill(task.select, data.tasks.map((name) => [name, name]));
     if (kind.leaks) {
       fill(leak.select, kind.leaks.map((one) => [one.name, one.title]));
