@@ -18,6 +18,8 @@ from leakfree.pixels import pixel_digest
 from leakfree.predictions import save_predictions
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
 from leakfree.splits import image_level, patient_level
+from leakfree.sums import NAME as SUMS
+from leakfree.sums import write_sums
 from leakfree.verify import NotARunError, verify_command, verify_run
 
 N = 48
@@ -116,10 +118,15 @@ def seal(folder, cells=True):
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.parent.name not in ("outputs", "run") and p.suffix != ".html"
     ]
-    outputs = {p.relative_to(folder).as_posix(): file_hash(p) for p in listed if p.name != "index.json"}
+    outputs = {
+        p.relative_to(folder).as_posix(): file_hash(p)
+        for p in listed
+        if p.name not in ("index.json", "provenance.json", SUMS)
+    }
     record = {"seconds": 1.5, "parameters": {"seed": 42}, "outputs": outputs}
     write_json(folder / "outputs" / "05_leakfree_deep.run.json", {"key": "k", **record})
     write_json(folder / "provenance.json", {"notebooks": {"05_leakfree_deep": record}})
+    write_sums(folder)
 
 
 def change(folder, name, edit, sealed=True):
@@ -150,12 +157,13 @@ def only(folder, name, reason):
 def test_a_finished_run_agrees(run, capsys):
     found = verify_run(run)
     assert found.problems == []
-    # 2 cells of 4 files with their manifests, 2 of the model, table, figure, notebook, provenance, record.
-    assert found.files == 8 + 2 + 3 + 2
+    # 2 cells of 4 files with their manifests, 2 of the model, table, figure and index, notebook, provenance,
+    # record, and the list of hashes.
+    assert found.files == 8 + 2 + 4 + 2 + 1
     assert any("linked groups in training" in line for line in found.not_checked)
     assert verify_command(str(run)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"{run}: 15 files checked, all agree"
+    assert lines[-1] == f"{run}: 17 files checked, all agree"
     assert all(line.startswith("not checked: ") for line in lines[:-1])
 
 
@@ -215,10 +223,9 @@ def test_another_folder_is_no_run(tmp_path, capsys, make):
 
 
 def protected(folder):
-    """Files whose every byte is under a hash: all but records of the run, captions and exported pages."""
+    """Files whose every byte is under a hash: all but exported pages."""
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
-    loose = ("provenance.json", "figures/index.json")
-    return [n for n in names if n not in loose and not n.endswith(".html") and not n.startswith("outputs/")]
+    return [n for n in names if not n.endswith(".html") and n != SUMS]
 
 
 @settings(
@@ -229,14 +236,16 @@ def protected(folder):
 )
 @given(data=st.data())
 def test_one_flipped_bit_anywhere_is_found_and_the_file_named(finished, data):
-    name = data.draw(st.sampled_from(protected(finished)))
+    name = data.draw(st.sampled_from([*protected(finished), SUMS]))
     original = (finished / name).read_bytes()
     place = data.draw(st.integers(0, len(original) - 1))
     changed = bytearray(original)
     changed[place] ^= 1 << data.draw(st.integers(0, 7))
     try:
         (finished / name).write_bytes(changed)
-        assert any(line.startswith(f"{name}: SHA-256") for line in problems(finished))
+        # A bit of the list of hashes is one of its file's hash or name.
+        expected = f"{SUMS} " if name == SUMS else f"{name}: "
+        assert any(line.startswith(f"{name}: ") or expected in line for line in problems(finished))
     finally:
         (finished / name).write_bytes(original)
 
@@ -245,17 +254,17 @@ def test_every_removed_file_is_missed(run):
     for name in protected(run):
         original = (run / name).read_bytes()
         (run / name).unlink()
-        only(run, name, "cannot be read (No such file or directory)")
+        only(run, name, "")
         (run / name).write_bytes(original)
-    (run / "provenance.json").unlink()
-    only(run, "provenance.json", "No such file")
+    (run / SUMS).unlink()
+    only(run, SUMS, "is missing")
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe", b"[]", b"{}", b"[" * 100_000, b"null", b'{"notebooks": 3}', None]
 )
 def test_no_content_of_any_file_ends_in_a_traceback(run, content):
-    for name in [*protected(run), "provenance.json", "outputs/05_leakfree_deep.run.json"]:
+    for name in protected(run):
         if content is None and name.startswith("outputs/"):
             continue  # as if the record were not there, which proves nothing either way
         original = (run / name).read_bytes()
@@ -280,7 +289,7 @@ def test_no_content_of_any_file_ends_in_a_traceback(run, content):
 @given(data=st.data())
 def test_no_value_of_any_record_ends_in_a_traceback(finished, data):
     """Any value of any JSON file replaced by one of another kind: a line, never an exception."""
-    names = [n for n in [*protected(finished), "provenance.json"] if n.endswith(".json")]
+    names = [n for n in protected(finished) if n.endswith(".json") and n != "figures/index.json"]
     name = data.draw(st.sampled_from(names))
     original = (finished / name).read_bytes()
     content = place = json.loads(original)

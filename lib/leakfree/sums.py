@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from leakfree.files import file_hash, write_text
 
 NAME = "SHA256SUMS"
+_LINE = re.compile("[0-9a-f]{64}")
 #: What a run can do without, and what is made from it: no part of the record.
 _LEFT_OUT = (".cache", "book")
 
@@ -62,7 +64,7 @@ def check_sums(folder: Path) -> Iterator[tuple[str, str]]:
     listed: dict[str, str] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         digest, separator, name = line.partition("  ")
-        if not separator or len(digest) != 64 or not name or name in listed:
+        if not _LINE.fullmatch(digest) or not separator or not name or name in listed:
             yield NAME, f"line {number} is no hash and name of a file"
             continue
         listed[name] = digest

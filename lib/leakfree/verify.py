@@ -128,13 +128,13 @@ class _Checker:
             self._guard(name, self._preprocessing)
         self._grid()
         self._guard("provenance.json", self._provenance)
-        self._sums()
         for name in self._names("outputs", ".run.json"):
             self._guard(name, self._run_record)
         for part in LISTED:
             for name in self._names(part, ""):
                 if name not in self.listed:
                     self._problem(name, "no provenance and no cell lists it")
+        self._guard(SUMS, self._sums)
         self._gaps()
         self.result.files = len(self.read)
         return self.result
@@ -342,26 +342,27 @@ class _Checker:
             for name, reason in found.problems:
                 self._problem(name, reason)
 
-    def _sums(self) -> None:
+    def _sums(self, name: str) -> Iterator[str]:
         """Check every byte of the run; a file that is known to disagree is not named twice."""
         named = {problem.partition(": ")[0] for problem in self.result.problems}
         try:
-            for name, reason in check_sums(self.folder):
-                if name not in named:
-                    self._problem(name, reason)
-            self.read |= {SUMS, *recorded_files(self.folder)}
+            for file, reason in check_sums(self.folder):
+                if file not in named:
+                    self._problem(file, reason)
         except FileNotFoundError:
             # A study ends by writing it; a training alone does not.
             if self.notebooks:
-                self._problem(SUMS, "is missing: whether files were changed cannot be told")
+                yield "is missing: whether files were changed cannot be told"
             else:
-                self.result.not_checked.append(f"bytes of files that no cell lists: the run has no {SUMS}")
+                self.result.not_checked.append(f"bytes of files that no cell lists: the run has no {name}")
+            return
+        self.read |= {name, *recorded_files(self.folder)}
 
     def _gaps(self) -> None:
         gaps = self.result.not_checked
         if self.ledgers:
             gaps.append("linked groups in training: the run does not say which image is whose")
-        else:
+        elif not any(self.folder.glob("ledgers/06_*.csv.gz")):
             gaps.append("what was consumed: the run has no ledger that can be used")
         scored = {Path(name).stem for name in self._names("predictions", ".csv") if name not in self.opened}
         gaps += [f"ledgers/{name}.json: has no predictions" for name in sorted(set(self.ledgers) - scored)]
