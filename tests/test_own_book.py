@@ -64,6 +64,8 @@ def run(tmp_path):
         }
     )
     cohort.to_csv(folder / "cohort.csv", index=False)
+    settings = {"settings": {"profile": "quick"}}
+    (folder / "provenance.json").write_text(json.dumps(settings), encoding="utf-8")
     problems = [{"file": "bad.png", "reason": "corrupt: not an image"}]
     (folder / "cohort.json").write_text(json.dumps({"problems": problems}), encoding="utf-8")
     return folder
@@ -116,6 +118,7 @@ def test_every_number_of_the_landing_page_is_one_of_a_table(staged):
         "3 photos, of which 2 may be trained",
         "They name 1 patients",
         "1 name none",
+        "Profile `quick`.",
         "| train | mild | 1,234 |",
         "| patients | FAIL (7) | PASS |",
         "12.2 (mean of 5 draws, 9 to 15)",
@@ -147,6 +150,13 @@ def test_unknown_patients_are_said(staged, run):
     intro, limits = ((source / name).read_text(encoding="utf-8") for name in ("intro.md", "limits.md"))
     assert UNKNOWN in intro and UNKNOWN in limits
     assert "both sides of a plain" not in intro and "bootstrap over photos, since patients" in intro
+
+
+def test_the_smallest_profile_is_said_to_prove_nothing(staged, run):
+    (run / "provenance.json").write_text(json.dumps({"settings": {"profile": "smoke"}}), encoding="utf-8")
+    assert "Profile `smoke`: it shows that every step runs, and no number" in (
+        (staged() / "intro.md").read_text(encoding="utf-8")
+    )
 
 
 def test_files_that_were_left_out_are_named(staged):

@@ -84,6 +84,13 @@ def test_only_the_word_is_replaced(text, expected):
     assert in_words(text, "photo") == expected
 
 
+@pytest.mark.parametrize(
+    ("image", "expected"), [("image", "An image, an old image"), ("photo", "A photo, an old photo")]
+)
+def test_the_article_follows_the_word(image, expected):
+    assert in_words("A film, an old film", image) == expected
+
+
 def test_outputs_are_reworded_too():
     outputs = [new_output("display_data", {"text/markdown": "2 films", "image/png": "film"})]
     cell = new_code_cell("films", outputs=outputs)

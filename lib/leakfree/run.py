@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from pandas.errors import EmptyDataError
 
 from leakfree import figures
@@ -206,7 +207,10 @@ class Run:
         films: bool,
     ) -> ShownFigure:
         if self.cohort.study is not None:
-            caption, alt = (in_words(text, self.cohort.study.image) for text in (caption, alt))
+            image = self.cohort.study.image
+            caption, alt = (in_words(text, image) for text in (caption, alt))
+            for text in figure.findobj(Text) if figure else ():
+                text.set_text(in_words(text.get_text(), image))
         path = figures.save(
             figure,
             self.folder,

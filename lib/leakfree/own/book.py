@@ -70,7 +70,7 @@ def _intro(run: Path, study: OwnStudy) -> str:
         ":::{admonition} The cohort",
         ":class: note",
         f"**{_plain(study.name)}**: {len(cohort):,} {many}, of which {len(development):,} may be trained "
-        f"and tested on. {_patients(cohort, study, one)}",
+        f"and tested on. {_patients(cohort, study, one)} {_profile(run)}".rstrip(),
         ":::",
         "",
         *_table(
@@ -108,6 +108,15 @@ def _patients(cohort: pd.DataFrame, study: OwnStudy, one: str) -> str:
     return (
         f"They name {named.nunique():,} patients (scope `{DECLARED}`, by the rule of the study file).{alone}"
     )
+
+
+def _profile(run: Path) -> str:
+    """Say which profile ran, and that the smallest one proves nothing but that it runs."""
+    profile = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["settings"]["profile"]
+    caution = (
+        ": it shows that every step runs, and no number here means anything" if profile == "smoke" else ""
+    )
+    return f"Profile `{profile}`{caution}."
 
 
 def _unit(study: OwnStudy, many: str) -> str:
@@ -193,7 +202,7 @@ def _limits(run: Path, study: OwnStudy) -> str:
         f"- Whether the labels are right: only copies of one {one} are compared.",
         f"- How a model does on {many} from elsewhere: all of these have one origin.",
         "- Colour: models here see grey levels, squashed to a square.",
-        "- With the profile `smoke` no number means anything: it shows that every step runs.",
+        "- Nothing was decided before this run: margins and levels are those of the compendium's study.",
         "",
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from leakfree.own.study_file import OwnStudy
 CHEST = "chest-xray"
 #: Tag of cells that need patients with several images, see `leakfree.own.limits.no_siblings`.
 SIBLINGS = "needs-siblings"
-_FILM = re.compile(r"(?<![\w/.-])(films?|Films?)(?![\w/-]|\.\w)")
+_FILM = re.compile(r"(?<![\w/.-])(?:([Aa])(\s+))?(films?|Films?)(?![\w/-]|\.\w)")
 #: What a page holds besides text: pictures, and links to files.
 _KEPT = re.compile(r"(data:[^\"')]*|href=\"[^\"]*\"|`[^`]*`)")
 
@@ -74,8 +74,10 @@ def in_words(text: str, image: str) -> str:
     many = plural(image)
 
     def word(found: re.Match) -> str:
-        said = many if found[1].endswith("s") else image
-        return said[0].upper() + said[1:] if found[1][0] == "F" else said
+        article, space, film = found.groups(default="")
+        said = many if film.endswith("s") else image
+        said = said[0].upper() + said[1:] if film[0] == "F" else said
+        return f"{article}{'n' if article and image[0] in 'aeiou' else ''}{space}{said}"
 
     parts = _KEPT.split(text)
     return "".join(part if place % 2 else _FILM.sub(word, part) for place, part in enumerate(parts))
