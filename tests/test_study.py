@@ -126,7 +126,7 @@ FAILURES = {
     ),
     "reserved-parameter": (["-p", "run_dir=x"], "--parameter run_dir: has an option of its own"),
     "missing-folder": (["--data", "no/such/folder"], "no/such/folder: no such file or folder"),
-    "a-file": (["--data", __file__], "is a file; a folder of images or a Deep Lake dataset is needed"),
+    "a-file": (["--data", __file__], "is a file; a folder of images, a Deep Lake dataset or a study.yaml is"),
     "offline-hub": (["--data", "hub"], "hub://activeloop/chest-xray-train: cannot be read: "),
     "offline-address": (["--data", "hub://someone/else"], "hub://someone/else: cannot be read: "),
 }
@@ -199,6 +199,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
 class Named:
     name: str
     checksum: str = "c"
+    study: object = None
 
 
 @pytest.mark.parametrize(
