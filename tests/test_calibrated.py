@@ -1,6 +1,7 @@
 """Temperature and sets come from parts of their own, and say what they could not do."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ def test_too_little_to_fit_is_said_and_changes_nothing():
     found = Calibrated.of({**given, "conformal": few})
     assert (found.temperature, found.conformal) == (1.0, None)
     assert len(found.notes) == 2
+    given["conformal"] = replace(few, path=Path("folder", "of", "a-run", "few.csv"))
+    assert Calibrated.of(given).notes[1].startswith("few.csv: ")
     assert found.coverage(given["test"], n_resamples=10, seed=0).empty
     assert found.scaled(given["test"]).probabilities == pytest.approx(given["test"].probabilities, abs=1e-6)
 

@@ -46,16 +46,21 @@ class Calibrated:
 
     @classmethod
     def of(cls, parts: Mapping[str, Predictions], alpha: float = 0.1) -> Calibrated:
-        """Fit both from the predictions of their parts."""
+        """Fit both from the predictions of their parts; notes name files without their folder."""
+
+        def note(error: Exception, part: str) -> str:
+            path = parts[part].path
+            return str(error).replace(str(path), Path(path).name)
+
         notes = []
         try:
             temperature = fit_temperature(parts[TEMPERATURE_PART])
         except CalibrationError as error:
-            temperature, notes = 1.0, [str(error)]
+            temperature, notes = 1.0, [note(error, TEMPERATURE_PART)]
         try:
             conformal = calibrate(apply_temperature(parts[CONFORMAL_PART], temperature), alpha)
         except ConformalError as error:
-            conformal, notes = None, [*notes, str(error)]
+            conformal, notes = None, [*notes, note(error, CONFORMAL_PART)]
         return cls(temperature, conformal, tuple(notes))
 
     @classmethod
