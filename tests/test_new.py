@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -337,3 +338,12 @@ def test_a_study_without_patients_says_so_and_does_not_fail(cohort, repository, 
     ]
     assert all(UNKNOWN in page for page in pages)
     assert "What a leak is worth cannot be measured here" in pages[1]
+
+
+@pytest.mark.slow
+def test_the_run_is_made_again_from_its_record_to_the_byte(finished, repository, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    code = "import sys; from leakfree.cli import main; sys.exit(main(['rebuild', sys.argv[1]]))"
+    again = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(again, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

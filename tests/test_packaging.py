@@ -143,6 +143,7 @@ def test_every_import_is_pinned(repository, pinned):
         "cv2": "opencv-python-headless",
         "faiss": "faiss-cpu",
         "markdown_it": "markdown-it-py",
+        "bs4": "beautifulsoup4",
     }
     names = {canonicalize_name(requirement.name) for requirement in pinned}
     folders = (repository / "tests", repository / "book" / "_ext")
@@ -158,7 +159,8 @@ def test_every_import_is_pinned(repository, pinned):
                 found = [node.module]
             for name in found:
                 imported[name.split(".")[0]] = file.relative_to(repository).as_posix()
-    ours = {"leakfree", *(file.stem for file in files)}
+    scripts = (repository / "book").glob("*.py")
+    ours = {"leakfree", *(file.stem for file in [*files, *scripts])}
     outside = {top: file for top, file in imported.items() if top not in sys.stdlib_module_names | ours}
     assert {"numpy", "PIL", "torch"} <= set(outside)
     assert not {t: f for t, f in outside.items() if canonicalize_name(modules.get(t, t)) not in names}

@@ -32,7 +32,8 @@ def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The keys, ``0.975 (0.962–0.984)`` for each metric, and ``images (patients)``.
+        The keys, ``0.975 (0.962–0.984)`` for each metric, and ``images (patients)``. What cannot be measured,
+        since the part lacks a class, is ``undefined``.
     """
     several = scores["predictions"].nunique() > 1
     keys = [key for key in keys if not several or scores[key].nunique() > 1 or key in _KEPT]
@@ -41,11 +42,56 @@ def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         row = {_NAMES.get(key, key): _text(value) for key, value in zip(keys, values[:-1], strict=True)}
         for score in group.itertuples():
             name = METRIC_NAMES.get(score.metric, score.metric)
-            row[name] = f"{score.estimate:.3f} ({score.low:.3f}–{score.high:.3f})"
+            row[name] = _with_interval(score.estimate, score.low, score.high)
         first = group.iloc[0]
         row["images (patients)"] = f"{first['n_images']:,} ({first['n_patients']:,})"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _with_interval(estimate: float, low: float, high: float) -> str:
+    if np.isnan(estimate):
+        return "undefined"
+    return f"{estimate:.3f}" if np.isnan(low) or np.isnan(high) else f"{estimate:.3f} ({low:.3f}–{high:.3f})"
+
+
+def chosen(validation: pd.DataFrame) -> pd.DataFrame:
+    """Choose the model of each task by its mean macro F1 on validation, over its seeds.
+
+    Where that is undefined for every model, since the part lacks a class, accuracy decides.
+
+    Parameters
+    ----------
+    validation : pandas.DataFrame
+        ``task, model, metric, estimate``, with both metrics for every model.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by task: ``model``, and ``by``, the metric that decided.
+    """
+    means = validation.groupby(["metric", "task", "model"], sort=False)["estimate"].mean()
+    rows = {}
+    for task in validation["task"].unique():
+        metric = "macro_f1" if means["macro_f1"][task].notna().any() else "accuracy"
+        rows[task] = {"model": means[metric][task].idxmax(), "by": metric}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def chosen_sentence(choice: pd.DataFrame) -> str:
+    """Say which models `chosen` selected, and by what.
+
+    Parameters
+    ----------
+    choice : pandas.DataFrame
+        As `chosen`.
+    """
+    found = ", ".join(f"{task} {model}" for task, model in choice["model"].items())
+    text = f"Selected by validation macro F1: {found}."
+    if by_accuracy := choice.index[choice["by"] == "accuracy"].tolist():
+        told = ", ".join(by_accuracy)
+        text += f" By accuracy instead, since validation lacks a class and macro F1 is undefined: {told}."
+    return text
 
 
 def bracketed(

@@ -20,6 +20,8 @@ from leakfree.training import Budget
 def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: str) -> Manifest:
     """Write one arm of a draw as a manifest: train, val, and the test films of all tested patients.
 
+    Where every patient has several films there is no val: the last epoch is kept.
+
     Parameters
     ----------
     material : Material
@@ -35,7 +37,11 @@ def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: 
     arms = Arms(made, material.classes(material.tasks[task]))
     train = arms.clean() if arm == "clean" else arms.siblings(1.0)
     rows = {"train": np.sort(train.row), "val": arms.rows("val"), "test": arms.rows("test", "single")}
-    parts = {part: tuple(material.ids[members].tolist()) for part, members in rows.items()}
+    parts = {
+        part: tuple(material.ids[members].tolist())
+        for part, members in rows.items()
+        if part != "val" or len(members)
+    }
     return Manifest(
         name=f"06-{task}-{arm}-draw{seed}",
         kind="draw",

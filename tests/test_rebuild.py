@@ -1,0 +1,179 @@
+"""A run is made again from its record: nothing changes, and what would change is named."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from leakfree import cli, study
+from leakfree.cohort import ingest
+from leakfree.rebuild import SCRATCH, RebuildError, rebuild
+from leakfree.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.sums import write_sums
+from leakfree.verify import verify_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of two notebooks: one shows films, the other fits models."""
+    folder = tmp_path_factory.mktemp("rebuild")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
+        patch.chdir(ROOT)
+        ingest(PhantomSource(PhantomSettings(n_images=240, size=48)), folder / "store")
+        arguments = ["--data", str(folder / "store"), "--profile", "smoke", "--only", "01,04", "--no-book"]
+        more = ["-p", 'tasks=["etiology"]', "--out", str(folder / "run")]
+        assert study.main([*arguments, *more]) == 0
+    # From here on there are no images.
+    shutil.rmtree(folder / "store")
+    shutil.rmtree(folder / "cache")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def everything(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".cache" not in path.relative_to(folder).parts
+    }
+
+
+def test_nothing_changes_and_the_tables_are_really_made_again(run, monkeypatch, capsys):
+    before = everything(run)
+    made = []
+    monkeypatch.setattr("leakfree.rebuild._take_over", lambda *given: made.append(given[1]) or None)
+    monkeypatch.setattr("leakfree.rebuild.shutil.rmtree", lambda *_, **__: None)
+    found = rebuild(run, ROOT)
+    assert found.changed == []
+    assert (found.tables, found.figures, found.notebooks) == (
+        len(list((run / "tables").iterdir())),
+        len(list((run / "figures").iterdir())) - 2,  # without the index and the one that shows films
+        2,
+    )
+    assert found.kept == ["figures/01_samples.png"] or found.kept == ["figures/01_samples.svg"]
+    (scratch,) = made
+    for name in [*before]:
+        if name.startswith("tables/"):
+            assert (scratch / name).stat().st_ino != (run / name).stat().st_ino
+            assert (scratch / name).read_bytes() == before[name]
+    assert everything(run) == before
+    assert verify_run(run).problems == []
+
+
+def test_the_command_says_so_and_leaves_no_working_copy(run, capsys):
+    before = everything(run)
+    assert cli.main(["rebuild", str(run)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].endswith(": all as they were")
+    assert said[0].startswith("kept, since it shows images: figures/01_samples")
+    assert everything(run) == before
+    assert not (run / SCRATCH).exists()
+
+
+def test_a_changed_prediction_moves_its_table_and_the_run_is_left_as_it_was(run, capsys):
+    """Also where whoever changed it wrote all hashes again."""
+    path = next((run / "predictions").glob("04_*random_forest*16px*.csv"))
+    header, *lines = path.read_text().splitlines()
+    place = header.split(",").index("p_bacterial")
+    swapped = []
+    for line in lines:
+        fields = line.split(",")
+        fields[place], fields[place + 1] = fields[place + 1], fields[place]
+        swapped.append(",".join(fields))
+    path.write_text("\n".join([header, *swapped]) + "\n")
+    cell = run / "cells" / f"{path.stem}.json"
+    content = json.loads(cell.read_text())
+
+    content["outputs"][f"predictions/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    cell.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_sums(run)
+    before = everything(run)
+    assert cli.main(["rebuild", str(run)]) == 1
+    said = capsys.readouterr().out
+    assert "differs: tables/04_scores.csv: line " in said
+    assert "tables/01_classes.csv" not in said
+    assert everything(run) == before
+    assert (run / SCRATCH / "run" / "tables" / "04_scores.csv").is_file()
+
+
+def test_a_table_changed_by_hand_is_named_and_accepting_puts_the_true_one_back(run, capsys):
+    path = run / "tables" / "04_scores.csv"
+    true = path.read_bytes()
+    path.write_bytes(true.replace(b"0.", b"1.", 1))
+    assert cli.main(["rebuild", str(run)]) == 1
+    assert "differs: tables/04_scores.csv: line " in capsys.readouterr().out
+    assert path.read_bytes() != true
+    assert cli.main(["rebuild", str(run), "--accept"]) == 0
+    assert path.read_bytes() == true
+    assert verify_run(run).problems == []
+
+
+def test_accepting_a_change_of_a_notebook_renews_what_rests_on_it(run, tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "notebooks", project / "notebooks")
+    path = project / "notebooks" / "01_exploration.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    old = 'title="Images by part and class"'
+    (cell,) = [cell for cell in notebook.cells if old in cell.source]
+    cell.source = cell.source.replace(old, 'title="Another title"')
+    nbformat.write(notebook, path)
+    found = rebuild(run, project)
+    assert [line.split(": ")[0] for line in found.changed][-1:] == ["notebooks/01_exploration.ipynb"]
+    assert any(line.startswith("figures/01_classes.") for line in found.changed)
+    before = everything(run)
+    accepted = rebuild(run, project, accept=True)
+    assert accepted.changed == found.changed
+    after = everything(run)
+    moved = {name.split("/")[0] for name in after if after[name] != before.get(name)}
+    assert moved == {"figures", "notebooks", "outputs", "provenance.json", "SHA256SUMS"}
+    assert "rebuilt" in json.loads(after["provenance.json"])["notebooks"]["01_exploration"]
+    assert verify_run(run).problems == []
+    assert rebuild(run, project).changed == []
+    parameters = next(
+        cell.source
+        for cell in nbformat.read(run / "notebooks" / "01_exploration.ipynb", as_version=4).cells
+        if "injected-parameters" in cell.metadata.get("tags", ())
+    )
+    assert ".cache" not in parameters
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("cohort.csv", "SHA-256 is"),
+        ("predictions", "SHA-256 is"),
+    ],
+)
+def test_a_damaged_record_is_refused_before_anything_is_made(run, file, says, capsys):
+    path = run / file if (run / file).is_file() else next((run / file).glob("*.csv"))
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert cli.main(["rebuild", str(run)]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("leakfree rebuild: ")
+    assert path.name in line
+    assert says in line
+    assert not (run / SCRATCH).exists()
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
+    assert cli.main(["rebuild", str(tmp_path)]) == 2
+    assert "not a run with a record" in capsys.readouterr().err
+
+
+def test_a_run_without_sums_was_not_finished(run):
+    (run / "SHA256SUMS").unlink()
+    with pytest.raises(RebuildError, match="was not finished"):
+        rebuild(run, ROOT)
