@@ -1,5 +1,6 @@
 """The experiment on a run's cohort: material without copies, sizes where they are known, list of jobs."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -123,6 +124,17 @@ def test_trained_networks_differ_in_the_reserves_alone(material):
     tested = {group[image_id] for image_id in clean.parts["test"]}
     assert not tested & {group[image_id] for image_id in clean.parts["train"]}
     assert tested & {group[image_id] for image_id in leaky.parts["train"]}
+
+
+def test_trained_networks_have_no_validation_where_no_patient_has_a_single_film(material):
+    kept = np.flatnonzero(np.bincount(material.groups["series"])[material.groups["series"]] > 1)
+    several = replace(
+        material,
+        ids=material.ids[kept],
+        labels=material.labels[kept],
+        groups={name: values[kept] for name, values in material.groups.items()},
+    )
+    assert set(draw_manifest(several, "etiology", 1000, "clean", "0").parts) == {"train", "test"}
 
 
 def test_trained_networks_give_a_row_with_both_p_values(run, material):

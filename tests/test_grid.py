@@ -248,6 +248,8 @@ def changes(material):
         "other sizes": replace(material, sizes=np.eye(len(ids))[:, :4].copy()),
         "the order": replace(material, ids=material.ids[::-1].copy()),
         "the name of the features": replace(material, features={"pixels": kind}),
+        "names of labels": replace(material, label_names=("a", "b", "c")),
+        "a task of a study": replace(material, label_names=("a", "b", "c"), tasks={}),
         "more features": replace(material, features={"embeddings": kind, "pixels": kind}),
     }
 

@@ -16,7 +16,7 @@ from leakfree.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute,
 from leakfree.inflation.material import VARIANTS, Features, Material
 from leakfree.pixels import pixel_digest
 from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree.tasks import TASKS, Task
 
 NN, LR = "1-nn", "logistic-regression"
 #: Patients of each label with 1, 2, 3 and 4 films.
@@ -438,6 +438,36 @@ def test_the_best_epoch_on_test_is_no_worse_there_than_that_on_validation(materi
         found = compute(material, job("epochs", LR, "binary", seed=seed))
         assert auc(found["best-epoch-test"]) >= max(auc(found[name]) for name in found)
         assert 1 <= found["stopped-val"].ledger["chosen"] <= heads.EPOCHS
+
+
+def with_several(films):
+    """Take the films of patients with several."""
+    groups = films.groups["series"]
+    kept = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    return replace(
+        films,
+        **{name: getattr(films, name)[kept] for name in ("ids", "patients", "labels", "sizes")},
+        groups={name: values[kept] for name, values in films.groups.items()},
+        features={
+            name: replace(found, values={kind: array[kept] for kind, array in found.values.items()})
+            for name, found in films.features.items()
+        },
+    )
+
+
+def test_where_no_patient_has_a_single_film_there_is_nothing_to_choose_an_epoch_on(material):
+    several = with_several(material)
+    assert compute(several, job("epochs", LR, "binary")) == {}
+    assert set(compute(several, job("clean", task="binary"))) == {"clean"}
+
+
+def test_a_study_s_own_labels_and_tasks_are_those_of_its_jobs(material):
+    ill = Task("ill", ("well", "ill"), {"a": 0, "b": 1, "c": 1})
+    own = replace(material, label_names=("a", "b", "c"), tasks={"ill": ill})
+    found = compute(own, job("clean", task="ill"))["clean"]
+    expected = compute(material, job("clean", task="binary"))["clean"]
+    np.testing.assert_array_equal(found.truth, expected.truth)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
 
 def test_folds_of_films_flatter_where_films_show_who_it_is():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.tables import across, bracketed, readable
+from leakfree.tables import across, bracketed, chosen, chosen_sentence, readable
 
 
 def test_an_estimate_and_its_interval_are_one_text():
@@ -79,3 +79,41 @@ def test_estimates_stand_side_by_side_in_their_order():
         ["b", "+0.900 (+0.800 to +0.950)", "+0.700 (+0.600 to +0.750)"],
         ["a", "", "-0.100 (-0.200 to +0.050)"],
     ]
+
+
+def validated(**scores):
+    """Rows of validation: task_model to (macro F1 of each seed, accuracy)."""
+    rows = []
+    for name, (f1s, accuracy) in scores.items():
+        task, model = name.split("_")
+        rows += [(task, model, "macro_f1", value) for value in f1s] + [(task, model, "accuracy", accuracy)]
+    return pd.DataFrame(rows, columns=["task", "model", "metric", "estimate"])
+
+
+def test_the_mean_macro_f1_of_the_seeds_chooses():
+    scores = {"t_a": ([0.9, 0.1], 0.99), "t_b": ([0.6, 0.6], 0.2), "u_a": ([0.7], 0.1), "u_b": ([0.2], 0.9)}
+    found = chosen(validated(**scores))
+    assert found["model"].to_dict() == {"t": "b", "u": "a"}
+    assert chosen_sentence(found) == "Selected by validation macro F1: t b, u a."
+
+
+def test_accuracy_chooses_where_macro_f1_is_undefined_for_all_and_that_is_said():
+    found = chosen(validated(t_a=([np.nan], 0.4), t_b=([np.nan], 0.5), u_a=([np.nan], 0.9), u_b=([0.2], 0.1)))
+    assert found["model"].to_dict() == {"t": "b", "u": "b"}
+    assert chosen_sentence(found).endswith("macro F1 is undefined: t.")
+
+
+def test_what_is_undefined_is_no_number():
+    frame = pd.DataFrame(
+        {
+            "model": ["a", "b", "c"],
+            "metric": "roc_auc",
+            "estimate": [np.nan, 0.5, 0.6],
+            "low": [np.nan, np.nan, 0.5],
+            "high": [np.nan, np.nan, 0.7],
+            "n_images": 9,
+            "n_patients": 3,
+            "predictions": ["x", "y", "z"],
+        }
+    )
+    assert readable(frame, ["model"])["ROC AUC"].tolist() == ["undefined", "0.500", "0.600 (0.500–0.700)"]
