@@ -18,7 +18,7 @@ from leakfree.cli import main
 from leakfree.cohort import CohortError, open_cohort
 from leakfree.own.limits import UNKNOWN
 from leakfree.own.study_file import read_study
-from leakfree.patients import DECLARED, patient_ids
+from leakfree.patients import DECLARED, SUBJECT, patient_ids
 
 PATTERN = r"eye_(\d+)_"
 
@@ -188,6 +188,28 @@ def test_the_cohort_has_the_study_s_labels_parts_and_patients(started, tmp_path)
         open_cohort(str(started / "study.yaml"), tmp_path)
 
 
+def test_an_image_without_a_patient_is_its_own_and_never_joined_to_strangers(cohort, tmp_path):
+    content = {
+        "name": "eyes",
+        "title": "Eyes",
+        "data": str(cohort[0]),
+        "labels": list(eyes.LABELS),
+        "tasks": {"all": {label: [label] for label in eyes.LABELS}},
+        "patients": {"pattern": r"eye_(000\d)_"},
+        "allow_problems": True,
+    }
+    named = {}
+    for name, rule in (("some", content["patients"]), ("none", "none")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content | {"patients": rule}), encoding="utf-8")
+        table = open_cohort(str(path), tmp_path / "cache", allow_problems=True).table
+        patients = patient_ids(table, DECLARED)
+        alone = table[SUBJECT] == ""
+        assert patients[alone].tolist() == [f"image:{image_id}" for image_id in table.loc[alone, "image_id"]]
+        named[name] = set(patients[~alone])
+    assert named == {"some": {f"000{n}" for n in range(1, 10)}, "none": set()}
+
+
 def test_other_tasks_or_patients_are_another_cohort_and_another_title_is_not(started, tmp_path):
     content = yaml.safe_load((started / "study.yaml").read_text(encoding="utf-8"))
     content["data"] = str((started / content["data"]).resolve())
@@ -337,6 +359,8 @@ def test_a_study_without_patients_says_so_and_does_not_fail(cohort, repository, 
         (folder / f"{name}.ipynb").read_text("utf-8") for name in ("02_leakage_analysis", "06_inflation")
     ]
     assert all(UNKNOWN in page for page in pages)
+    overlap = pd.read_csv(folder.parent / "tables" / "02_overlap.csv")
+    assert (overlap.loc[overlap["scope"] == DECLARED, "shared"] == 0).all()
     assert "What a leak is worth cannot be measured here" in pages[1]
 
 

@@ -139,6 +139,8 @@ def _read_table(store: deeplake.Dataset, *, own: bool) -> pd.DataFrame:
     further = (SUBJECT,) if own else ()
     columns = {name: np.asarray(store[name][:]).astype(str).astype(object) for name in (*_TEXT, *further)}
     columns |= {name: np.asarray(store[name][:]).reshape(-1).astype(np.int64) for name in _NUMBERS}
+    if own:
+        columns[SUBJECT] = np.array([text.removeprefix("=") for text in columns[SUBJECT]], dtype=object)
     table = pd.DataFrame(columns)
     table["person_num"] = table["person_num"].astype("Int64").mask(table["person_num"] < 0)
     order = ["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]
@@ -251,7 +253,8 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
         "mode": facts.mode,
         "sha256": hashlib.sha256(item.data).hexdigest(),
         "person_num": -1 if item.person_num is None else item.person_num,
-        SUBJECT: item.subject or "",
+        # Never empty: the store gives empty text back as None, which would be one patient for all.
+        SUBJECT: f"={item.subject or ''}",
         "width": facts.width,
         "height": facts.height,
         "bytes": len(item.data),
