@@ -263,7 +263,7 @@ def test_colours_are_those_of_the_static_figures(panels):
 
 def test_elsewhere_the_choice_is_a_line_that_opens(published_book, tab):
     page = tab()
-    page.goto((published_book.html / "intro.html").as_uri())
+    page.goto((published_book.html / "methods.html").as_uri())
     panel = page.locator('[data-explore="forest"]')
     assert panel.count() == 1 and not panel.get_by_label("Task").is_visible()
     panel.locator("summary").first.click()

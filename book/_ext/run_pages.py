@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import shutil
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx_external_toc.parsing import parse_toc_yaml
@@ -80,23 +82,18 @@ def copy_run_pages(app: Sphinx, config: object) -> None:
             leftover.unlink()
 
 
-def reread_quoting_pages(app: Sphinx, env: object, added: set, changed: set, removed: set) -> set[str]:
-    """Return the pages that may quote numbers of a changed run, so that none keeps the old ones.
-
-    MyST-NB notes no dependency between the page that quotes and the notebook that glues, and leaves the
-    old values in place when a notebook glues nothing any more.
-    """
-    renewed = {page for page in added | changed if page.startswith(RUN_PAGES)}
-    if not renewed:
-        return set()
-    for page in renewed:
-        Path(env.mystnb_config.output_folder, f"{page}.glue.json").unlink(missing_ok=True)
-    return {page for page in env.found_docs if not page.startswith(RUN_PAGES)} - added - removed
+def link_notebooks(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Lead links between notebooks to their pages, also those that a cell wrote into its output."""
+    for link in doctree.findall(nodes.reference):
+        path, hash_mark, fragment = link.get("refuri", "").partition("#")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path.removesuffix(".ipynb")))
+        if path.endswith(".ipynb") and target in app.env.found_docs:
+            link["refuri"] = app.builder.get_relative_uri(page, target) + hash_mark + fragment
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     # sphinx_external_toc looks for the pages at priority 900.
     app.connect("config-inited", copy_run_pages, priority=100)
-    app.connect("env-get-outdated", reread_quoting_pages)
+    app.connect("doctree-resolved", link_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,7 +20,7 @@ import nbformat
 
 from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
-from leakfree.notebooks import execute, known_parameters
+from leakfree.notebooks import execute, known_parameters, output_hashes
 from leakfree.own.runs import adaptation
 from leakfree.provenance import git_state
 from leakfree.record import RecordedCohort, is_record
@@ -244,10 +244,14 @@ def _note(folder: Path, project: Path, provenance: dict, records: dict[str, dict
     for name, record in records.items():
         path = folder / "outputs" / f"{name}.run.json"
         shutil.copyfile(folder / SCRATCH / "run" / "outputs" / f"{name}.json", path.with_name(f"{name}.json"))
+        # Of what stands in the run: a notebook that says the same was not taken over.
+        outputs = output_hashes(folder, list(record["outputs"]))
         known = provenance["notebooks"][name]
-        known["outputs"] = record["outputs"]
+        if outputs == known["outputs"]:
+            continue
+        known["outputs"] = outputs
         known["rebuilt"] = {"git": git, "seconds": record["seconds"]}
         run = json.loads(path.read_text(encoding="utf-8"))
-        write_json(path, {**run, "outputs": record["outputs"]})
+        write_json(path, {**run, "outputs": outputs})
     write_json(folder / "provenance.json", provenance)
     write_sums(folder)
