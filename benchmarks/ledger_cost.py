@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from leakfree.audit.ledger import Ledger
 from leakfree.audit.loaders import Stamped, Watched, digests_of, watch
 from leakfree.models import networks
+from leakfree.precision import autocast, resolve
 
 
 class Films(Dataset):
@@ -88,7 +89,7 @@ class Step:
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Change the weights once."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(resolve()):
             loss = functional.cross_entropy(self.network(x).float(), y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

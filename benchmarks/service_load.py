@@ -252,7 +252,7 @@ def main() -> None:
                         p50.setdefault(key, []).append(float(np.quantile(times, 0.5)))
                         p99.setdefault(key, []).append(float(np.quantile(times, 0.99)))
     limits = {name: statistics.median(values) for name, values in limit.items()}
-    precision = "bfloat16" if Classifier.load(default_model()).bf16 else "float32"
+    precision = Classifier.load(default_model()).precision
     print(
         f"{processor()}, {available_cores()} cores, torch {torch.__version__}; {given.rounds} rounds "
         f"of {given.seconds:g} s; theirs float32, ours {precision}"

@@ -25,6 +25,7 @@ from leakfree.audit.ledger import Ledger
 from leakfree.cohort import open_cohort
 from leakfree.models import networks
 from leakfree.pixels import PixelCache, load_pixels
+from leakfree.precision import autocast
 from leakfree.run import cache_folder, project_root
 from leakfree.tasks import TASKS
 
@@ -44,7 +45,7 @@ def bare(network: torch.nn.Module, budget: training.Budget, size: int, images: i
     network.train()
     started = time.perf_counter()
     for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=budget.bf16):
+        with autocast(budget.resolved_precision()):
             loss = functional.cross_entropy(network(x).float(), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -181,7 +181,7 @@ def tiny_app():
             Path("tiny.safetensors"), "0" * 64, "binary", "tiny", classes, 32, 0.45, 0.2, "m", "p"
         )
         app = create_app(
-            Classifier(described, network.eval(), Calibrated(1.0, conformal), None, bf16=False),
+            Classifier(described, network.eval(), Calibrated(1.0, conformal), None, precision="float32"),
             ServiceSettings(model=Path("none"), inference_threads=1, **settings),
         )
         app.extensions["batcher"].start()

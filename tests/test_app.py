@@ -12,6 +12,7 @@ from werkzeug.test import EnvironBuilder
 
 from leakfree import __version__
 from leakfree.classifier import WARNING, Classifier
+from leakfree.precision import SAME_PROBABILITY
 from leakfree.serving import monitoring
 from leakfree.serving.app import create_app
 from leakfree.serving.batching import BusyError
@@ -65,9 +66,9 @@ def test_json_form_and_data_url_are_the_same_film(client, films):
 def test_several_images_are_answered_in_their_order(client, films):
     alone = [client.post("/predict", json={"image": text(film)}).json["confidence"] for film in films[:3]]
     together = client.post("/predict", json={"images": [text(film) for film in films[:3]]}).json
-    assert [p["confidence"] for p in together["predictions"]] == pytest.approx(alone, abs=1e-5)
+    assert [p["confidence"] for p in together["predictions"]] == pytest.approx(alone, abs=SAME_PROBABILITY)
     form = client.post("/predict", data={"images": [(io.BytesIO(film), "f") for film in films[:3]]}).json
-    assert [p["confidence"] for p in form["predictions"]] == pytest.approx(alone, abs=1e-5)
+    assert [p["confidence"] for p in form["predictions"]] == pytest.approx(alone, abs=SAME_PROBABILITY)
     one = client.post("/predict", json={"images": [text(films[0])]}).json
     assert len(one["predictions"]) == 1, "a list is answered by a list"
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from leakfree.classifier import Classifier
+from leakfree.precision import SAME_PROBABILITY
 from leakfree.serving.batching import Batcher, BusyError
 
 
@@ -147,4 +148,4 @@ def test_threads_of_callers_get_the_answers_of_one_at_a_time(models, films):
         caller.join()
     for pairs in found.values():
         for i, confidence in pairs:
-            assert confidence == pytest.approx(expected[i], abs=1e-5)
+            assert confidence == pytest.approx(expected[i], abs=SAME_PROBABILITY)

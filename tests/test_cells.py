@@ -25,6 +25,7 @@ from leakfree.files import file_hash
 from leakfree.models import classical
 from leakfree.models.networks import build
 from leakfree.patients import patient_ids
+from leakfree.precision import SETTING, resolve
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
 from leakfree.record import COPIES, save_cohort
 from leakfree.run import Run, read_outputs
@@ -311,6 +312,57 @@ def test_resume_takes_over_a_finished_cell(finished, copied, monkeypatch, kept):
     assert f"predictions/{NAME}.csv" in read_outputs(run.folder, "05_leakfree_deep")
 
 
+def other(precision):
+    return "float32" if precision == "bfloat16" else "bfloat16"
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_cell_of_another_precision_is_taken_over_and_named(copied, monkeypatch, capsys, noted):
+    monkeypatch.setattr(cells, "fit", never)
+    run = copied(resume=True)
+    path = run.folder / "cells" / f"{NAME}.json"
+    record = json.loads(path.read_text())
+    here = record["facts"].pop("precision")
+    assert here == resolve()
+    if noted:
+        record["facts"]["precision"] = other(here)
+    path.write_text(json.dumps(record))
+    there = other(here) if noted else "bfloat16"  # what all networks took before it was noted
+    taken = network_cell(run, make_job(run))
+    assert taken.facts["precision"] == there
+    told = capsys.readouterr().err
+    if there == here:
+        assert told == ""
+    else:
+        assert f"{NAME}: taken over as it was trained, in {there}; this processor would take {here}" in told
+
+
+@pytest.mark.parametrize("by", ["environment", "budget"])
+def test_only_a_forced_precision_fits_a_finished_cell_again(finished, copied, monkeypatch, by):
+    run, wanted = copied(resume=True), other(finished[1].facts["precision"])
+    job = make_job(run)
+    if by == "budget":
+        job = replace(job, budget=replace(BUDGET, precision=wanted))
+    else:
+        monkeypatch.setenv(SETTING, wanted)
+    fitted = network_cell(run, job)
+    assert fitted.facts["precision"] == wanted
+    assert fitted.facts["weights_sha256"] != finished[1].facts["weights_sha256"]
+    # It is the cell of that precision now, and is taken over as such.
+    monkeypatch.setattr(cells, "fit", never)
+    assert network_cell(run, job).facts == fitted.facts
+
+
+def test_a_training_that_was_cut_off_goes_on_in_its_own_precision_only(make_run, tmp_path, monkeypatch):
+    run = make_run(tmp_path, resume=True)
+    seen, inner = [], cells.fit
+    monkeypatch.setattr(cells, "fit", lambda *a, **k: (seen.append(k["checkpoint"].key), inner(*a, **k))[1])
+    for wanted in ("float32", "bfloat16"):
+        monkeypatch.setenv(SETTING, wanted)
+        network_cell(run, make_job(run))
+    assert len(set(seen)) == 2
+
+
 def test_without_resume_everything_is_computed(copied, monkeypatch):
     monkeypatch.setattr(cells, "fit", never)
     run = copied()
@@ -421,7 +473,7 @@ def test_every_module_behind_a_number_makes_cells_stale(kind):
     behind -= {module for module in behind if module.startswith("audit/")} - {"audit/ledger", "audit/gate"}
     # Of the two kinds of model, each cell has one; embeddings are material of the grid.
     other = {"network": "models/classical", "classical": "models/networks"}[kind]
-    behind -= {other, "pretraining", "training"} if kind == "classical" else {other}
+    behind -= {other, "precision", "pretraining", "training"} if kind == "classical" else {other}
     behind -= {"models/__init__"}
     assert behind <= listed | NO_NUMBERS, behind - listed - NO_NUMBERS
     assert {"pretraining", "training", "models/networks"} <= listed or kind == "classical"
@@ -459,9 +511,7 @@ def test_resume_recomputes_when_a_package_changed(copied, monkeypatch):
 
 def test_a_local_file_of_weights_counts_by_its_content(make_run, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        cells, "_cached", lambda run, cell, settings, compute: seen.append(settings["weights"])
-    )
+    monkeypatch.setattr(cells, "_cached", lambda run, cell, settings, *rest: seen.append(settings["weights"]))
     run = make_run(tmp_path / "run")
     path = tmp_path / "weights.pth"
     for content in (b"one", b"two"):
@@ -559,7 +609,7 @@ def test_a_disagreeing_ledger_leaves_no_weights(make_run, tmp_path, monkeypatch)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def brief_pretrain(network, cache, train, epochs, *, seed, ledger, description):
+def brief_pretrain(network, cache, train, epochs, *, seed, ledger, description, precision):
     """Stand in for the pretraining: the same rows enter the ledger, and the weights are others."""
     for _ in range(epochs):
         for _ in batches(cache, train, 64, ledger, "train"):

@@ -17,6 +17,7 @@ from leakfree.calibration import scale
 from leakfree.classifier import Classifier
 from leakfree.cli import main
 from leakfree.pixels import PixelCache, pixel_digest
+from leakfree.precision import SAME_PROBABILITY
 from leakfree.predictions import read_predictions
 from leakfree.published import load_published
 from leakfree.serving.app import create_app
@@ -35,7 +36,7 @@ def pixels(classifier, films):
     return np.stack([classifier.prepare(film) for film in films])
 
 
-def by_training(models, pixels, bf16):
+def by_training(models, pixels, precision):
     """Probabilities by the code that made the published predictions, calibrated."""
     published = load_published(models / "preprocessing.json")
     ids = np.array([f"{i}" for i in range(len(pixels))], dtype=object)
@@ -47,7 +48,7 @@ def by_training(models, pixels, bf16):
         published.normalisation,
         ledger=Ledger(cache.digests),
         stage="test",
-        bf16=bf16,
+        precision=precision,
     )
     calibrated = Calibrated.load(
         models / "calibration.json", read_description(models / "preprocessing.json").weights_sha256
@@ -56,7 +57,7 @@ def by_training(models, pixels, bf16):
 
 
 def test_training_command_and_service_give_the_same_probabilities(models, films, tmp_path, pixels):
-    expected = by_training(models, pixels, Classifier.load(models).bf16)[:, 1]
+    expected = by_training(models, pixels, Classifier.load(models).precision)[:, 1]
     assert expected.max() - expected.min() > 0.01, "films that all get one number would prove nothing"
     for number, film in enumerate(films):
         (tmp_path / f"{number:03d}.png").write_bytes(film)
@@ -77,21 +78,21 @@ def test_training_command_and_service_give_the_same_probabilities(models, films,
     together = client.post("/predict", json={"images": [base64.b64encode(film).decode() for film in films]})
     at_once = [p["probabilities"]["Pneumonia"] for p in together.json["predictions"]]
     for found in (by_command, one_by_one, at_once):
-        assert np.abs(np.array(found) - expected).max() < 1e-5
+        assert np.abs(np.array(found) - expected).max() < SAME_PROBABILITY
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_both_precisions_are_those_of_training(models, pixels, bf16):
-    classifier = Classifier.load(models, bf16=bf16)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_both_precisions_are_those_of_training(models, pixels, precision):
+    classifier = Classifier.load(models, precision=precision)
     found = scale(classifier.probabilities(pixels), classifier.calibrated.temperature)
-    assert np.abs(found - by_training(models, pixels, bf16)).max() < 1e-5
+    assert np.abs(found - by_training(models, pixels, precision)).max() < SAME_PROBABILITY
 
 
 def test_a_film_has_one_answer_whoever_stands_beside_it(classifier, pixels):
     together = classifier.probabilities(pixels)
     for size in (1, 2, 3, 7):
         parts = [classifier.probabilities(pixels[i : i + size]) for i in range(0, len(pixels), size)]
-        assert np.abs(np.concatenate(parts) - together).max() < 1e-5
+        assert np.abs(np.concatenate(parts) - together).max() < SAME_PROBABILITY
 
 
 def test_an_answer_says_what_the_files_say(classifier, pixels):
@@ -125,7 +126,7 @@ def test_without_sets_and_novelty_it_says_so(classifier, pixels):
 
 
 def test_the_heat_map_is_that_of_captum(models, pixels):
-    classifier = Classifier.load(models, bf16=False)
+    classifier = Classifier.load(models, precision="float32")
     network = load_network(read_description(models / "preprocessing.json"), "")
     norm = Normalisation(classifier.description.mean, classifier.description.std)
     for chosen in ([0, 1, 0, 1], [1, 1, 1, 0]):
@@ -142,7 +143,7 @@ def test_films_are_explained_and_predicted_at_the_same_time(classifier, pixels):
         explained = [pool.submit(classifier.heat, pixels) for _ in range(6)]
         predicted = [pool.submit(classifier.probabilities, pixels) for _ in range(12)]
         assert all(np.abs(future.result() - heat).max() < 1e-4 for future in explained)
-        assert all(np.abs(future.result() - expected).max() < 1e-5 for future in predicted)
+        assert all(np.abs(future.result() - expected).max() < SAME_PROBABILITY for future in predicted)
 
 
 def test_explaining_leaves_the_answers_as_they_were(classifier, pixels):

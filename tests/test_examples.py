@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from conftest import free_port
+from leakfree.precision import SAME_PROBABILITY
 
 needs_curl = pytest.mark.skipif(
     os.name == "nt" or not shutil.which("curl") or not shutil.which("sh"), reason="no curl, or no sh"
@@ -214,7 +215,7 @@ def test_client_sh_asks_for_health_json_form_and_several(examples, url, expected
     assert health["status"] == "healthy"
     for answer in (as_json, as_form, *several["predictions"]):
         assert answer["diagnosis"] == expected.diagnosis
-        assert answer["confidence"] == pytest.approx(expected.confidence, abs=1e-9)
+        assert answer["confidence"] == pytest.approx(expected.confidence, abs=SAME_PROBABILITY)
     assert len(several["predictions"]) == 2
 
 

@@ -72,9 +72,11 @@ def test_a_ledger_tells_hidden_films_from_whole_ones():
     whole = cache_of(films())
     hidden = explain.hidden_cache(whole, "lungs")
     rows = np.arange(2)
-    predict(Corner(), hidden, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", bf16=False)
+    predict(Corner(), hidden, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32")
     with pytest.raises(LedgerError):
-        predict(Corner(), whole, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", bf16=False)
+        predict(
+            Corner(), whole, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32"
+        )
 
 
 def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does_not():
@@ -82,7 +84,9 @@ def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does
     rows = np.arange(2)
 
     def answer(cache):
-        return predict(network, cache, rows, PLAIN, ledger=Ledger(cache.digests), stage="test", bf16=False)[1]
+        return predict(
+            network, cache, rows, PLAIN, ledger=Ledger(cache.digests), stage="test", precision="float32"
+        )[1]
 
     whole = answer(cache_of(pixels))
     no_corners = answer(explain.hidden_cache(cache_of(pixels), "corners"))

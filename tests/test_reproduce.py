@@ -307,6 +307,21 @@ def test_a_run_without_a_gpu_and_one_that_does_not_say_are_told_apart(check, fre
     assert f"\nfresh run: GPU {given or 'not recorded'}\n" in check(fresh)[1]
 
 
+def test_runs_whose_networks_differ_in_precision_say_so(check, fresh, published, tmp_path, capsys):
+    (there := tmp_path / "there").mkdir()
+    shutil.copytree(published, there, dirs_exist_ok=True)
+    for folder, precision in ((there, "bfloat16"), (fresh, "float32")):
+        facts = {"epoch": 1, "precision": precision}
+        write_json(folder / "cells" / "network.json", {"facts": facts})
+    assert main(["reproduce", str(fresh), "--published", str(there)]) == 0
+    assert (
+        "precision of networks: published bfloat16, fresh float32; they come within"
+        in capsys.readouterr().out
+    )
+    assert main(["reproduce", str(fresh), "--published", str(fresh)]) == 0
+    assert "precision of networks" not in capsys.readouterr().out
+
+
 def test_versions_and_settings_that_differ_are_named(check, fresh):
     def change(content):
         content["versions"]["numpy"] = "9.9"

@@ -50,6 +50,16 @@ def test_a_run_is_what_its_provenance_says(run):
     )
 
 
+def test_the_precision_is_that_of_its_networks(run):
+    assert identity(run).precision == "none"
+    facts = {"a": {"epoch": 1, "precision": "float32"}, "b": {"n_train": 3}}
+    for name, kept in facts.items():
+        write_json(run / "cells" / f"{name}.json", {"facts": kept})
+    assert identity(run).precision == "float32"
+    write_json(run / "cells" / "c.json", {"facts": {"epoch": 2}})  # before it was noted
+    assert identity(run).precision == "bfloat16 and float32"
+
+
 def test_what_was_not_given_is_the_default_of_the_executed_notebook(run):
     notebook = nbformat.v4.new_notebook()
     cell = nbformat.v4.new_code_cell(

@@ -14,7 +14,9 @@ from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.training import Budget, Normalisation, TrainingError, augment, fit, predict
 
 SIZE = 16
-PLAIN = Budget(epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, bf16=False)
+PLAIN = Budget(
+    epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, precision="float32"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,14 +71,14 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw-one-cycle"])
-@pytest.mark.parametrize("bf16", [False, True])
-def test_learns_what_can_be_seen(optimizer, bf16):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_learns_what_can_be_seen(optimizer, precision):
     cache, labels = toy()
     ledger = Ledger(cache.digests)
-    budget = Budget(epochs=4, batch_size=8, learning_rate=2e-3, optimizer=optimizer, bf16=bf16)
+    budget = Budget(epochs=4, batch_size=8, learning_rate=2e-3, optimizer=optimizer, precision=precision)
     fitted = trained(budget, ledger=ledger)
     ids, p = predict(
-        fitted.network, cache, TEST, fitted.normalisation, ledger=ledger, stage="test", bf16=bf16
+        fitted.network, cache, TEST, fitted.normalisation, ledger=ledger, stage="test", precision=precision
     )
     assert ids.tolist() == cache.ids[TEST].tolist()
     assert p.shape == (len(TEST), 2)
@@ -167,7 +169,9 @@ def test_normalisation_applies_what_it_says():
     assert Normalisation.fit(np.full((2, 4, 4), 9, np.uint8)).std > 0
 
 
-@pytest.mark.parametrize("budget", [PLAIN, Budget(epochs=2, batch_size=8)], ids=["plain", "augmented-bf16"])
+@pytest.mark.parametrize(
+    "budget", [PLAIN, Budget(epochs=2, batch_size=8, precision="bfloat16")], ids=["plain", "augmented-bf16"]
+)
 def test_same_seed_same_weights_bit_for_bit(budget):
     first, again = trained(budget), trained(budget)
     assert same(states(first), states(again))
@@ -263,7 +267,9 @@ def test_prediction_leaves_the_network_alone_and_uses_its_evaluation_mode():
 
     def p(rows):
         ledger = Ledger(cache.digests)
-        return predict(network, cache, rows, normalisation, ledger=ledger, stage="test", bf16=False)[1]
+        return predict(network, cache, rows, normalisation, ledger=ledger, stage="test", precision="float32")[
+            1
+        ]
 
     np.testing.assert_allclose(p(TEST)[:1], p(TEST[:1]), atol=1e-6)  # in training mode, batches would matter
     assert same(network.state_dict(), before)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,9 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from safetensors.torch import save_file
+from tqdm import tqdm
 
-from leakfree import metrics
+from leakfree import metrics, precision
 from leakfree.audit.gate import gate
 from leakfree.audit.ledger import Ledger
 from leakfree.checkpoint import Checkpoint
@@ -34,7 +36,7 @@ from leakfree.pixels import PixelCache
 from leakfree.predictions import Predictions, read_predictions, save_predictions
 from leakfree.pretraining import pretrain
 from leakfree.protocols import Protocol
-from leakfree.provenance import package_digest, versions
+from leakfree.provenance import package_digest, precision_of, versions
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
@@ -57,7 +59,7 @@ _COMMON = (
     "tasks",
 )
 MODULES = {
-    "network": (*_COMMON, "checkpoint", "models/networks", "pretraining", "training"),
+    "network": (*_COMMON, "checkpoint", "models/networks", "precision", "pretraining", "training"),
     "classical": (*_COMMON, "models/classical", "models/pixels"),
 }
 
@@ -200,19 +202,23 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
     given = file_hash(Path(job.weights)) if Path(str(job.weights)).is_file() else job.weights
     settings = {
         "kind": "network",
-        "budget": asdict(budget),
+        # A network is the same cell on every processor; in which precision it was trained is a fact of it.
+        "budget": {name: value for name, value in asdict(budget).items() if name != "precision"},
         "weights": given,
         "pretraining": job.pretraining,
     }
+    computed_in = budget.resolved_precision()
 
     def compute(inputs: _Inputs) -> _Computed:
+        # A training that was cut off goes on in its own precision only.
+        checkpoint = replace(inputs.checkpoint, key=f"{inputs.checkpoint.key} {computed_in}")
         torch.set_num_threads(1)
         torch.manual_seed(cell.seed)
         network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
         pretraining_seconds = 0.0
         if job.pretraining:
             origin, started = "self-supervised", time.perf_counter()
-            if inputs.checkpoint.load() is None:  # else it is behind the weights that are taken up
+            if checkpoint.load() is None:  # else it is behind the weights that are taken up
                 pretrain(
                     network,
                     inputs.cache,
@@ -221,6 +227,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
                     seed=cell.seed,
                     ledger=inputs.ledger,
                     description=f"{cell.name(run.number)}, no labels",
+                    precision=computed_in,
                 )
             pretraining_seconds = time.perf_counter() - started
         fitted = fit(
@@ -233,7 +240,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
             seed=cell.seed,
             ledger=inputs.ledger,
             description=cell.name(run.number),
-            checkpoint=inputs.checkpoint,
+            checkpoint=checkpoint,
         )
         frames = []
         for part in inputs.scored:
@@ -245,7 +252,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
                 fitted.normalisation,
                 ledger=inputs.ledger,
                 stage=part,
-                bf16=budget.bf16,
+                precision=computed_in,
             )
             frames.append(inputs.frame(ids, probabilities, part))
         facts = {
@@ -254,11 +261,25 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
             "training_seconds": round(fitted.seconds + pretraining_seconds, 1),
             "mean": fitted.normalisation.mean,
             "std": fitted.normalisation.std,
+            "precision": fitted.precision,
         }
         keep = partial(_keep_weights, _weights_file(run, cell), cell, fitted.network, origin)
         return pd.concat(frames), fitted.history, facts, keep
 
-    return _cached(run, cell, settings, compute)
+    def refit(record: dict) -> bool:
+        trained_in = precision_of(record["facts"])
+        if trained_in == computed_in:
+            return False
+        if budget.precision != "auto" or precision.forced():
+            return True
+        tqdm.write(
+            f"{cell.name(run.number)}: taken over as it was trained, in {trained_in}; "
+            f"this processor would take {computed_in}, and {precision.SETTING}={computed_in} trains it again",
+            file=sys.stderr,
+        )
+        return False
+
+    return _cached(run, cell, settings, compute, refit)
 
 
 def classical_cell(
@@ -360,7 +381,14 @@ class _Inputs:
         return frame.assign(seed=self.cell.seed)
 
 
-def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Callable) -> Result:
+def _cached(
+    run: Run,
+    cell: Cell,
+    settings: Mapping[str, object],
+    compute: Callable,
+    refit: Callable[[dict], bool] = lambda record: False,
+) -> Result:
+    """Take over a finished cell unless `refit` says no to its record; else compute it."""
     name = cell.name(run.number)
     record_path = run.folder / "cells" / f"{name}.json"
     if run.recorded:
@@ -368,6 +396,8 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
     else:
         key = _key(run, cell, settings)
         record = _read_record(run.folder, record_path, key) if run.resume else None
+        if record is not None and refit(record):
+            record = None
     if record is None:
         gate(run.cohort.development(), run.copies(), cell.manifest, cell.protocol, cell.scope)
         inputs = _Inputs.of(run, cell, key)
@@ -401,6 +431,8 @@ def _cached(run: Run, cell: Cell, settings: Mapping[str, object], compute: Calla
     files = (record_path, *(run.folder / path for path in record["outputs"]))
     history = pd.DataFrame(**json.loads(record["history"]))
     weights = _weights_file(run, cell) if "weights_sha256" in record["facts"] else None
+    if trained_in := precision_of(record["facts"]):
+        record["facts"]["precision"] = trained_in
     return Result(cell, run.folder / "predictions" / f"{name}.csv", history, record["facts"], files, weights)
 
 

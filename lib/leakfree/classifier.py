@@ -21,6 +21,7 @@ from leakfree.calibrated import Calibrated
 from leakfree.calibration import CalibrationError, scale
 from leakfree.images import ImageError, to_grey
 from leakfree.novelty import Novelty, NoveltyError
+from leakfree.precision import Precision, autocast, resolve
 from leakfree.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
 
 #: What every answer must be read with.
@@ -67,8 +68,8 @@ class Classifier:
         In evaluation mode.
     calibrated : Calibrated
     novelty : Novelty or None
-    bf16 : bool, optional
-        Predict in bfloat16, as training and its scores do; by default where the processor can.
+    precision : {"auto", "bfloat16", "float32"}
+        Number format, see `leakfree.precision`; by default what training takes on this processor.
     """
 
     def __init__(
@@ -77,13 +78,13 @@ class Classifier:
         network: nn.Module,
         calibrated: Calibrated,
         novelty: Novelty | None,
-        bf16: bool | None = None,
+        precision: Precision = "auto",
     ) -> None:
         self.description, self.network = description, network.requires_grad_(False)
         self.calibrated, self.novelty = calibrated, novelty
-        self.bf16 = _bf16_is_native() if bf16 is None else bf16
+        self.precision = resolve(precision)
         self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
-        if self.bf16:
+        if self.precision == "bfloat16":
             # Autocast would round the weights anew for every batch; the numbers are the same.
             for module in network.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
@@ -92,14 +93,14 @@ class Classifier:
         self._explained, self._explaining = copy.deepcopy(network), threading.Lock()
 
     @classmethod
-    def load(cls, path: Path, bf16: bool | None = None) -> Classifier:
+    def load(cls, path: Path, precision: Precision = "auto") -> Classifier:
         """Load a published model.
 
         Parameters
         ----------
         path : pathlib.Path
             Folder of published models, or one's description in it.
-        bf16 : bool, optional
+        precision : {"auto", "bfloat16", "float32"}
 
         Raises
         ------
@@ -121,7 +122,7 @@ class Classifier:
             raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
         except (CalibrationError, NoveltyError) as error:
             raise PublishedError(str(error)) from error
-        return cls(described, network, calibrated, fitted, bf16)
+        return cls(described, network, calibrated, fitted, precision)
 
     @property
     def about(self) -> dict[str, str]:
@@ -130,7 +131,7 @@ class Classifier:
             "name": self.description.path.stem,
             "weights_sha256": self.description.weights_sha256,
             "preprocessing": self.description.preprocessing,
-            "precision": "bfloat16" if self.bf16 else "float32",
+            "precision": self.precision,
             "version": __version__,
         }
 
@@ -151,9 +152,9 @@ class Classifier:
     def probabilities(self, films: np.ndarray) -> np.ndarray:
         """Predict films, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
 
-        A film's numbers do not depend on its neighbours in the batch.
+        Its neighbours in the batch change a film's numbers by `leakfree.precision.SAME_PROBABILITY` at most.
         """
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), autocast(self.precision):
             logits = self.network(self._normalised(films)).double()
         return torch.softmax(logits, dim=1).numpy()
 
@@ -213,7 +214,7 @@ class Classifier:
 
         handle = last_map(self._explained).register_forward_hook(keep)
         try:
-            with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with torch.enable_grad(), autocast(self.precision):
                 logits = self._explained(self._normalised(films)).float()
                 chosen = logits.argmax(dim=1) if classes is None else torch.tensor(classes, dtype=torch.int64)
                 of_class = logits.gather(1, chosen.unsqueeze(1)).sum()
@@ -247,7 +248,3 @@ def last_map(network: nn.Module) -> nn.Module:
         raise ValueError(f"{type(network).__name__} has no convolution to explain")
     # ResNet adds its shortcut after the last convolution: the block as a whole is the map.
     return getattr(network, "layer4", None) or convolutions[-1]
-
-
-def _bf16_is_native() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -13,6 +13,7 @@ from pathlib import Path
 from leakfree import __version__
 from leakfree.config import PROFILES
 from leakfree.models.recipes import RECIPES
+from leakfree.precision import PrecisionError, forced
 
 #: Exit codes of ``leakfree audit`` and ``leakfree verify``.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
@@ -23,11 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     given = _parser().parse_args(arguments)
     try:
+        forced()
         return given.run(given)
     except BrokenPipeError:
         # The reader of our output has gone, such as `head`; Python's last flush would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
+    except PrecisionError as error:
+        return _refuse("", str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse("", f"{where}{error.strerror or error}")

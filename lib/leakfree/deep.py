@@ -204,7 +204,7 @@ def train_model(run: Run, recipe: str, task: str = "", seed: int = 42, **setting
     job = network_job(words.tasks[task], recipe, manifest, seed, scope=words.scope, **settings)
     (result,) = network_cells(run, [job])
     publish_model(run, result)
-    _record(run, job)
+    _record(run, job, result)
     return result
 
 
@@ -224,7 +224,7 @@ def trained_line(run: Run, result: Result) -> str:
     )
 
 
-def _record(run: Run, job: NetworkJob) -> None:
+def _record(run: Run, job: NetworkJob, result: Result) -> None:
     """Write what the training rests on and left behind into ``provenance.json``, for `leakfree verify`."""
     path = run.folder / "provenance.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"notebooks": {}}
@@ -232,6 +232,7 @@ def _record(run: Run, job: NetworkJob) -> None:
     written = {
         **described,
         "budget": asdict(job.budget),
+        "precision": result.facts["precision"],
         "weights": Path(job.weights).name,
         "pretraining": job.pretraining,
         "outputs": output_hashes(run.folder, read_outputs(run.folder, run.notebook)),

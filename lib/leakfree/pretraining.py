@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from leakfree.audit.ledger import Ledger
 from leakfree.pixels import PixelCache
+from leakfree.precision import Precision, autocast, resolve
 from leakfree.training import Normalisation, TrainingError, batches, seed_everything
 
 #: Films a step, width of the two layers that are thrown away afterwards, and weight of the second term.
@@ -65,6 +66,7 @@ def pretrain(
     seed: int,
     ledger: Ledger,
     description: str = "pretrain",
+    precision: Precision = "auto",
 ) -> list[float]:
     """Train all but the head of a ResNet without labels, in place, on the CPU.
 
@@ -83,6 +85,8 @@ def pretrain(
         Every row enters it as stage ``train``: what is learned without labels is learned, too.
     description : str
         Shown with the progress.
+    precision : {"auto", "bfloat16", "float32"}
+        Number format, see `leakfree.precision`.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def pretrain(
             order = train[torch.randperm(len(train), generator=generator).numpy()]
             for ids, pixels in batches(cache, order, BATCH, ledger, "train"):
                 x = normalisation.apply(pixels)
-                with torch.autocast("cpu", torch.bfloat16):
+                with autocast(resolve(precision)):
                     features = [network(view(x, generator)) for _ in range(2)]
                 loss = barlow_loss(*(projector(z.float()) for z in features))
                 optimizer.zero_grad(set_to_none=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,28 @@ def of_run(cohort: Cohort, project: Path) -> dict[str, object]:
         "git": git_state(project),
         "machine": machine(),
     }
+
+
+def precision_of(facts: Mapping[str, object]) -> str:
+    """Return what a network was trained in, from the facts of its cell; empty where the cell is no network.
+
+    Only networks keep an epoch. Those from before the precision was noted all took bfloat16.
+    """
+    return str(facts.get("precision", "bfloat16")) if "epoch" in facts else ""
+
+
+def precisions(folder: Path, cells: Iterable[str]) -> list[str]:
+    """Return in which precisions the networks among some cells were trained, ``bfloat16`` and ``float32``.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run.
+    cells : iterable of str
+        Records of cells, relative to `folder`.
+    """
+    records = (json.loads((Path(folder) / path).read_text(encoding="utf-8")) for path in cells)
+    return sorted({precision_of(record["facts"]) for record in records} - {""})
 
 
 def library_digest() -> str:

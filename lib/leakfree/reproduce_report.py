@@ -30,6 +30,11 @@ def report(found: Reproduction) -> list[str]:
                 f"{which} run: made on a machine with a GPU: {run.accelerator}; models on pixels must still "
                 f"give the same digits, networks and embeddings come within {tolerances().tolerance}"
             )
+    if found.published.precision != found.fresh.precision:
+        lines.append(
+            f"precision of networks: published {found.published.precision}, fresh {found.fresh.precision}; "
+            f"they come within {tolerances().tolerance}, models on pixels must still give the same digits"
+        )
     lines += [
         f"version of {name}: published {old}, fresh {new}" for name, (old, new) in found.versions.items()
     ]

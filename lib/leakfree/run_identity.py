@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leakfree.provenance import precisions
+
 #: Openings of the sealed test, see `leakfree.sealed`, which imports what opens cohorts.
 _SEALED_LOG = "sealed_test.jsonl"
 
@@ -27,6 +29,8 @@ class Identity:
     profile, seed, data, checksum, machine : str
         ``not recorded`` where the provenance does not say.
     images : int
+    precision : str
+        What its networks were trained in, ``bfloat16`` or ``float32`` or both; ``none`` without a network.
     accelerator : str
         Name of a GPU that PyTorch could use, ``none``, or ``not recorded``.
     versions : dict of str to str
@@ -45,6 +49,7 @@ class Identity:
     checksum: str
     images: int
     machine: str
+    precision: str
     accelerator: str
     versions: dict[str, str]
     parameters: dict[str, dict[str, Any]]
@@ -83,6 +88,7 @@ def identity(folder: Path) -> Identity:
             checksum=str(data["checksum"]),
             images=int(data["images"]),
             machine=", ".join([f"{machine.get('cores', '?')} cores", *(str(p) for p in place if p)]),
+            precision=" and ".join(precisions(folder, _cells(folder))) or "none",
             accelerator=str(machine.get("accelerator", "not recorded")),
             versions={name: str(version) for name, version in content.get("versions", {}).items()},
             parameters=parameters,
@@ -98,6 +104,10 @@ def identity(folder: Path) -> Identity:
         raise RunError(f"{folder}: not a finished run: {path.name}: {error.strerror or error}") from error
     except (ValueError, SyntaxError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: not the provenance of a run: {error}") from error
+
+
+def _cells(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in Path(folder).glob("cells/*.json")]
 
 
 def _lines(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from leakfree import provenance
+from leakfree import precision, provenance
 from leakfree.cohort import Cohort, CohortError, open_cohort
 from leakfree.config import PROFILES, Settings, select_notebooks
 from leakfree.figures import note_cells
@@ -122,6 +122,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         except ValueError:
             parameters[name] = value
     try:
+        precision.forced()
         settings = Settings(
             data=given.data,
             profile=given.profile or (own.profile if own else "quick"),
@@ -276,6 +277,8 @@ def _run_notebook(
     if lost:
         raise StudyError(f"{name}: noted {lost[0]} as written, but it is not there")
     record = {"key": key, "seconds": seconds, "parameters": parameters, "outputs": hashes}
+    cells = [output for output in hashes if output.startswith("cells/")]
+    record["precision"] = provenance.precisions(folder, cells)
     write_json(record_path, {**record, "git": provenance.git_state(project)})
     log.info("%s: %.0f s, %d files", name, seconds, len(hashes))
 
@@ -299,6 +302,8 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
             k: file_hash(Path(v)) for k, v in parameters.items() if k == "weights" and Path(str(v)).is_file()
         },
     }
+    if wanted := precision.forced():
+        content["precision"] = wanted
     if cohort.study is not None:  # title, words and credit stand in its pages
         content["study"] = cohort.study.model_dump(mode="json")
     if name == "results":
@@ -316,7 +321,8 @@ def _write_provenance(
         record.setdefault("git", before.get("git"))  # notebooks of one run may come from different commits
     for name in names:
         record = _read_json(folder / "outputs" / f"{name}.run.json")
-        records[name] = {key: record[key] for key in ("seconds", "parameters", "outputs")}
+        kept = ("seconds", "parameters", "outputs", "precision")
+        records[name] = {key: record[key] for key in kept if key in record}
         records[name]["git"] = record.get("git", before.get("git"))
     write_json(
         folder / "provenance.json",

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from leakfree.audit.ledger import Ledger
 from leakfree.checkpoint import Checkpoint
 from leakfree.pixels import PixelCache
+from leakfree.precision import Precision, autocast, resolve
 
 #: Batch size of validation and prediction: no gradients are held, so it need not follow training's.
 PREDICT_BATCH = 64
@@ -48,8 +49,8 @@ class Budget:
         Small rotations, shifts, zooms and changes of exposure. Never a mirror image: the heart has a side.
     class_weights : bool
         Weight the loss by inverse class frequency of the training part.
-    bf16 : bool
-        Autocast to bfloat16.
+    precision : {"auto", "bfloat16", "float32"}
+        Number format, see `leakfree.precision`; ``auto`` is bfloat16 where it is native, else float32.
     patience : int
         Stop after as many epochs without a better validation; 0 trains all epochs. The schedule is that of
         all epochs, so a stopped training ends at a higher learning rate.
@@ -65,7 +66,7 @@ class Budget:
     optimizer: Literal["adam", "adamw-one-cycle"] = "adamw-one-cycle"
     augment: bool = True
     class_weights: bool = True
-    bf16: bool = True
+    precision: Precision = "auto"
     patience: int = 0
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     compile: bool = False
@@ -74,6 +75,10 @@ class Budget:
         """Return the device to train on."""
         there = torch.cuda.is_available()
         return torch.device("cuda" if self.device == "cuda" or (self.device == "auto" and there) else "cpu")
+
+    def resolved_precision(self) -> str:
+        """Return the precision to train and score in: ``bfloat16`` or ``float32``."""
+        return resolve(self.precision, self.torch_device().type)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,8 @@ class Fitted:
     normalisation : Normalisation
     seconds : float
         What the epochs took, those before an interruption included.
+    precision : str
+        ``bfloat16`` or ``float32``: what it was trained in.
     """
 
     network: nn.Module
@@ -120,6 +127,7 @@ class Fitted:
     epoch: int
     normalisation: Normalisation
     seconds: float = 0.0
+    precision: str = "float32"
 
 
 def seed_everything(seed: int) -> torch.Generator:
@@ -284,7 +292,7 @@ def fit(
             if not np.isfinite(row["train_loss"]):
                 raise TrainingError(
                     f"{description}: the loss of epoch {epoch} is not a number; lower the learning rate, or "
-                    "turn bf16 off: with it ResNet18 fails on images of 16 px"
+                    "take float32: in bfloat16 ResNet18 fails on images of 16 px"
                 )
             if val is not None:
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
@@ -303,7 +311,12 @@ def fit(
     network.load_state_dict({key: _round_half(value) for key, value in weights.items()})
     columns = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_accuracy"]
     return Fitted(
-        network, pd.DataFrame(running.history).reindex(columns=columns), kept, normalisation, running.seconds
+        network,
+        pd.DataFrame(running.history).reindex(columns=columns),
+        kept,
+        normalisation,
+        running.seconds,
+        budget.resolved_precision(),
     )
 
 
@@ -327,7 +340,7 @@ def _epoch(
         target = torch.from_numpy(labels[cache.rows(ids)]).to(device)
         x = normalisation.apply(pixels.to(device))
         x = augment(x, running.generator) if budget.augment else x
-        with torch.autocast(device.type, torch.bfloat16, enabled=budget.bf16):
+        with autocast(budget.resolved_precision(), device.type):
             loss = functional.cross_entropy(network(x).float(), target, weight)
         running.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -350,9 +363,23 @@ def predict(
     *,
     ledger: Ledger,
     stage: str,
-    bf16: bool = True,
+    precision: Precision = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict probabilities.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    cache : PixelCache
+    rows : numpy.ndarray of int64, shape (n,)
+        Rows of the cache.
+    normalisation : Normalisation
+    ledger : Ledger
+        Records every row that is yielded.
+    stage : str
+        Under which it does.
+    precision : {"auto", "bfloat16", "float32"}
+        That of training, so that what was validated is what is scored.
 
     Returns
     -------
@@ -363,7 +390,7 @@ def predict(
     network.eval()
     device = next(network.parameters()).device
     all_ids, all_logits = [], []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with torch.inference_mode(), autocast(resolve(precision, device.type), device.type):
         for ids, pixels in batches(cache, rows, PREDICT_BATCH, ledger, stage):
             all_ids.append(ids)
             all_logits.append(network(normalisation.apply(pixels.to(device))).double())
@@ -380,7 +407,7 @@ def _validate(
     ledger: Ledger,
 ) -> dict[str, float]:
     ids, probabilities = predict(
-        network, cache, val, normalisation, ledger=ledger, stage="val", bf16=budget.bf16
+        network, cache, val, normalisation, ledger=ledger, stage="val", precision=budget.precision
     )
     truth = labels[cache.rows(ids)]
     chosen = probabilities.argmax(axis=1)

@@ -192,7 +192,7 @@ def table(results: Sequence[Result], *, n_resamples: int, seed: int) -> pd.DataF
     pandas.DataFrame
         One row a model and protocol: ``reference_model, claim, model, weights, protocol, n_train,
         shared_images``, macro F1, accuracy and ROC AUC with ``_low`` and ``_high``, ``n_images, n_patients,
-        seconds, predictions``.
+        precision, seconds, predictions``.
     """
     rows = []
     for described, claim, model, _ in CLAIMS:
@@ -220,6 +220,7 @@ def table(results: Sequence[Result], *, n_resamples: int, seed: int) -> pd.DataF
                     **scores,
                     "n_images": int(found.loc["accuracy", "n_images"]),
                     "n_patients": int(found.loc["accuracy", "n_patients"]),
+                    "precision": result.facts["precision"],
                     "seconds": result.facts["training_seconds"],
                     "predictions": f"predictions/{result.predictions.name}",
                 }
