@@ -395,6 +395,18 @@ def test_an_audit_loads_what_it_uses(clean):
     assert loaded == {"PIL", "numpy", "pandas", "pydantic", "scipy"}
 
 
+def test_an_audit_runs_on_one_core_and_without_what_only_linux_has(clean):
+    code = (
+        "import os, sys\n"
+        "for name in ('sched_getaffinity', 'fork', 'getuid'):\n    delattr(os, name)\n"
+        "os.cpu_count = lambda: None\n"
+        "for name in ('fcntl', 'resource', 'pwd'):\n    sys.modules[name] = None\n"
+        "from leakfree.cli import main\n"
+        "print(main(['audit', sys.argv[1], '--thorough', '--quiet']))\n"
+    )
+    assert loaded_by(code, clean)[0] == "0\n"
+
+
 def test_a_check_and_a_comparison_of_runs_load_what_they_use(tmp_path):
     code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\nimport leakfree.verify"
     _, loaded = loaded_by(code, "reproduce", tmp_path, "--published", tmp_path)

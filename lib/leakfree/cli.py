@@ -470,8 +470,8 @@ def _train(given: argparse.Namespace) -> int:
 def _predict(given: argparse.Namespace) -> int:
     from leakfree.classifier import Classifier
     from leakfree.files import write_text
+    from leakfree.parallel import available_cores
     from leakfree.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
-    from leakfree.serving.settings import available_cores
     from leakfree.weights import PublishedError, default_model
 
     if given.jobs < 0:
