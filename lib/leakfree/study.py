@@ -31,6 +31,7 @@ from leakfree.notebooks import (
 )
 from leakfree.own.runs import adaptation, own_parameters, own_run_folder, study_of
 from leakfree.own.study_file import StudyFileError
+from leakfree.parallel import available_cores
 from leakfree.progress import Progress
 from leakfree.record import is_record, save_cohort
 from leakfree.run import cache_folder, project_root, read_outputs
@@ -185,7 +186,7 @@ def run_study(settings: Settings) -> Path:
         settings.data,
         cache_folder(project),
         allow_problems=settings.allow_problems,
-        jobs=settings.jobs or os.cpu_count() or 1,
+        jobs=settings.jobs or available_cores(),
     )
     log.info("cohort %s: %d images, checksum %s", cohort.name, len(cohort), cohort.checksum[:12])
     folder = run_folder(settings, cohort, project)
