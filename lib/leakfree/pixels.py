@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from leakfree.cohort import Cohort
+from leakfree.escape import say
 from leakfree.files import replacing
 from leakfree.images import to_grey
 
@@ -82,9 +83,7 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
                 digests = dict(zip(ids.tolist(), stored["digests"].tolist(), strict=True))
                 return PixelCache(ids, stored["pixels"], digests)
         except Exception as error:  # a damaged cache file is only worth decoding again
-            tqdm.write(
-                f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr
-            )
+            say(f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr)
     pixels = np.empty((len(table), size, size), dtype=np.uint8)
     ids = np.empty(len(table), dtype=object)
     digests = np.empty(len(table), dtype=np.uint64)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
+from leakfree.escape import say
 from leakfree.files import replacing
 from leakfree.images import to_grey
 from leakfree.inflation.estimate import arm_values, check_paired, patient_counts, summarise
@@ -72,7 +72,7 @@ def _kept(path: Path) -> np.ndarray | None:
     try:
         return np.load(path) if path.is_file() else None
     except Exception as error:  # a damaged cache file is only worth drawing again
-        tqdm.write(f"{path.name}: cannot be read ({error}); drawing again", file=sys.stderr)
+        say(f"{path.name}: cannot be read ({error}); drawing again", file=sys.stderr)
         return None
 
 

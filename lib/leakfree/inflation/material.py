@@ -16,6 +16,7 @@ from tqdm import tqdm
 from leakfree.audit.alterations import alter
 from leakfree.audit.ledger import LedgerError
 from leakfree.cohort import Cohort
+from leakfree.escape import say
 from leakfree.files import replacing
 from leakfree.images import to_grey
 from leakfree.pixels import pixel_digest
@@ -174,9 +175,7 @@ def _cached(
             with np.load(path) as stored:
                 return {name: stored[name] for name in VARIANTS}
         except Exception as error:  # a damaged cache file is only worth making again
-            tqdm.write(
-                f"{path.name}: cached features cannot be read ({error}); making them again", file=sys.stderr
-            )
+            say(f"{path.name}: cached features cannot be read ({error}); making them again", file=sys.stderr)
     values = make()
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **values)
