@@ -1,5 +1,6 @@
 """Names that attack stand in every field that a user can set, and in all that is written they are text."""
 
+import ast
 import base64
 import io
 import json
@@ -337,6 +338,42 @@ def test_figures_show_names_as_they_are(tmp_path):
         path = figures.save(drawn[2], tmp_path, "sheet", caption=IMAGE, alt=IMAGE, source="a.ipynb")
     if path.suffix == ".svg":
         ElementTree.parse(path)
+
+
+SENTENCES = {
+    "Cohort **": ("01_exploration", {}),
+    "carry no identifier": (
+        "01_exploration",
+        {
+            "missing": pd.Series([True]),
+            "share": pd.DataFrame({"label": PRINTABLE, "images_without_identifier": 1, "share": 0.5}),
+        },
+    ),
+    "Could a leak explain": ("05_leakfree_deep", {"told": " ".join(EVERY)}),
+}
+
+
+class Some(tuple):
+    """A cohort of no images."""
+
+    name, problems, checksum = TITLE, (), "a" * 64
+
+
+@pytest.mark.parametrize("words", SENTENCES)
+def test_sentences_of_notebooks_show_names_as_text(repository, words):
+    name, values = SENTENCES[words]
+    cells = json.loads((repository / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    (source,) = ("".join(c["source"]) for c in cells if words in "".join(c["source"]) and "outputs" in c)
+    said = ast.Expression(ast.parse(source).body[-1].value)
+    known = {"Markdown": Markdown, "markdown": markdown, "development": Some(), "cohort": Some()}
+    page = rendered(eval(compile(said, name, "eval"), known | values).data)
+    elements, text = read_page(page)
+    assert (
+        {tag for tag, _ in elements} <= {"p", "strong", "code"}
+        and shows(text, IMAGE)
+        and shows(text, TEMPLATE)
+    )
+    assert [tag for tag, _ in elements].count("strong") == ("**" in words)
 
 
 def test_other_words_for_films_break_no_escape():
