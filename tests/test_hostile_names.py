@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from IPython.display import Markdown
 from markdown_it.renderer import RendererHTML
@@ -171,6 +171,7 @@ def shows(text, name):
 
 
 @settings(max_examples=20, deadline=None)
+@example("\xa0", "\x85")
 @given(st.text(st.characters(codec="utf-8"), min_size=1), st.sampled_from(EVERY[:-1]))
 def test_a_study_file_says_what_was_meant(text, name):
     for part in (text, name, f"{name}{text}"):

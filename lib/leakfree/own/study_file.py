@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -259,7 +260,10 @@ def study_text(study: OwnStudy) -> str:
     lines = ["# A study of leakfree on own images; `run_all.py --data` takes this file. Edit it as you like."]
     for key, value in content.items():
         lines += ["", f"# {notes[key]}"]
-        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100).rstrip())
+        # YAML folds some line breaks of Unicode and drops spaces at an end, unless they are escapes.
+        plain = json.dumps(value, ensure_ascii=False).isprintable()
+        text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=plain, width=100)
+        lines.append(text.rstrip("\n"))
     return "\n".join(lines) + "\n"
 
 
