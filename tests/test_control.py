@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from leakfree.inflation import control
+from deferred import deferred
+
+with deferred:
+    from leakfree.inflation import control
 
 
 @pytest.fixture(scope="module")

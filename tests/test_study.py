@@ -9,16 +9,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import deeplake
-import nbformat
 import psutil
 import pytest
 
-from leakfree import study
+from deferred import deferred
 from leakfree.cohort import ingest
 from leakfree.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
-from leakfree.notebooks import known_parameters
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+with deferred:
+    import deeplake
+    import nbformat
+
+    from leakfree import study
+    from leakfree.notebooks import known_parameters
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 ROOT = Path(__file__).resolve().parents[1]
 

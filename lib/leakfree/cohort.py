@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import deeplake
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -25,6 +25,9 @@ from leakfree.sources import Problem, RawImage, Source, SourceError, open_source
 from leakfree.sources.base import PARTS
 from leakfree.sources.hub import is_deeplake
 from leakfree.vocabulary import words_of
+
+if TYPE_CHECKING:
+    import deeplake
 
 #: Images in memory at once while ingesting.
 CHUNK = 256
@@ -71,6 +74,8 @@ class Cohort:
     study: OwnStudy | None = None
 
     def __init__(self, path: Path) -> None:
+        import deeplake
+
         self.path = Path(path)
         try:
             self._store = deeplake.open_read_only(str(self.path))
@@ -188,6 +193,8 @@ def ingest(source: Source, target: Path, *, allow_problems: bool = False, jobs: 
 
 
 def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
+    import deeplake
+
     study: OwnStudy | None = getattr(source, "study", None)
     further = () if study is None else (SUBJECT,)
     store = deeplake.create(str(path))
