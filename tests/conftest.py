@@ -3,13 +3,46 @@
 import io
 import os
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import deferred
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+LOADED = pytest.StashKey()
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Run the whole suite on several processes; one file, or one test, in the process that was asked."""
+    few = config.option.keyword or all(Path(arg.partition("::")[0]).is_file() for arg in config.args)
+    workers = 0 if few else min(os.cpu_count() or 1, 8)
+    if workers:
+        # One thread each: two networks of two threads each wait for one another at every layer.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return workers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Let the imports of test files wait; note which slow packages something imported all the same."""
+    deferred.deferred.collecting = True
+    try:
+        return (yield)
+    finally:
+        deferred.deferred.collecting = False
+        session.config.stash[LOADED] = [name for name in deferred.SLOW if name in sys.modules]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Import what the test's file waits for."""
+    deferred.load(item.module)
 
 
 def encode_image(mode="L", size=(32, 24), format="JPEG", seed=0, **options):
@@ -42,6 +75,31 @@ def repository():
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """A function that makes a folder once for all processes of a session: ``once(name, make)``.
+
+    Whoever comes first calls ``make(folder)``, which fills the folder and may return what JSON can hold; all
+    get the folder and what was returned.
+    """
+    import json
+
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name, make):
+        folder, kept = base / f"once-{name}", base / f"once-{name}.json"
+        with FileLock(base / f"once-{name}.lock"):
+            if not kept.exists():
+                folder.mkdir()  # fails where an earlier call failed half-way
+                kept.write_text(json.dumps(make(folder)), encoding="utf-8")
+        return folder, json.loads(kept.read_text(encoding="utf-8"))
+
+    return made
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """Folder with ``chest_xray``, ``hub_v3_sample`` and ``originals``; skips where there is none."""
     named = os.environ.get("LEAKFREE_REAL_DATA")
@@ -52,27 +110,62 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
-def published_book(tmp_path_factory):
-    """The published run's book as a clone builds it: ``html`` folder, ``cpu`` seconds and ``log``."""
-    import resource
+def real_ingest(once, real_data):
+    """All real images, ingested once, in a process of its own: folder of the cache, and peak memory in GB."""
+    import subprocess
+
+    code = (
+        "import resource, sys; from pathlib import Path; from leakfree.cohort import open_cohort\n"
+        "open_cohort(sys.argv[1], Path(sys.argv[2]))\n"
+        "peak, status = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, Path('/proc/self/status')\n"
+        # On Linux the parent's memory at the fork is in the child's ru_maxrss; VmHWM begins anew.
+        "if status.exists(): peak = status.read_text().split('VmHWM:')[1].split()[0]\n"
+        "print(peak)"
+    )
+
+    def ingest(cache):
+        command = [sys.executable, "-c", code, str(real_data / "chest_xray"), str(cache)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+    return once("real-cohort", ingest)
+
+
+@pytest.fixture(scope="session")
+def real_cache(real_ingest):
+    """Folder of a cache that holds the real cohort; read it, and add to it under other names."""
+    return real_ingest[0]
+
+
+@pytest.fixture(scope="session")
+def real_cohort(real_ingest, real_data):
+    """The cohort of all real images."""
+    from leakfree.cohort import open_cohort
+
+    return open_cohort(str(real_data / "chest_xray"), real_ingest[0])
+
+
+@pytest.fixture(scope="session")
+def published_book(once):
+    """The published run's book as a clone builds it: its ``html`` folder, and ``log``."""
     import shutil
     import subprocess
     from types import SimpleNamespace
 
     from leakfree.book import JUPYTER_BOOK, OPTIONS
 
-    project = tmp_path_factory.mktemp("published")
-    ignored = shutil.ignore_patterns("_build", "run", "__pycache__")
-    shutil.copytree(ROOT / "book", project / "book", ignore=ignored)
-    environment = {key: value for key, value in os.environ.items() if key != "LEAKFREE_REPOSITORY"}
-    environment["LEAKFREE_RUN"] = str(ROOT / "artifacts" / "chest_xray")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [*JUPYTER_BOOK, "build", *OPTIONS, "book"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stderr[-4000:]
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return SimpleNamespace(html=project / "book" / "_build" / "html", cpu=cpu, log=done.stdout + done.stderr)
+    def build(project):
+        ignored = shutil.ignore_patterns("_build", "run", "__pycache__")
+        shutil.copytree(ROOT / "book", project / "book", ignore=ignored)
+        environment = {key: value for key, value in os.environ.items() if key != "LEAKFREE_REPOSITORY"}
+        environment["LEAKFREE_RUN"] = str(ROOT / "artifacts" / "chest_xray")
+        command = [*JUPYTER_BOOK, "build", *OPTIONS, "book"]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return {"log": done.stdout + done.stderr}
+
+    project, found = once("published-book", build)
+    return SimpleNamespace(html=project / "book" / "_build" / "html", **found)
 
 
 @pytest.fixture
@@ -117,7 +210,7 @@ def phantom_cohort(phantom_source, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory):
+def models(once):
     """A folder of one published model that knows nothing: ResNet18 with drawn weights, at 48 px."""
     import json
 
@@ -132,31 +225,33 @@ def models(tmp_path_factory):
     from leakfree.novelty import Novelty
     from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
-    folder = tmp_path_factory.mktemp("models")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = ResNet18(2)
-        network.train()(torch.randn(16, 1, 48, 48))
-        network.fc.weight.data.mul_(4)  # so that films differ in their probabilities
-    weights = folder / "drawn.safetensors"
-    save_file(
-        {name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()}, weights
-    )
-    described = {
-        "model": "resnet18", "task": "binary", "classes": ["normal", "pneumonia"], "image_size": 48,
-        "grey": "ITU-R 601 luma", "resize": "bilinear", "scale": "grey / 255", "mean": 0.45, "std": 0.2,
-        "weights": weights.name, "weights_sha256": file_hash(weights), "manifest_hash": "m",
-    }  # fmt: skip
-    (folder / "preprocessing.json").write_text(json.dumps(described), encoding="utf-8")
-    scores = np.linspace(0.01, 0.95, 30)
-    conformal = Conformal(
-        ("normal", "pneumonia"), tuple(scores.tolist()), tuple(np.arange(30.0, 0, -1).tolist()), 30, 0.1
-    )
-    Calibrated(1.3, conformal).save(folder / "calibration.json", described["weights_sha256"])
-    films = [raw.data for raw in PhantomSource(PhantomSettings(n_images=80, size=64))]
-    pixels = np.stack([to_grey(film, 48) for film in films])
-    Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
-    return folder
+    def make(folder):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = ResNet18(2)
+            network.train()(torch.randn(16, 1, 48, 48))
+            network.fc.weight.data.mul_(4)  # so that films differ in their probabilities
+        weights = folder / "drawn.safetensors"
+        save_file(
+            {name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()},
+            weights,
+        )
+        described = {
+            "model": "resnet18", "task": "binary", "classes": ["normal", "pneumonia"], "image_size": 48,
+            "grey": "ITU-R 601 luma", "resize": "bilinear", "scale": "grey / 255", "mean": 0.45, "std": 0.2,
+            "weights": weights.name, "weights_sha256": file_hash(weights), "manifest_hash": "m",
+        }  # fmt: skip
+        (folder / "preprocessing.json").write_text(json.dumps(described), encoding="utf-8")
+        scores = np.linspace(0.01, 0.95, 30)
+        conformal = Conformal(
+            ("normal", "pneumonia"), tuple(scores.tolist()), tuple(np.arange(30.0, 0, -1).tolist()), 30, 0.1
+        )
+        Calibrated(1.3, conformal).save(folder / "calibration.json", described["weights_sha256"])
+        films = [raw.data for raw in PhantomSource(PhantomSettings(n_images=80, size=64))]
+        pixels = np.stack([to_grey(film, 48) for film in films])
+        Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
+
+    return once("models", make)[0]
 
 
 @pytest.fixture(scope="session")

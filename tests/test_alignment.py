@@ -2,13 +2,16 @@ import cv2
 import numpy as np
 import pytest
 
+from deferred import deferred
 from leakfree.audit import alignment as module
 from leakfree.audit.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
 from leakfree.audit.alterations import alter
 from leakfree.audit.hashes import SYMMETRIES, distance, film_hashes, transform
 from leakfree.audit.keypoints import detect, match
 from leakfree.images import to_grey
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+with deferred:
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 

@@ -4,9 +4,12 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import pytest
-from architecture_figure import draw_files, draw_flow
 
+from deferred import deferred
 from leakfree.layout import Layout, Part, Step
+
+with deferred:
+    from architecture_figure import draw_files, draw_flow
 
 STEPS = tuple(Step(name, (name[0],)) for name in ("first", "second", "third"))
 LAYOUT = Layout((Part("all", "all", STEPS),), {})

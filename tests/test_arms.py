@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.inflation.arms import COPY_SHARE, Arms, Rows
+from deferred import deferred
 from leakfree.inflation.draws import draw
-from leakfree.inflation.jobs import DOSES, permuted_classes
-from leakfree.inflation.material import VARIANTS
+
+with deferred:
+    from leakfree.inflation.arms import COPY_SHARE, Arms, Rows
+    from leakfree.inflation.jobs import DOSES, permuted_classes
+    from leakfree.inflation.material import VARIANTS
 
 quickly = settings(deadline=None, max_examples=100, derandomize=True)
 #: Classes of the labels 0, 1, 2 in tasks such as those of the study.

@@ -16,10 +16,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from leakfree.audit.auditor import unusable
+from deferred import deferred
 from leakfree.audit.report import load_json
 from leakfree.cli import main
 from leakfree.sources.folder import IMAGE_SUFFIXES
+
+with deferred:
+    from leakfree.audit.auditor import unusable
 
 SKIP = ("--skip", "shortcuts,shift")
 FUZZ = settings(
@@ -305,11 +308,11 @@ def test_a_file_that_may_not_be_read(write_folder, encode, monkeypatch):
     assert report.problems == ({"file": "train/A/locked.png", "reason": "unreadable: Permission denied"},)
 
 
-def test_ten_thousand_films_in_one_folder(tmp_path):
+def test_thousands_of_films_in_one_folder(tmp_path):
     folder = tmp_path / "films/train/A"
     folder.mkdir(parents=True)
     stream = io.BytesIO()
-    for number in range(10_000):
+    for number in range(3_000):
         stream.seek(0)
         stream.truncate()
         pixels = np.random.default_rng(number // 2 if number < 20 else number).integers(
@@ -318,6 +321,6 @@ def test_ten_thousand_films_in_one_folder(tmp_path):
         Image.fromarray(pixels).save(stream, "BMP")
         (folder / f"{number}.bmp").write_bytes(stream.getvalue())
     code, report, _, _ = run(tmp_path / "films", "--quiet")
-    assert code == 0 and report.images == {"train": 10_000} and not report.problems
+    assert code == 0 and report.images == {"train": 3_000} and not report.problems
     exact = report.checks["exact_duplicates"]
     assert exact.count == 10 and exact.files == tuple(sorted(f"train/A/{i}.bmp" for i in range(20)))

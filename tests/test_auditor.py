@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from leakfree.audit.auditor import AuditSettings, audit, audit_and_scan, unusable
+from deferred import deferred
 from leakfree.audit.findings import CHECKS, FAIL_ON
 from leakfree.audit.pictures import Pictures
 from leakfree.audit.report import write_json
 from leakfree.audit.target import TargetError, from_csv, open_target
 from leakfree.cli import main
 from leakfree.patients import patient_ids
-from leakfree.splits import patient_level
+
+with deferred:
+    from leakfree.audit.auditor import AuditSettings, audit, audit_and_scan, unusable
+    from leakfree.splits import patient_level
 
 SKIP = ("shortcuts", "shift")
 

@@ -5,11 +5,15 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
-from leakfree.classifier import Classifier
+from deferred import deferred
 from leakfree.precision import SAME_PROBABILITY
-from leakfree.serving.batching import Batcher, BusyError
+
+with deferred:
+    import torch
+
+    from leakfree.classifier import Classifier
+    from leakfree.serving.batching import Batcher, BusyError
 
 
 class Slow:

@@ -13,14 +13,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from deferred import deferred
 from leakfree import book
 from leakfree.book import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
 from leakfree.quotes import Quotes
+
+with deferred:
+    import nbformat
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
 
+from deferred import deferred
 from leakfree.calibration import (
     CalibrationError,
     apply_temperature,
@@ -19,6 +19,9 @@ from leakfree.calibration import (
     scale,
 )
 from leakfree.predictions import Predictions
+
+with deferred:
+    from scipy.special import softmax
 
 
 def made(probabilities, labels, patients=None, classes=("normal", "pneumonia", "other")):

@@ -9,33 +9,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import leakfree
-from leakfree import cells, splits, training
-from leakfree.audit.gate import GateError
-from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
-from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell, network_cells, score_table
-from leakfree.checkpoint import Checkpoint
-from leakfree.cohort import ingest
+from deferred import deferred
 from leakfree.files import file_hash
-from leakfree.models import classical
-from leakfree.models.networks import build
 from leakfree.patients import patient_ids
 from leakfree.precision import SETTING, resolve
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
-from leakfree.record import COPIES, save_cohort
-from leakfree.run import Run, read_outputs
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.splits import Manifest
 from leakfree.tasks import TASKS
-from leakfree.training import Budget, Normalisation, batches, predict
+
+with deferred:
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+    from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+    from leakfree import cells, splits, training
+    from leakfree.audit.gate import GateError
+    from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
+    from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell, network_cells, score_table
+    from leakfree.checkpoint import Checkpoint
+    from leakfree.cohort import ingest
+    from leakfree.models import classical
+    from leakfree.models.networks import build
+    from leakfree.record import COPIES, save_cohort
+    from leakfree.run import Run, read_outputs
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.splits import Manifest
+    from leakfree.training import Budget, Normalisation, batches, predict
+
+    BUDGET = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
 
 SIZE = 16
-BUDGET = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
 NAME = "05_binary_simple-cnn-16_16px_clean_s42"
 KEPT = f".cache/weights/{NAME}.safetensors"
 

@@ -4,9 +4,12 @@ import json
 import re
 
 import pytest
-from checklist_page import checklist_page, module_address
 
+from deferred import deferred
 from leakfree.checklists.checklist import ABSENT, CHECKLISTS, read_checklist
+
+with deferred:
+    from checklist_page import checklist_page, module_address
 
 
 @pytest.fixture(scope="module")

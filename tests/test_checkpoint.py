@@ -3,9 +3,13 @@
 import pickle
 
 import pytest
-import torch
 
-from leakfree.checkpoint import Checkpoint
+from deferred import deferred
+
+with deferred:
+    import torch
+
+    from leakfree.checkpoint import Checkpoint
 
 
 @pytest.fixture

@@ -8,22 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 
-from leakfree import explain
-from leakfree.audit.ledger import Ledger
+from deferred import deferred
 from leakfree.calibrated import Calibrated
 from leakfree.calibration import scale
-from leakfree.classifier import Classifier
 from leakfree.cli import main
 from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.precision import SAME_PROBABILITY
 from leakfree.predictions import read_predictions
-from leakfree.published import load_published
-from leakfree.serving.app import create_app
 from leakfree.serving.settings import ServiceSettings
-from leakfree.training import Normalisation, predict
-from leakfree.weights import PublishedError, load_network, read_description
+
+with deferred:
+    import torch
+
+    from leakfree import explain
+    from leakfree.audit.ledger import Ledger
+    from leakfree.classifier import Classifier
+    from leakfree.published import load_published
+    from leakfree.serving.app import create_app
+    from leakfree.training import Normalisation, predict
+    from leakfree.weights import PublishedError, load_network, read_description
 
 
 @pytest.fixture(scope="module")

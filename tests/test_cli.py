@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deferred import deferred
 from leakfree.audit.findings import CHECKS, SCHEMA
 from leakfree.cli import main
 from leakfree.cohort import ingest
 from leakfree.metrics import evaluate
 from leakfree.patients import patient_ids
 from leakfree.predictions import read_predictions
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.splits import image_level, patient_level
+
+with deferred:
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.splits import image_level, patient_level
 
 FAST = ("--skip", "shortcuts,shift", "--quiet")
 

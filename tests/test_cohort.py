@@ -5,23 +5,20 @@ import shutil
 import subprocess
 import sys
 
-import deeplake
 import pandas as pd
 import pytest
 from PIL import Image
 
+from deferred import deferred
 from leakfree import provenance
-from leakfree.cohort import (
-    CHUNK,
-    SEALED_PART,
-    Cohort,
-    CohortError,
-    describe_problems,
-    ingest,
-    open_cohort,
-)
+from leakfree.cohort import CHUNK
 from leakfree.sources import Problem, RawImage, SourceError
 from leakfree.sources.folder import FolderSource
+
+with deferred:
+    import deeplake
+
+    from leakfree.cohort import SEALED_PART, Cohort, CohortError, describe_problems, ingest, open_cohort
 
 COLUMNS = ["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]
 
@@ -369,29 +366,9 @@ def test_progress_is_shown(films, tmp_path, capsys):
     assert "ingest films" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def real_cohort(real_data, tmp_path_factory):
-    """All 5,840 images, read in a process of its own; the cohort and that process's peak memory in GB."""
-    cache = tmp_path_factory.mktemp("real")
-    code = (
-        "import resource, sys; from pathlib import Path; from leakfree.cohort import open_cohort\n"
-        "open_cohort(sys.argv[1], Path(sys.argv[2]))\n"
-        "peak, status = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, Path('/proc/self/status')\n"
-        # On Linux the parent's memory at the fork is in the child's ru_maxrss; VmHWM begins anew.
-        "if status.exists(): peak = status.read_text().split('VmHWM:')[1].split()[0]\n"
-        "print(peak)"
-    )
-    folder = str(real_data / "chest_xray")
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder, cache], capture_output=True, text=True, check=True
-    )
-    unit = 1 if sys.platform == "darwin" else 1024
-    return open_cohort(folder, cache), int(done.stdout) * unit / 1e9
-
-
 @pytest.mark.real
 def test_real_images_are_all_there(real_cohort):
-    cohort, _ = real_cohort
+    cohort = real_cohort
     assert cohort.name == "chest_xray"
     assert len(cohort) == 5840
     assert not cohort.problems
@@ -412,16 +389,15 @@ def test_real_images_are_all_there(real_cohort):
 
 @pytest.mark.real
 def test_real_bytes_are_those_of_the_files(real_cohort, real_data):
-    cohort, _ = real_cohort
     rows = list(range(0, 5840, 97))
-    for ids, blobs in cohort.iterate(rows):
+    for ids, blobs in real_cohort.iterate(rows):
         for image_id, blob in zip(ids, blobs, strict=True):
             assert blob == (real_data / "chest_xray" / image_id).read_bytes()
 
 
 @pytest.mark.real
-def test_the_ingest_of_the_real_images_stays_in_memory(real_cohort):
-    assert real_cohort[1] < 1.5
+def test_the_ingest_of_the_real_images_stays_in_memory(real_ingest):
+    assert real_ingest[1] < 1.5
 
 
 def test_an_image_that_cannot_become_grey_is_reported_not_met_in_training(write_folder, tmp_path, encode):

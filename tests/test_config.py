@@ -3,12 +3,16 @@
 import ast
 import json
 
-import nbformat
 import pytest
 from pydantic import ValidationError
 
+from deferred import deferred
 from leakfree.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
-from leakfree.notebooks import known_parameters
+
+with deferred:
+    import nbformat
+
+    from leakfree.notebooks import known_parameters
 
 #: What the runner sets itself, beside a profile's own parameters.
 COMMON = {"data", "profile", "seed", "run_dir", "jobs", "resume", "allow_problems"}

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
+from deferred import deferred
 from leakfree.conformal import ConformalError, calibrate, coverage
 from leakfree.predictions import Predictions
+
+with deferred:
+    from scipy.special import softmax
 
 CLASSES = ("normal", "bacterial", "viral")
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from deferred import deferred
 from leakfree import provenance
-from leakfree.inflation import control
+
+with deferred:
+    from leakfree.inflation import control
 
 
 @pytest.fixture(scope="module")

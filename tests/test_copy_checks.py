@@ -2,10 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.audit.copy_checks import MOST_EXAMPLES, copies_checks
-from leakfree.audit.duplicates import CANDIDATE_COLUMNS, Copies
+from deferred import deferred
 from leakfree.audit.findings import FAIL_ON
-from leakfree.groups import linked_groups
+
+with deferred:
+    from leakfree.audit.copy_checks import MOST_EXAMPLES, copies_checks
+    from leakfree.audit.duplicates import CANDIDATE_COLUMNS, Copies
+    from leakfree.groups import linked_groups
 
 NAMES = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 

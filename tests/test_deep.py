@@ -6,18 +6,21 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from leakfree.audit.gate import gate
+from deferred import deferred
 from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS
-from leakfree.cells import Cell, network_cells
 from leakfree.cohort import ingest
-from leakfree.deep import fit_novelty, five_parts, network_job, publish_model
 from leakfree.models.recipes import RECIPES, Recipe
-from leakfree.novelty import Novelty, NoveltyError
 from leakfree.protocols import CLEAN
-from leakfree.run import Run, read_outputs
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.splits import Manifest
 from leakfree.tasks import TASKS
+
+with deferred:
+    from leakfree.audit.gate import gate
+    from leakfree.cells import Cell, network_cells
+    from leakfree.deep import fit_novelty, five_parts, network_job, publish_model
+    from leakfree.novelty import Novelty, NoveltyError
+    from leakfree.run import Run, read_outputs
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.splits import Manifest
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from leakfree.audit.auditor import AuditSettings, audit
-from leakfree.audit.demo import COUNT, run_demo, was_found
-from leakfree.audit.faults import FAULTS
+from deferred import deferred
 from leakfree.cli import main
+
+with deferred:
+    from leakfree.audit.auditor import AuditSettings, audit
+    from leakfree.audit.demo import COUNT, run_demo, was_found
+    from leakfree.audit.faults import FAULTS
 
 
 @pytest.fixture(scope="module")

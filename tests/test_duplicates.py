@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deferred import deferred
 from leakfree.audit.alignment import AGREEMENT
 from leakfree.audit.alterations import ALTERATIONS, alter
-from leakfree.audit.copy_checks import copies_checks
-from leakfree.audit.duplicates import CANDIDATE_COLUMNS, find_copies
 from leakfree.audit.findings import FAIL_ON
 from leakfree.audit.scan import scan
 from leakfree.audit.target import open_target
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+with deferred:
+    from leakfree.audit.copy_checks import copies_checks
+    from leakfree.audit.duplicates import CANDIDATE_COLUMNS, find_copies
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 IN_PLACE = ("reencoded", "resized", "mirrored", "turned_90", "brightened", "inverted")
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10")

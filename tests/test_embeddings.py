@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import timm
-import torch
 
-from leakfree.models import embeddings
-from leakfree.models.embeddings import embed, weights_sha256
-from leakfree.models.networks import WeightsError, efficientnet_lite0_file
+from deferred import deferred
+
+with deferred:
+    import timm
+    import torch
+
+    from leakfree.models import embeddings
+    from leakfree.models.embeddings import embed, weights_sha256
+    from leakfree.models.networks import WeightsError, efficientnet_lite0_file
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from leakfree.cells import Cell, Result
-from leakfree.ensemble import ensemble_table, mean_predictions
+from deferred import deferred
 from leakfree.predictions import Predictions, PredictionsError, save_predictions
 from leakfree.protocols import CLEAN
 from leakfree.tasks import TASKS
+
+with deferred:
+    from sklearn.metrics import roc_auc_score
+
+    from leakfree.cells import Cell, Result
+    from leakfree.ensemble import ensemble_table, mean_predictions
 
 
 def made(seed, order=None):

@@ -7,21 +7,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from sklearn.metrics import f1_score, roc_auc_score
 
-from leakfree.inflation import estimate
-from leakfree.inflation.estimate import (
-    Scored,
-    arm_values,
-    check_paired,
-    holm,
-    inflation,
-    patient_counts,
-    summarise,
-    swap_test,
-    verdict,
-)
+from deferred import deferred
+
+with deferred:
+    from scipy import stats
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    from leakfree.inflation import estimate
+    from leakfree.inflation.estimate import (
+        Scored,
+        arm_values,
+        check_paired,
+        holm,
+        inflation,
+        patient_counts,
+        summarise,
+        swap_test,
+        verdict,
+    )
 
 N_PATIENTS = 40
 

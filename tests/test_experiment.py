@@ -7,19 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.cells import network_cells
-from leakfree.cohort import ingest
-from leakfree.inflation import experiment, reanalysis
-from leakfree.inflation.deep import deep_table, draw_manifest, network_jobs
-from leakfree.inflation.reanalysis import manifests
-from leakfree.inflation.reanalysis import network_jobs as reference_jobs
-from leakfree.inflation.reanalysis import table as reference_table
-from leakfree.inflation.store import Results
-from leakfree.run import Run
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.training import Budget
+from deferred import deferred
 
-BUDGET = Budget(epochs=1, batch_size=32)
+with deferred:
+    from leakfree.cells import network_cells
+    from leakfree.cohort import ingest
+    from leakfree.inflation import experiment, reanalysis
+    from leakfree.inflation.deep import deep_table, draw_manifest, network_jobs
+    from leakfree.inflation.reanalysis import manifests
+    from leakfree.inflation.reanalysis import network_jobs as reference_jobs
+    from leakfree.inflation.reanalysis import table as reference_table
+    from leakfree.inflation.store import Results
+    from leakfree.run import Run
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.training import Budget
+
+    BUDGET = Budget(epochs=1, batch_size=32)
 
 
 @pytest.fixture(scope="module")

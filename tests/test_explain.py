@@ -4,32 +4,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from leakfree import explain
-from leakfree.audit.ledger import Ledger, LedgerError
-from leakfree.models.networks import build
-from leakfree.pixels import PixelCache, pixel_digest
+from deferred import deferred
 from leakfree.predictions import Predictions
-from leakfree.training import Normalisation, predict
 
-PLAIN = Normalisation(0.0, 1.0)
+with deferred:
+    import torch
+    from torch import nn
+
+    from leakfree import explain
+    from leakfree.audit.ledger import Ledger, LedgerError
+    from leakfree.models.networks import build
+    from leakfree.pixels import PixelCache, pixel_digest
+    from leakfree.training import Normalisation, predict
+
+    PLAIN = Normalisation(0.0, 1.0)
 
 
-class Corner(nn.Module):
-    """Class 1 where the upper left is bright, class 0 where the middle is."""
+def corner():
+    """Return a network: class 1 where the upper left is bright, class 0 where the middle is."""
 
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        nn.init.constant_(self.conv.weight, 1 / 9)
-        self.where = torch.zeros(2, 1, 32, 32)
-        self.where[1, 0, :8, :8] = 1
-        self.where[0, 0, 12:20, 12:20] = 1
+    class Corner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+            nn.init.constant_(self.conv.weight, 1 / 9)
+            self.where = torch.zeros(2, 1, 32, 32)
+            self.where[1, 0, :8, :8] = 1
+            self.where[0, 0, 12:20, 12:20] = 1
 
-    def forward(self, x):
-        return (self.conv(x)[:, None] * self.where).mean(dim=(2, 3, 4))
+        def forward(self, x):
+            return (self.conv(x)[:, None] * self.where).mean(dim=(2, 3, 4))
+
+    return Corner()
 
 
 def films(n=2, size=32):
@@ -72,15 +79,15 @@ def test_a_ledger_tells_hidden_films_from_whole_ones():
     whole = cache_of(films())
     hidden = explain.hidden_cache(whole, "lungs")
     rows = np.arange(2)
-    predict(Corner(), hidden, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32")
+    predict(corner(), hidden, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32")
     with pytest.raises(LedgerError):
         predict(
-            Corner(), whole, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32"
+            corner(), whole, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32"
         )
 
 
 def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does_not():
-    network, pixels = Corner(), films()
+    network, pixels = corner(), films()
     rows = np.arange(2)
 
     def answer(cache):
@@ -104,7 +111,7 @@ def test_the_table_says_what_hiding_costs():
     patients = np.array([f"p{i // 4}-{i % 2}" for i in range(16)], dtype=object)
     part = np.array(["val", "conformal"] * 8, dtype=object)
     films = Predictions(Path("x"), cache.ids, patients, part, labels, ("a", "b"), np.full((16, 2), 0.5), 0)
-    table = explain.hidden_table(Corner(), Normalisation(0.4, 1.0), cache, films, n_resamples=50)
+    table = explain.hidden_table(corner(), Normalisation(0.4, 1.0), cache, films, n_resamples=50)
     auc = table[table["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc.index.tolist() == ["nothing", *explain.REGIONS]
     assert auc["nothing"] == 1
@@ -112,7 +119,7 @@ def test_the_table_says_what_hiding_costs():
     assert auc["corners"] == auc["lungs"] == 1
     pixels[:, 12:20, 12:20] = 100
     left = cache_of(pixels)
-    only_corners = explain.hidden_table(Corner(), Normalisation(0.4, 1.0), left, films, n_resamples=5)
+    only_corners = explain.hidden_table(corner(), Normalisation(0.4, 1.0), left, films, n_resamples=5)
     auc = only_corners[only_corners["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc["corners"] == 0.5
     assert auc["lungs"] == 1
@@ -120,7 +127,7 @@ def test_the_table_says_what_hiding_costs():
 
 
 def test_the_map_is_the_activation_weighted_by_its_mean_gradient():
-    network, pixels = Corner(), films()
+    network, pixels = corner(), films()
     heat = explain.grad_cam(network, pixels, PLAIN, np.array([0, 1]))
     assert heat.shape == (2, 32, 32)
     assert heat.dtype == np.float32

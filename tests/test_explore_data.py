@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from explore_data import as_script, explore_data
 
-from leakfree.inflation import plots
-from leakfree.inflation.catalogue import LEAKS
+from deferred import deferred
 from leakfree.inflation.preregistration import preregistration
+
+with deferred:
+    from leakfree.inflation import plots
+    from leakfree.inflation.catalogue import LEAKS
 
 RUN = Path(__file__).resolve().parents[1] / "artifacts" / "chest_xray"
 

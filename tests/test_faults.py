@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from deferred import deferred
 from leakfree.audit.faults import (
     FAULTS,
     PIXEL_KINDS,
@@ -19,7 +20,9 @@ from leakfree.audit.faults import (
 from leakfree.images import ImageError, inspect, to_grey
 from leakfree.patients import patient_ids
 from leakfree.sources.base import SourceError
-from leakfree.sources.phantom import PhantomSettings
+
+with deferred:
+    from leakfree.sources.phantom import PhantomSettings
 
 COUNT = 2
 COPIES = ("exact_copy", *PIXEL_KINDS, "relabelled_copy")

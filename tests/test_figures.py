@@ -3,17 +3,21 @@ import subprocess
 import sys
 import threading
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from PIL import Image
 
-from leakfree import figures
+from deferred import deferred
 from leakfree.metrics import confusion, evaluate
 from leakfree.predictions import check_predictions
+
+with deferred:
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
+
+    from leakfree import figures
 
 
 @pytest.fixture(autouse=True)

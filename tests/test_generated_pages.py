@@ -7,10 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from generated_pages import GENERATORS, fill
-from sphinx.errors import ExtensionError
 
+from deferred import deferred
 from leakfree.book import JUPYTER_BOOK
+
+with deferred:
+    from generated_pages import GENERATORS, fill
+    from sphinx.errors import ExtensionError
 
 BLOCK = "```{{generated}} {} {}\n```"
 

@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leakfree.audit.ledger import LedgerError
-from leakfree.inflation import grid
-from leakfree.inflation.grid import GridError, job_key, material_digest, plan, read_outcomes, run
-from leakfree.inflation.jobs import Job, Outcome, compute
-from leakfree.inflation.material import VARIANTS, Features, Material
+from deferred import deferred
 from leakfree.parallel import SchedulerError
 from leakfree.pixels import pixel_digest
+
+with deferred:
+    from leakfree.audit.ledger import LedgerError
+    from leakfree.inflation import grid
+    from leakfree.inflation.grid import GridError, job_key, material_digest, plan, read_outcomes, run
+    from leakfree.inflation.jobs import Job, Outcome, compute
+    from leakfree.inflation.material import VARIANTS, Features, Material
 
 
 def features(values, ids):

@@ -1,10 +1,14 @@
-import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.groups import linked_groups
+from deferred import deferred
+
+with deferred:
+    import networkx
+
+    from leakfree.groups import linked_groups
 
 
 def reference(keys):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from joblib import Parallel, delayed
-from scipy.fft import dctn
 
+from deferred import deferred
 from leakfree.audit import hashes as module
 from leakfree.audit.hashes import (
     BITS,
@@ -19,6 +19,9 @@ from leakfree.audit.hashes import (
     near_pairs,
     transform,
 )
+
+with deferred:
+    from scipy.fft import dctn
 
 EMPTY = np.empty((0, 4), dtype=np.uint64)
 TURNED = {

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import ClassVar
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,23 +23,28 @@ from myst_parser.parsers.mdit import create_md_parser
 from nbformat import v4, write
 from PIL import Image
 
+from deferred import deferred
 from hostile import EVERY, IMAGE, PRINTABLE, PWNED, TEMPLATE, UNPRINTABLE, attacks, controls, read_page
-from leakfree import figures, model_plots
-from leakfree.audit.findings import CHECKS, Check, Report
-from leakfree.audit.report import load_json, print_report, write_html, write_json, write_junit
-from leakfree.classifier import Answer
-from leakfree.cli import main
-from leakfree.config import NOTEBOOKS
-from leakfree.escape import markdown, one_line
-from leakfree.model_card import model_card
-from leakfree.own import new
-from leakfree.own.book import stage
-from leakfree.own.notebook import in_words
-from leakfree.own.study_file import OwnStudy, StudyFileError, parse_study, study_text
-from leakfree.predict_files import FORMATS, Row, report_unusable
-from leakfree.shown import ShownFigure
-from leakfree.study import parse
-from leakfree.tables import styled
+
+with deferred:
+    import matplotlib as mpl
+
+    from leakfree import figures, model_plots
+    from leakfree.audit.findings import CHECKS, Check, Report
+    from leakfree.audit.report import load_json, print_report, write_html, write_json, write_junit
+    from leakfree.classifier import Answer
+    from leakfree.cli import main
+    from leakfree.config import NOTEBOOKS
+    from leakfree.escape import markdown, one_line
+    from leakfree.model_card import model_card
+    from leakfree.own import new
+    from leakfree.own.book import stage
+    from leakfree.own.notebook import in_words
+    from leakfree.own.study_file import OwnStudy, StudyFileError, parse_study, study_text
+    from leakfree.predict_files import FORMATS, Row, report_unusable
+    from leakfree.shown import ShownFigure
+    from leakfree.study import parse
+    from leakfree.tables import styled
 
 LABELS = PRINTABLE[:20]
 TITLE = " ".join(PRINTABLE)

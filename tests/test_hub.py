@@ -3,13 +3,16 @@ import shutil
 import subprocess
 import sys
 
-import deeplake
 import numpy as np
 import pytest
 
+from deferred import deferred
 from leakfree.cohort import CohortError, ingest, open_cohort
 from leakfree.sources import HUB_ADDRESS, Problem, SourceError, open_source
 from leakfree.sources.hub import HubSource, is_deeplake
+
+with deferred:
+    import deeplake
 
 
 def make_hub(path, images, labels, numbers, columns=("images", "labels", "person_num")):

@@ -1,15 +1,19 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
-import faiss
 import numpy as np
 import pytest
 
+from deferred import deferred
 from leakfree.audit.alignment import to_square
 from leakfree.audit.alterations import alter
 from leakfree.audit.keypoints import INLIERS, KEYPOINTS, SIDE, Keypoints, detect, embed, match, neighbours
 from leakfree.images import to_grey
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+with deferred:
+    import faiss
+
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -12,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.audit import ledger as module
-from leakfree.audit.ledger import CHECK_EVERY, Ledger, LedgerError, consumed_hash
+from deferred import deferred
 from leakfree.pixels import PixelCache, pixel_digest
 from leakfree.protocols import CLEAN, IMAGE_LEVEL, Protocol
-from leakfree.splits import Manifest, image_level, patient_level
+
+with deferred:
+    from leakfree.audit import ledger as module
+    from leakfree.audit.ledger import CHECK_EVERY, Ledger, LedgerError, consumed_hash
+    from leakfree.splits import Manifest, image_level, patient_level
 
 N = 120
 BATCH = 16
@@ -707,33 +709,3 @@ def test_consumed_hash_follows_ids_and_times_and_not_their_order():
     for other in ({"a": 1}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "c": 2}, {}):
         assert consumed_hash(other) != consumed_hash(base)
     assert consumed_hash({"name\udcff": 1}) == hashlib.sha256(b"name\xff\t1\n").hexdigest()
-
-
-# The cost
-
-
-def test_cost_of_the_ledger(capsys):
-    """Print what entering batches costs beside reading them: 224 px, batches of 8 as in notebook 03."""
-    cache, order = films(512, 224), np.random.default_rng(0).permutation(512)
-    seconds = {"reading": [], "reading with ledger": [], "hashing every row": []}
-    for _ in range(3):
-        book = Ledger(cache.digests)
-        for what, times in seconds.items():
-            started = time.perf_counter()
-            for start in range(0, len(order), 8):
-                ids, pixels = cache.take(order[start : start + 8])
-                if what == "reading with ledger":
-                    book.record("train", ids, pixels)
-                elif what == "hashing every row":
-                    for image_id, image in zip(ids, pixels, strict=True):
-                        assert pixel_digest(image) == cache.digests[image_id]
-            times.append(time.perf_counter() - started)
-    assert book.consumed("train").total() == len(order)
-    best = {what: min(times) for what, times in seconds.items()}
-    with capsys.disabled():
-        print(
-            "\nledger: "
-            + ", ".join(f"{what} {len(order) / spent:,.0f} images/s" for what, spent in best.items())
-            + f"; {best['reading with ledger'] / best['reading']:.2f} times the reading alone"
-            + f", {(best['reading with ledger'] - best['reading']) / len(order) * 1e6:.1f} us an image"
-        )

@@ -10,58 +10,41 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Subset, get_worker_info
 
-from leakfree.audit.ledger import Ledger, LedgerError
-from leakfree.audit.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
+from deferred import deferred
 from leakfree.files import write_json
 from leakfree.images import to_grey
-from leakfree.pixels import pixel_digest
 from leakfree.protocols import CLEAN
-from leakfree.splits import Manifest, patient_level
 
-N, SIZE, BATCH = 60, 8, 8
-IDS = [f"train/X/film-{row:04d}.jpeg" for row in range(N)]
-PIXELS = np.random.default_rng(0).integers(0, 256, (N, SIZE, SIZE), dtype=np.uint8)
-LABELS = np.arange(N) // 3 % 2
-DIGESTS = digests_of(IDS, PIXELS)
-GROUPS = {image_id: row // 3 for row, image_id in enumerate(IDS)}
+with deferred:
+    import torch
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from torch.utils.data import DataLoader, DistributedSampler, Subset
 
+    from leakfree.audit.ledger import Ledger, LedgerError
+    from leakfree.audit.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
+    from leakfree.pixels import pixel_digest
+    from leakfree.splits import Manifest, patient_level
+    from recorded_films import (
+        BATCH,
+        DIGESTS,
+        GROUPS,
+        IDS,
+        LABELS,
+        PIXELS,
+        SIZE,
+        FilmDicts,
+        Films,
+        FilmStream,
+        N,
+    )
 
-class Films(Dataset):
-    """A data set as anybody writes it: image id, pixels, class."""
-
-    def __init__(self, rows=range(N), pixels=PIXELS):
-        self.rows, self.pixels = list(rows), pixels
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        row = self.rows[index]
-        return IDS[row], self.pixels[row], int(LABELS[row])
-
-
-class FilmDicts(Films):
-    def __getitem__(self, index):
-        image_id, pixels, label = super().__getitem__(index)
-        return {"label": label, "image_id": image_id, "pixels": torch.from_numpy(pixels.copy())}
-
-
-class FilmStream(IterableDataset):
-    def __init__(self, sharded=True):
-        self.sharded = sharded
-
-    def __iter__(self):
-        worker = get_worker_info() if self.sharded else None
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        yield from (Films()[row] for row in range(first, N, step))
+#: What some rows have for pixels while nothing is imported yet.
+FILM = np.zeros((8, 8), dtype=np.uint8)
 
 
 def scaled(pixels):
@@ -178,19 +161,19 @@ def test_an_unknown_id_is_stopped():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ((7, PIXELS[0]), "a row has 7 where its stored id"),
-        (("a", PIXELS[0] / 255), "a: the digest is taken of uint8 pixels, not of float64"),
-        (("a", torch.zeros(2, 2)), "a: the digest is taken of uint8 pixels, not of float32"),
+        ((7, FILM), "a row has 7 where its stored id"),
+        (("a", FILM / 255), "a: the digest is taken of uint8 pixels, not of float64"),
+        (lambda: ("a", torch.zeros(2, 2)), "a: the digest is taken of uint8 pixels, not of float32"),
         (("a", None), "a: the digest is taken of uint8 pixels, not of NoneType"),
         (("a",), "a row is tuple, not a dict"),
         ("ab", "a row is str, not a dict"),
-        (PIXELS[0], "a row is ndarray"),
+        (FILM, "a row is ndarray"),
         ({"image_id": "a", "image": 1}, "a row has no image_id or no pixels: image_id, image"),
     ],
 )
 def test_a_row_that_cannot_be_stamped_says_why(row, reason):
     with pytest.raises(LedgerError, match=re.escape(reason)):
-        Stamped([row])[0]
+        Stamped([row() if callable(row) else row])[0]
 
 
 @pytest.mark.parametrize("collate", [None, lambda rows: torch.zeros(3), lambda rows: {"image_id": IDS[:2]}])
@@ -248,11 +231,10 @@ def test_workers_and_shuffling(book, manifest):
     book.check(manifest, CLEAN, GROUPS)
 
 
-@pytest.mark.parametrize(
-    "dataset", [Stamped(Films(), scaled), StampedStream(FilmStream(), scaled)], ids=["map", "stream"]
-)
-def test_a_worker_that_is_spawned_reads_the_same(book, dataset):
+@pytest.mark.parametrize("kind", ["map", "stream"])
+def test_a_worker_that_is_spawned_reads_the_same(book, kind):
     """Windows and macOS start a fresh process, which is sent the data set."""
+    dataset = Stamped(Films(), scaled) if kind == "map" else StampedStream(FilmStream(), scaled)
     rows = [row for row in watch(DataLoader(dataset, BATCH, num_workers=0), book, "here")]
     options = {"num_workers": 1, "multiprocessing_context": "spawn"}
     for mine, theirs in zip(rows, watch(DataLoader(dataset, BATCH, **options), book, "train"), strict=True):
@@ -590,15 +572,16 @@ def test_what_the_estimator_gets_is_what_was_recorded_and_settings_are_passed_on
 
 
 @pytest.mark.parametrize(
-    ("ids", "pixels", "reason"),
+    ("both", "reason"),
     [
-        (IDS, PIXELS / 255, "needs uint8 pixels .* got float64"),
-        (IDS, PIXELS.reshape(-1), "needs uint8 pixels"),
-        (IDS[1:], PIXELS, "59 ids came with 60 images"),
-        ([*IDS[1:], IDS[1]], PIXELS, "1 of 60 ids repeat another"),
+        (lambda: (IDS, PIXELS / 255), "needs uint8 pixels .* got float64"),
+        (lambda: (IDS, PIXELS.reshape(-1)), "needs uint8 pixels"),
+        (lambda: (IDS[1:], PIXELS), "59 ids came with 60 images"),
+        (lambda: ([*IDS[1:], IDS[1]], PIXELS), "1 of 60 ids repeat another"),
     ],
 )
-def test_reference_digests_need_one_id_an_image(ids, pixels, reason):
+def test_reference_digests_need_one_id_an_image(both, reason):
+    ids, pixels = both()
     with pytest.raises(LedgerError, match=f"reference: {reason}"):
         digests_of(ids, pixels)
 

@@ -4,22 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deferred import deferred
 from leakfree import provenance
-from leakfree.audit.ledger import LedgerError
 from leakfree.images import to_grey
-from leakfree.inflation import material as module
-from leakfree.inflation.material import (
-    VARIANTS,
-    Features,
-    Material,
-    embedding_features,
-    pixel_features,
-    without_copies,
-)
-from leakfree.models import embeddings
 from leakfree.pixels import pixel_digest
 from leakfree.sources.base import LABELS
 from leakfree.tasks import TASKS
+
+with deferred:
+    from leakfree.audit.ledger import LedgerError
+    from leakfree.inflation import material as module
+    from leakfree.inflation.material import (
+        VARIANTS,
+        Features,
+        Material,
+        embedding_features,
+        pixel_features,
+        without_copies,
+    )
+    from leakfree.models import embeddings
 
 SIZE = 16
 

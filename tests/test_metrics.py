@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, roc_curve
 
+from deferred import deferred
 from leakfree import metrics as module
 from leakfree.metrics import (
     bootstrap,
@@ -19,6 +19,9 @@ from leakfree.metrics import (
     weighted_sensitivity,
 )
 from leakfree.predictions import check_predictions
+
+with deferred:
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, roc_curve
 
 CLASSES = ("normal", "bacterial", "viral")
 

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree import model_plots
+from deferred import deferred
 from leakfree.calibration import reliability
 from test_calibration import sampled
+
+with deferred:
+    from leakfree import model_plots
 
 
 def test_reliability_shows_every_bin_with_images():

@@ -2,12 +2,16 @@
 
 import re
 
-import nbformat
-import papermill
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from leakfree.notebooks import NotebookError, execute, known_parameters, output_hashes, source_digest
+from deferred import deferred
+
+with deferred:
+    import nbformat
+    import papermill
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    from leakfree.notebooks import NotebookError, execute, known_parameters, output_hashes, source_digest
 
 WORK = """
 import sys, warnings

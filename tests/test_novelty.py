@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from leakfree.novelty import COMPONENTS, KEPT, SIDE, Novelty, NoveltyError
+from deferred import deferred
+
+with deferred:
+    from leakfree.novelty import COMPONENTS, KEPT, SIDE, Novelty, NoveltyError
 
 
 def made(n, seed, size=48):

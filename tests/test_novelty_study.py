@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from deferred import deferred
 from leakfree.novelty import Novelty
-from leakfree.novelty_study import changed_films, novelty_table, strangers
+
+with deferred:
+    from leakfree.novelty_study import changed_films, novelty_table, strangers
 
 
 class Bright(Novelty):

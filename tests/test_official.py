@@ -7,18 +7,21 @@ import pandas as pd
 import pytest
 import yaml
 
-from leakfree import official
+from deferred import deferred
 from leakfree.calibrated import Calibrated
-from leakfree.cells import network_cells
 from leakfree.cli import main
 from leakfree.cohort import ingest
-from leakfree.deep import five_parts, network_job
 from leakfree.files import file_hash
-from leakfree.official import open_official, predict_sealed, trained
-from leakfree.run import Run
-from leakfree.sealed import SealError, is_before, read_log
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.weights import PublishedError
+
+with deferred:
+    from leakfree import official
+    from leakfree.cells import network_cells
+    from leakfree.deep import five_parts, network_job
+    from leakfree.official import open_official, predict_sealed, trained
+    from leakfree.run import Run
+    from leakfree.sealed import SealError, is_before, read_log
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.weights import PublishedError
 
 SIZE, MODEL = 16, "simple-cnn-32"
 METRICS = ["accuracy", "roc_auc"]

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import train_test_split
 
+from deferred import deferred
 from leakfree.audit.overlap import Overlap, expected_overlap, overlap, repeat_image_level
+
+with deferred:
+    from sklearn.model_selection import train_test_split
 
 
 def by_counting(train, test):

@@ -1,11 +1,15 @@
 """The notebooks as a study on own images runs them."""
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from leakfree.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
+from deferred import deferred
 from leakfree.own.study_file import OwnStudy, one_task
+
+with deferred:
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    from leakfree.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
 
 STUDY = OwnStudy(
     name="eyes",
@@ -23,37 +27,39 @@ def tagged(cell, *tags):
     return cell
 
 
-NOTEBOOK = new_notebook(
-    cells=[
-        new_markdown_cell("# Films"),
-        tagged(new_markdown_cell("Pneumonia"), CHEST),
-        tagged(new_code_cell("films = 1"), "hide-input"),
-        tagged(new_markdown_cell("## Grid"), SIBLINGS),
-        tagged(new_code_cell("grid"), "hide-input", SIBLINGS),
-        tagged(new_code_cell("chest"), SIBLINGS, CHEST),
-        new_markdown_cell("Each film; see `06_films.csv`."),
-    ]
-)
+@pytest.fixture
+def notebook():
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# Films"),
+            tagged(new_markdown_cell("Pneumonia"), CHEST),
+            tagged(new_code_cell("films = 1"), "hide-input"),
+            tagged(new_markdown_cell("## Grid"), SIBLINGS),
+            tagged(new_code_cell("grid"), "hide-input", SIBLINGS),
+            tagged(new_code_cell("chest"), SIBLINGS, CHEST),
+            new_markdown_cell("Each film; see `06_films.csv`."),
+        ]
+    )
 
 
 def sources(notebook):
     return [cell.source for cell in notebook.cells]
 
 
-def test_cells_about_chest_films_are_left_out_and_code_is_not_reworded():
-    made = adapted(NOTEBOOK, STUDY, {})
+def test_cells_about_chest_films_are_left_out_and_code_is_not_reworded(notebook):
+    made = adapted(notebook, STUDY, {})
     assert sources(made) == ["# Photos", "films = 1", "## Grid", "grid", "Each photo; see `06_films.csv`."]
     nbformat.validate(made)
 
 
-def test_the_notebook_of_the_compendium_stays_as_it_is():
-    before = sources(NOTEBOOK)
-    adapted(NOTEBOOK, STUDY, {SIBLINGS: "None."}, "Note")
-    assert sources(NOTEBOOK) == before
+def test_the_notebook_of_the_compendium_stays_as_it_is(notebook):
+    before = sources(notebook)
+    adapted(notebook, STUDY, {SIBLINGS: "None."}, "Note")
+    assert sources(notebook) == before
 
 
-def test_cells_that_the_cohort_cannot_support_are_replaced_by_the_reason_once():
-    made = adapted(NOTEBOOK, STUDY, {SIBLINGS: "It cannot be measured."})
+def test_cells_that_the_cohort_cannot_support_are_replaced_by_the_reason_once(notebook):
+    made = adapted(notebook, STUDY, {SIBLINGS: "It cannot be measured."})
     assert sources(made) == [
         "# Photos",
         "films = 1",
@@ -62,12 +68,12 @@ def test_cells_that_the_cohort_cannot_support_are_replaced_by_the_reason_once():
     ]
 
 
-def test_the_note_stands_under_the_title():
-    assert sources(adapted(NOTEBOOK, STUDY, {}, "Patients are unknown."))[1] == "> **Patients are unknown.**"
+def test_the_note_stands_under_the_title(notebook):
+    assert sources(adapted(notebook, STUDY, {}, "Patients are unknown."))[1] == "> **Patients are unknown.**"
 
 
-def test_equal_notebooks_are_adapted_alike():
-    once, twice = (adapted(NOTEBOOK, STUDY, {SIBLINGS: "No."}, "Note") for _ in range(2))
+def test_equal_notebooks_are_adapted_alike(notebook):
+    once, twice = (adapted(notebook, STUDY, {SIBLINGS: "No."}, "Note") for _ in range(2))
     assert [cell.id for cell in once.cells] == [cell.id for cell in twice.cells]
 
 

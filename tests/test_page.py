@@ -12,11 +12,14 @@ from flask import request
 from PIL import Image
 from werkzeug.serving import make_server
 
+from deferred import deferred
 from leakfree.accept import Limits
-from leakfree.classifier import WARNING, Classifier
-from leakfree.serving.app import create_app
 from leakfree.serving.settings import ServiceSettings
 from leakfree.sources.phantom_image import draw_film
+
+with deferred:
+    from leakfree.classifier import WARNING, Classifier
+    from leakfree.serving.app import create_app
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect

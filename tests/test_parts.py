@@ -4,10 +4,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
+from deferred import deferred
 from leakfree.audit.findings import STATUSES
 from leakfree.audit.parts import MINIMUM, images_needed, parts
+
+with deferred:
+    from scipy.stats import binomtest
 
 
 def make(**sizes):

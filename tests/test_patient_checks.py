@@ -2,14 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deferred import deferred
 from leakfree.audit.findings import FAIL_ON
-from leakfree.audit.patient_checks import (
-    available_scopes,
-    linked_groups_check,
-    ordered_parts,
-    patients_by_scope,
-    patients_check,
-)
+
+with deferred:
+    from leakfree.audit.patient_checks import (
+        available_scopes,
+        linked_groups_check,
+        ordered_parts,
+        patients_by_scope,
+        patients_check,
+    )
 
 
 def table(*rows, patient=()):

@@ -8,16 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from deferred import deferred
 from leakfree.sources.base import LABELS, RawImage
 from leakfree.sources.phantom import TRUTH_COLUMNS, PhantomSettings, PhantomSource, make_plan
-from leakfree.sources.phantom_image import draw_film
 from leakfree.sources.phantom_plan import CLASS_SHARE, PLANTED
+
+with deferred:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from leakfree.sources.phantom_image import draw_film
 
 PERSON = re.compile(r"person(\d+)_(bacteria|virus)_\d+\.jpeg$")
 NORMAL = re.compile(r"(NORMAL2-IM|IM)-(\d{4})-0001(-\d{4})?\.jpeg$")

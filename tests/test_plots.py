@@ -1,11 +1,15 @@
 """Pictures of the inflation study: every row that should be drawn is drawn, and labelled."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from leakfree.inflation import plots
-from leakfree.inflation.catalogue import LEAKS
+from deferred import deferred
+
+with deferred:
+    import matplotlib.pyplot as plt
+
+    from leakfree.inflation import plots
+    from leakfree.inflation.catalogue import LEAKS
 
 
 def rows():

@@ -4,12 +4,16 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
+from deferred import deferred
 from leakfree.cli import main
 from leakfree.precision import SETTING, PrecisionError, autocast, bfloat16_is_native, forced, resolve
-from leakfree.study import parse
-from leakfree.training import Budget
+
+with deferred:
+    import torch
+
+    from leakfree.study import parse
+    from leakfree.training import Budget
 
 
 @pytest.fixture

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leakfree.classifier import WARNING, Classifier
+from deferred import deferred
 from leakfree.cli import main
-from leakfree.predict_files import Film, InputError, find_films, predict_films
 from leakfree.serving.overlay import draw_overlay
+
+with deferred:
+    from leakfree.classifier import WARNING, Classifier
+    from leakfree.predict_files import Film, InputError, find_films, predict_films
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from deferred import deferred
 from leakfree.config import PROFILES
-from leakfree.inflation import heads
 from leakfree.inflation.preregistration import Preregistration, preregistration, text
 from leakfree.tasks import TASKS
+
+with deferred:
+    from leakfree.inflation import heads
 
 FILE = "lib/leakfree/inflation/preregistration.yaml"
 RESULT = "artifacts/chest_xray/tables/inflation.csv"

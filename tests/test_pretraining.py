@@ -4,15 +4,19 @@ import hashlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from leakfree import pretraining
-from leakfree.audit.ledger import Ledger
-from leakfree.models.networks import build
+from deferred import deferred
 from leakfree.pixels import PixelCache, pixel_digest
-from leakfree.pretraining import REDUNDANCY, barlow_loss, pretrain, view
-from leakfree.training import TrainingError
+
+with deferred:
+    import torch
+
+    from leakfree import pretraining
+    from leakfree.audit.ledger import Ledger
+    from leakfree.models.networks import build
+    from leakfree.pretraining import REDUNDANCY, barlow_loss, pretrain, view
+    from leakfree.training import TrainingError
 
 SIZE = 32  # ResNet18 in bfloat16 fails on 16
 TRAIN = np.arange(3, 75)  # a batch of 64 and one of 8

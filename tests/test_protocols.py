@@ -2,8 +2,11 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from deferred import deferred
 from leakfree import protocols
-from leakfree.audit.ledger import Ledger
+
+with deferred:
+    from leakfree.audit.ledger import Ledger
 
 
 def test_clean_declares_nothing_and_no_other_protocol_does():

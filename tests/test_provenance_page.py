@@ -3,17 +3,21 @@
 import json
 
 import pytest
-from provenance_page import (
-    SECTIONS,
-    data_section,
-    files_section,
-    manifests_section,
-    notebooks_section,
-    provenance_of,
-    sealed_section,
-    settings_section,
-    weights_section,
-)
+
+from deferred import deferred
+
+with deferred:
+    from provenance_page import (
+        SECTIONS,
+        data_section,
+        files_section,
+        manifests_section,
+        notebooks_section,
+        provenance_of,
+        sealed_section,
+        settings_section,
+        weights_section,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 import pytest
 
-from leakfree.models.networks import build
+from deferred import deferred
 from leakfree.models.recipes import RECIPES, Recipe
+
+with deferred:
+    from leakfree.models.networks import build
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -5,9 +5,13 @@ import json
 import pandas as pd
 import pytest
 
-from leakfree.cohort import CohortError, open_cohort
-from leakfree.record import ABOUT, TABLE, RecordedCohort, is_record, save_cohort
-from leakfree.run import Run
+from deferred import deferred
+from leakfree.record import ABOUT, TABLE
+
+with deferred:
+    from leakfree.cohort import CohortError, open_cohort
+    from leakfree.record import RecordedCohort, is_record, save_cohort
+    from leakfree.run import Run
 
 
 @pytest.fixture

@@ -5,10 +5,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.model_selection import train_test_split
 
-from leakfree import reference
+from deferred import deferred
 from leakfree.cohort import open_cohort
+
+with deferred:
+    from sklearn.model_selection import train_test_split
+
+    from leakfree import reference
 
 PUBLISHED = {
     "missing identifiers": 1341,
@@ -25,8 +29,8 @@ PERSON = re.compile(r"person(\d+)_(bacteria|virus)_")
 
 
 @pytest.fixture(scope="module")
-def real(real_data, tmp_path_factory):
-    return open_cohort(str(real_data / "chest_xray"), tmp_path_factory.mktemp("cache")).development()
+def real(real_cohort):
+    return real_cohort.development()
 
 
 def as_hub(table):

@@ -4,11 +4,15 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from leakfree.models.networks import build
-from leakfree.models.resnet import ResNet18
+from deferred import deferred
 from leakfree.precision import autocast
+
+with deferred:
+    import torch
+
+    from leakfree.models.networks import build
+    from leakfree.models.resnet import ResNet18
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from leakfree.inflation import results as tables
-from leakfree.inflation.jobs import Job, Outcome
-from leakfree.inflation.material import Material
-from leakfree.inflation.store import Arm, Results
+from deferred import deferred
 
-CLEAN = Arm("etiology", "pixels", "1-nn", "clean")
-LEAKY = Arm("etiology", "pixels", "1-nn", "siblings-100")
-EXACT = Arm("etiology", "pixels", "1-nn", "exact-100")
+with deferred:
+    from sklearn.metrics import roc_auc_score
+
+    from leakfree.inflation import results as tables
+    from leakfree.inflation.jobs import Job, Outcome
+    from leakfree.inflation.material import Material
+    from leakfree.inflation.store import Arm, Results
+
+    CLEAN = Arm("etiology", "pixels", "1-nn", "clean")
+    LEAKY = Arm("etiology", "pixels", "1-nn", "siblings-100")
+    EXACT = Arm("etiology", "pixels", "1-nn", "exact-100")
+
 MARGINS = {"roc_auc": 0.01, "macro_f1": 0.02}
 
 

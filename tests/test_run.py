@@ -3,16 +3,20 @@
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
+from deferred import deferred
 from leakfree.cohort import CohortError, ingest
-from leakfree.run import Run, cache_folder, project_root, read_outputs
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.splits import image_level
 from leakfree.tasks import TASKS
+
+with deferred:
+    import matplotlib.pyplot as plt
+
+    from leakfree.run import Run, cache_folder, project_root, read_outputs
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.splits import image_level
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,16 +11,19 @@ import subprocess
 from pathlib import Path
 
 import figure_index
-import nbformat
 import numpy as np
 import pytest
-import repository_buttons
 from bs4 import BeautifulSoup
 from figure_index import read_index, size_on_screen, which_figure
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from deferred import deferred
 from leakfree.book import JUPYTER_BOOK, OPTIONS
+
+with deferred:
+    import nbformat
+    import repository_buttons
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,11 +2,14 @@
 
 import json
 
-import nbformat
 import pytest
 
+from deferred import deferred
 from leakfree.files import write_json
 from leakfree.run_identity import RunError, identity
+
+with deferred:
+    import nbformat
 
 PROVENANCE = {
     "data": {"name": "films", "checksum": "a" * 64, "images": 1234},

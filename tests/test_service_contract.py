@@ -9,8 +9,6 @@ import pytest
 import schemathesis
 from flask import Response
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
-from jsonschema.validators import extend
 from jsonschema_rs import ValidationError
 from PIL import Image
 from schemathesis.checks import CHECKS
@@ -20,9 +18,15 @@ from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinish
 from schemathesis.specs.openapi.formats import unregister_string_format
 from schemathesis.transport.serialization import Binary
 
+from deferred import deferred
 from leakfree.conformal import Conformal
-from leakfree.serving import app as service
-from leakfree.serving.uploads import RefusedError, Upload
+
+with deferred:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    from leakfree.serving import app as service
+    from leakfree.serving.uploads import RefusedError, Upload
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from leakfree.serving import app as service
+from deferred import deferred
+
+with deferred:
+    from leakfree.serving import app as service
 
 REQUESTS = 10_000
 #: Stands in names, comments and fields of what is sent; no answer may repeat it.

@@ -5,16 +5,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from deferred import deferred
 from leakfree.audit.findings import STATUSES
 from leakfree.audit.shortcuts import FAMILIES, shortcuts
 from leakfree.patients import patient_ids
+
+with deferred:
+    from scipy.stats import norm
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
 GREYS = [*FAMILIES["border"], *FAMILIES["intensity"]]
 

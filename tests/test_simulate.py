@@ -3,9 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from leakfree.inflation.simulate import World, coverage, studies, study
+from deferred import deferred
+
+with deferred:
+    from scipy import stats
+
+    from leakfree.inflation.simulate import World, coverage, studies, study
 
 SMALL = ((0, 20, 10), (0, 20, 10))
 

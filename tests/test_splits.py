@@ -8,20 +8,24 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import train_test_split
 
-from leakfree.splits import (
-    THREE_WAY,
-    TWO_WAY,
-    Manifest,
-    ManifestError,
-    equalise,
-    grouped_k_fold,
-    image_level,
-    official,
-    patient_level,
-)
+from deferred import deferred
 
+with deferred:
+    from sklearn.model_selection import train_test_split
+
+    from leakfree import splits
+    from leakfree.splits import (
+        Manifest,
+        ManifestError,
+        equalise,
+        grouped_k_fold,
+        image_level,
+        official,
+        patient_level,
+    )
+
+THREE_WAY, TWO_WAY = {"train": 0.7, "val": 0.15, "test": 0.15}, {"train": 0.8, "test": 0.2}
 FRACTIONS = (
     THREE_WAY,
     TWO_WAY,
@@ -58,6 +62,10 @@ def cohorts(draw, least=3, most=40):
     for row in draw(st.lists(st.integers(0, len(ids) - 1), max_size=4)):
         classes[row] = "normal"
     return ids, groups, classes
+
+
+def test_the_defaults_are_70_15_15_and_80_20():
+    assert (splits.THREE_WAY, splits.TWO_WAY) == (THREE_WAY, TWO_WAY)
 
 
 def split(data, seed=42, fractions=THREE_WAY, **description):

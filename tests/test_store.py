@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.inflation import store
+from deferred import deferred
 from leakfree.inflation.draws import draw
-from leakfree.inflation.jobs import Job, Outcome
-from leakfree.inflation.material import FEATURES, Material
 from leakfree.patients import SCOPES
 from leakfree.sources.base import LABELS
 from leakfree.tasks import TASKS
 
+with deferred:
+    from leakfree.inflation import store
+    from leakfree.inflation.jobs import Job, Outcome
+    from leakfree.inflation.material import Material
+
+    CLEAN = store.Arm("binary", "pixels", "1-nn", "clean")
+    OTHER = store.Arm("three-class", "pixels", "1-nn", "clean", "merged")
+
 SEEDS = (0, 1, 7)
-CLEAN = store.Arm("binary", "pixels", "1-nn", "clean")
-ARMS = (
-    CLEAN,
-    replace(CLEAN, name="siblings-50"),
-    store.Arm("three-class", "pixels", "1-nn", "clean", "merged"),
-)
 
 
 def material():
@@ -32,8 +32,14 @@ def material():
     return Material(ids, named, patients % 3, groups, {})
 
 
-def results(seeds=SEEDS, arms=ARMS):
+def three_arms():
+    """Return a clean arm, a leaky one, and one of another task and scope."""
+    return CLEAN, replace(CLEAN, name="siblings-50"), OTHER
+
+
+def results(seeds=SEEDS, arms=None):
     """Invent outcomes: random probabilities, in an order of films that is not the cohort's."""
+    arms = arms or three_arms()
     found = store.Results(material())
     rng = np.random.default_rng(5)
     for seed in seeds:
@@ -62,7 +68,7 @@ def save(folder, found):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("features", ["pixels", "embeddings"])
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("permuted", [False, True])
 def test_an_arm_is_read_back_from_its_path(task, features, scope, permuted):
@@ -177,7 +183,7 @@ def test_films_draws_and_ledgers_are_in_the_files(tmp_path):
         assert np.flatnonzero(roles["draw_7"] == "test").tolist() == tested.tolist()
     ledger = pd.read_csv(tmp_path / "ledgers/06_binary.csv.gz")
     assert list(ledger) == ["predictions", "draw", *store.LEDGER]
-    expected = [(arm.path, seed) for arm in ARMS[:2] for seed in SEEDS]
+    expected = [(arm.path, seed) for arm in three_arms()[:2] for seed in SEEDS]
     assert list(zip(ledger["predictions"], ledger["draw"], strict=True)) == expected
     assert ledger["test_sha256"].tolist() == [f"test_sha256 {seed}" for _, seed in expected]
 
@@ -204,14 +210,14 @@ def test_populations_are_those_of_the_draw():
 
 def test_groups_are_those_of_the_scope():
     found = results()
-    scored = found.scored(ARMS[2], "everyone")[0]
+    scored = found.scored(three_arms()[2], "everyone")[0]
     rows = found.draw("merged", 0).rows("test", "single")
     assert scored.patients.tolist() == found.material.groups["merged"][rows].tolist()
 
 
 def test_arms_are_paired_on_the_draws_and_films_that_both_scored():
     found = results()
-    leaky = ARMS[1]
+    leaky = three_arms()[1]
     del found.arms[leaky][1]
     lost = found.arms[leaky][7]
     found.arms[leaky][7] = Outcome(lost.rows[1:], lost.probabilities[1:], lost.truth[1:])
@@ -226,6 +232,6 @@ def test_arms_are_paired_on_the_draws_and_films_that_both_scored():
 
 def test_arms_are_found_by_name_and_fields():
     found = results()
-    assert store.arms_of(found, ["clean"]) == [ARMS[0], ARMS[2]]
-    assert store.arms_of(found, ["clean", "siblings-50"], task="binary") == [ARMS[0], ARMS[1]]
+    assert store.arms_of(found, ["clean"]) == [three_arms()[0], three_arms()[2]]
+    assert store.arms_of(found, ["clean", "siblings-50"], task="binary") == [three_arms()[0], three_arms()[1]]
     assert store.arms_of(found, ["clean"], permuted=True) == []

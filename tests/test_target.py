@@ -4,11 +4,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from deferred import deferred
 from leakfree.audit import target as module
 from leakfree.audit.target import FileReader, StoreReader, TargetError, from_cohort, open_target, with_parts
 from leakfree.patients import patient_ids
 from leakfree.sources.base import Problem
-from leakfree.splits import Manifest, image_level, patient_level
+
+with deferred:
+    from leakfree.splits import Manifest, image_level, patient_level
 
 
 def rows(target, *columns):

@@ -7,8 +7,11 @@ import json
 import pytest
 from werkzeug.test import EnvironBuilder
 
+from deferred import deferred
 from leakfree.serving.settings import ServiceSettings
-from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
+
+with deferred:
+    from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 
 SETTINGS = ServiceSettings(model="none", images=3)
 

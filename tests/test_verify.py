@@ -12,15 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leakfree.audit.ledger import Ledger, consumed_hash
+from deferred import deferred
 from leakfree.files import file_hash, write_json, write_text
 from leakfree.pixels import pixel_digest
 from leakfree.predictions import save_predictions
 from leakfree.protocols import CLEAN, IMAGE_LEVEL
-from leakfree.splits import image_level, patient_level
 from leakfree.sums import NAME as SUMS
 from leakfree.sums import write_sums
-from leakfree.verify import NotARunError, verify_command, verify_run
+
+with deferred:
+    from leakfree.audit.ledger import Ledger, consumed_hash
+    from leakfree.splits import image_level, patient_level
+    from leakfree.verify import NotARunError, verify_command, verify_run
 
 N = 48
 IDS = np.array([f"train/X/film-{row:04d}.jpeg" for row in range(N)], dtype=object)

@@ -1,0 +1,44 @@
+"""Sixty small films as data sets of PyTorch, which the processes of a loader can import."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from leakfree.audit.loaders import digests_of
+
+N, SIZE, BATCH = 60, 8, 8
+IDS = [f"train/X/film-{row:04d}.jpeg" for row in range(N)]
+PIXELS = np.random.default_rng(0).integers(0, 256, (N, SIZE, SIZE), dtype=np.uint8)
+LABELS = np.arange(N) // 3 % 2
+DIGESTS = digests_of(IDS, PIXELS)
+GROUPS = {image_id: row // 3 for row, image_id in enumerate(IDS)}
+
+
+class Films(Dataset):
+    """A data set as anybody writes it: image id, pixels, class."""
+
+    def __init__(self, rows=range(N), pixels=PIXELS):
+        self.rows, self.pixels = list(rows), pixels
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return IDS[row], self.pixels[row], int(LABELS[row])
+
+
+class FilmDicts(Films):
+    def __getitem__(self, index):
+        image_id, pixels, label = super().__getitem__(index)
+        return {"label": label, "image_id": image_id, "pixels": torch.from_numpy(pixels.copy())}
+
+
+class FilmStream(IterableDataset):
+    def __init__(self, sharded=True):
+        self.sharded = sharded
+
+    def __iter__(self):
+        worker = get_worker_info() if self.sharded else None
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        yield from (Films()[row] for row in range(first, N, step))
