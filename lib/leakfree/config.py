@@ -29,7 +29,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 1,
             "batch_size": 16,
             "seeds": [42],
-            "max_images": 300,
+            "max_images": 800,
             "resamples": 200,
         },
         "04_leakfree_classical": {
@@ -51,7 +51,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "compared_models": ["resnet18-self-supervised"],
             "other_sizes": [48],
             "shown_films": 4,
-            "max_images": 160,
+            "max_images": 400,
             "resamples": 200,
         },
         "06_inflation": {
@@ -198,7 +198,7 @@ LEFT_OUT = {
     "training, other sizes or other initial weights; --profile full does",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
-PHANTOM_IMAGES = {"smoke": 360}
+PHANTOM_IMAGES = {"smoke": 480}
 #: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
 #: left of a run is told from their proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {
