@@ -129,6 +129,22 @@ def test_a_cell_writes_what_it_says(finished):
     assert "weights_sha256" not in forest.facts
 
 
+@pytest.mark.parametrize("lost", ["bacterial", "viral"])
+def test_a_training_part_without_a_class_stops_before_anything_is_fitted(make_run, tmp_path, lost):
+    run = make_run(tmp_path)
+    cell = make_classical(run)
+    table = run.development()
+    ids = set(table["image_id"][table["label"] == lost])
+    train = tuple(i for i in cell.manifest.parts["train"] if i not in ids)
+    cell = replace(cell, manifest=replace(cell.manifest, parts={**cell.manifest.parts, "train": train}))
+    line = f"^05-patient-level-etiology: part train has no {lost} image, so .*max_images"
+    with pytest.raises(training.TrainingError, match=line):
+        classical_cell(run, cell, never, {})
+    with pytest.raises(training.TrainingError, match=line):
+        network_cell(run, replace(make_job(run), cell=replace(cell, model="simple-cnn-16")))
+    assert not list(tmp_path.glob("predictions/*"))
+
+
 def test_manifest_and_ledger_agree(finished):
     run, *results = finished
     for result in results:

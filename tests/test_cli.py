@@ -354,22 +354,66 @@ def test_a_reader_that_goes_away_changes_nothing(clean):
     assert "Broken" not in err and "Traceback" not in err
 
 
-def test_help_and_an_audit_load_no_network_library(clean):
-    code = (
-        "import sys\n"
-        "from leakfree.cli import main\n"
-        "names = {'torch', 'torchvision', 'sklearn', 'xgboost', 'matplotlib'}\n"
-        "heavy = lambda: sorted(names & set(sys.modules))\n"
-        "try:\n    main(['audit', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
-        "print('after help', heavy(), 'numpy' in sys.modules)\n"
-        "main(['audit', sys.argv[1], '--quiet'])\nprint('after audit', heavy())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(clean)], capture_output=True, text=True, check=False
-    )
+HEAVY = (
+    "PIL", "cv2", "deeplake", "distributed", "faiss", "flask", "joblib", "matplotlib", "nbformat", "numpy",
+    "pandas", "papermill", "pydantic", "scipy", "seaborn", "sklearn", "timm", "torch", "xgboost",
+)  # fmt: skip
+
+
+def loaded_by(code, *arguments):
+    """What code of a fresh interpreter prints, and which of `HEAVY` it has imported at its end."""
+    code += f"\nimport sys\nprint('loaded', *sorted(set(sys.modules) & {set(HEAVY)}), file=sys.stderr)"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "--patient-pattern" in done.stdout
-    assert "after help [] False" in done.stdout and "after audit []" in done.stdout
+    return done.stdout, set(done.stderr.splitlines()[-1].split()[1:])
+
+
+HELP = """
+import sys
+import leakfree
+from leakfree.cli import main
+for command in sys.argv[1:]:
+    try:
+        main([*command.split(), "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+"""
+
+
+def test_help_loads_no_package():
+    commands = ["audit", "demo", "predict", "serve", "unseal", "rebuild", "verify", "reproduce"]
+    out, loaded = loaded_by(HELP, "", *commands)
+    assert "--patient-pattern" in out and "POST /predict" in out
+    assert loaded == set()
+    # Defaults of these two are read from the settings.
+    out, loaded = loaded_by(HELP, "new", "train")
+    assert "{smoke,quick,full}" in out and "(default: 96)" in out
+    assert loaded == {"pydantic"}
+
+
+def test_an_audit_loads_what_it_uses(clean):
+    code = "import sys\nfrom leakfree.cli import main\nmain(['audit', sys.argv[1], '--quiet'])"
+    _, loaded = loaded_by(code, clean)
+    assert loaded == {"PIL", "numpy", "pandas", "pydantic", "scipy"}
+
+
+def test_an_audit_runs_on_one_core_and_without_what_only_linux_has(clean):
+    code = (
+        "import os, sys\n"
+        "for name in ('sched_getaffinity', 'fork', 'getuid'):\n    delattr(os, name)\n"
+        "os.cpu_count = lambda: None\n"
+        "for name in ('fcntl', 'resource', 'pwd'):\n    sys.modules[name] = None\n"
+        "from leakfree.cli import main\n"
+        "print(main(['audit', sys.argv[1], '--thorough', '--quiet']))\n"
+    )
+    assert loaded_by(code, clean)[0] == "0\n"
+
+
+def test_a_check_and_a_comparison_of_runs_load_what_they_use(tmp_path):
+    code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\nimport leakfree.verify"
+    _, loaded = loaded_by(code, "reproduce", tmp_path, "--published", tmp_path)
+    assert loaded == {"PIL", "numpy", "pandas", "pydantic"}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
+from leakfree import provenance
 from leakfree.cohort import CHUNK
 from leakfree.sources import Problem, RawImage, SourceError
 from leakfree.sources.folder import FolderSource
@@ -290,6 +291,24 @@ def test_a_cached_store_is_found_again(films, tmp_path, monkeypatch):
     again = open_cohort(str(films), tmp_path / "cache")
     assert again.path == first.path
     assert again.checksum == first.checksum
+
+
+@pytest.mark.parametrize("changed", ["images", "sources/folder"])
+def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, changed):
+    first = open_cohort(str(films), tmp_path / "cache")
+    made = []
+    monkeypatch.setattr(
+        "leakfree.cohort.ingest", lambda *given, **options: made.append(given) or ingest(*given, **options)
+    )
+    kept = provenance.package_digest
+    monkeypatch.setattr(
+        provenance, "package_digest", lambda names: "new" if changed in names else kept(names)
+    )
+    again = open_cohort(str(films), tmp_path / "cache")
+    assert len(made) == 1 and again.path == first.path and again.checksum == first.checksum
+    open_cohort(str(films), tmp_path / "cache")
+    assert len(made) == 1
+    assert Cohort(again.path).checksum == first.checksum, "a store that is named is read as it is"
 
 
 def test_a_changed_source_is_read_again(films, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deferred import deferred
+from leakfree import provenance
 
 with deferred:
     from leakfree.inflation import control
@@ -29,10 +30,24 @@ def test_a_phantom_has_latent_patients_and_no_copies(cache):
 
 def test_a_damaged_cache_is_drawn_again(cache):
     first = control.phantom_material(0.5, 1.0, films=80, cache=cache)
-    for path in (cache / "features").glob("control-*.npy"):
+    for path in (cache / "features").glob("control-*.npz"):
         path.write_bytes(b"no array")
     second = control.phantom_material(0.5, 1.0, films=80, cache=cache)
     assert first.features["pixels"].digests == second.features["pixels"].digests
+
+
+def test_films_that_other_code_drew_are_drawn_again(cache, monkeypatch):
+    control.phantom_material(0.7, 1.0, films=60, cache=cache)
+    drawn = []
+    kept, films = provenance.package_digest, control._films
+    monkeypatch.setattr(control, "_films", lambda *given: drawn.append(given) or films(*given))
+    control.phantom_material(0.7, 1.0, films=60, cache=cache)
+    assert not drawn
+    monkeypatch.setattr(
+        provenance, "package_digest", lambda names: "new" if "sources/phantom_image" in names else kept(names)
+    )
+    control.phantom_material(0.7, 1.0, films=60, cache=cache)
+    assert drawn
 
 
 def test_identity_is_found_where_it_is(cache, tmp_path):

@@ -14,7 +14,7 @@ with deferred:
     import torch
 
     from leakfree.models import embeddings
-    from leakfree.models.embeddings import EMBEDDING_VERSION, embed, weights_sha256
+    from leakfree.models.embeddings import embed, weights_sha256
     from leakfree.models.networks import WeightsError, efficientnet_lite0_file
 
 
@@ -149,8 +149,7 @@ def test_progress_goes_to_stderr_with_its_description(films, capsys):
     assert not printed.out
 
 
-def test_weights_are_named_by_their_hash_and_the_features_by_a_version():
+def test_weights_are_named_by_their_hash():
     content = efficientnet_lite0_file().read_bytes()
     assert weights_sha256() == hashlib.sha256(content).hexdigest()
     assert weights_sha256().startswith("57934424"), "as in the name of the packaged file"
-    assert EMBEDDING_VERSION == 1

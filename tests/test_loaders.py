@@ -231,6 +231,21 @@ def test_workers_and_shuffling(book, manifest):
     book.check(manifest, CLEAN, GROUPS)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Stamped(Films(), scaled), lambda: StampedStream(FilmStream(), scaled)],
+    ids=["map", "stream"],
+)
+def test_a_worker_that_is_spawned_reads_the_same(book, make):
+    """Windows and macOS start a fresh process, which is sent the data set."""
+    dataset = make()
+    rows = [row for row in watch(DataLoader(dataset, BATCH, num_workers=0), book, "here")]
+    options = {"num_workers": 1, "multiprocessing_context": "spawn"}
+    for mine, theirs in zip(rows, watch(DataLoader(dataset, BATCH, **options), book, "train"), strict=True):
+        assert mine[0] == theirs[0] and torch.equal(mine[1], theirs[1])
+    assert book.consumed("train") == book.consumed("here")
+
+
 def test_rows_may_be_dicts_with_tensors(book):
     for batch in watch(DataLoader(Stamped(FilmDicts(), scaled), BATCH, num_workers=1), book, "train"):
         assert list(batch) == ["label", "image_id", "pixels"]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
+from leakfree import provenance
 from leakfree.images import to_grey
 from leakfree.pixels import pixel_digest
 from leakfree.sources.base import LABELS
@@ -120,6 +121,22 @@ def test_features_are_read_back_and_not_made_again(phantom_cohort, table, tmp_pa
     assert kept.is_file()
 
 
+@pytest.mark.parametrize("changed", ["images", "audit/alterations", "inflation/material"])
+def test_features_that_other_code_made_are_replaced(phantom_cohort, table, tmp_path, monkeypatch, changed):
+    pixel_features(phantom_cohort, table, SIZE, tmp_path)
+    (path,) = (tmp_path / "features").iterdir()
+    before = path.stat().st_mtime_ns
+    pixel_features(phantom_cohort, table, SIZE, tmp_path)
+    assert path.stat().st_mtime_ns == before
+    kept = provenance.package_digest
+    monkeypatch.setattr(
+        provenance, "package_digest", lambda names: "new" if changed in names else kept(names)
+    )
+    pixel_features(phantom_cohort, table, SIZE, tmp_path)
+    assert path.stat().st_mtime_ns > before
+    assert list((tmp_path / "features").iterdir()) == [path]
+
+
 def test_a_damaged_file_is_made_again(phantom_cohort, table, tmp_path, capsys):
     made = pixel_features(phantom_cohort, table, SIZE, tmp_path)
     (kept,) = (tmp_path / "features").iterdir()
@@ -155,9 +172,15 @@ def test_embeddings_are_made_of_the_decoded_films_and_copies(
     assert found.digests["near:" + table["image_id"].iloc[4]] == pixel_digest(values_of(found, "near")[4])
     same(found, embedding_features(phantom_cohort, table, SIZE, tmp_path, jobs=1))
     assert len(calls) == 3, "read back"
-    monkeypatch.setattr(embeddings, "EMBEDDING_VERSION", embeddings.EMBEDDING_VERSION + 1)
+    kept = provenance.package_digest
+    monkeypatch.setattr(
+        provenance, "package_digest", lambda names: "new" if "models/embeddings" in names else kept(names)
+    )
     embedding_features(phantom_cohort, table, SIZE, tmp_path, jobs=1)
-    assert len(calls) == 6, "another version of the network's features is no kept one"
+    assert len(calls) == 6, "features of another network's code are no kept ones"
+    monkeypatch.setattr(embeddings, "weights_sha256", lambda: "0" * 64)
+    embedding_features(phantom_cohort, table, SIZE, tmp_path, jobs=1)
+    assert len(calls) == 9, "nor are those of other weights"
 
 
 def test_the_first_film_of_each_cluster_of_copies_stays():

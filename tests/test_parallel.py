@@ -1,5 +1,8 @@
 """Local processes and a Dask cluster give the same numbers; a cluster that is not there gives one line."""
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
@@ -147,3 +150,25 @@ def test_other_versions_are_refused():
 def test_jobs_must_be_positive():
     with pytest.raises(ValueError, match="at least 1"), workers(0):
         pass
+
+
+def test_a_machine_that_does_not_tell_its_cores_has_one(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert parallel.available_cores(tmp_path / "none") == 1
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert parallel.available_cores(tmp_path / "none") == 1
+
+
+def test_where_a_parent_keeps_its_number_nothing_watches_it(monkeypatch):
+    started = []
+    monkeypatch.setattr(parallel.threading.Thread, "start", lambda self: started.append(self.name))
+    parallel.die_with_parent(os.getppid())
+    assert started == ["die-with-parent"]
+    monkeypatch.setattr(parallel, "os", SimpleNamespace(name="nt"))
+    parallel.die_with_parent(os.getppid())
+    assert len(started) == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from leakfree import provenance
 from leakfree.cohort import CHUNK, ingest
 from leakfree.images import to_grey
 from leakfree.pixels import load_pixels, pixel_digest
@@ -164,6 +165,49 @@ def test_a_damaged_cache_file_is_decoded_again(phantom_cohort, tmp_path, decoded
     decoded.clear()
     same(first, load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path))
     assert not decoded, "and the file is whole again"
+
+
+def another_module(monkeypatch, module):
+    kept = provenance.package_digest
+    monkeypatch.setattr(
+        provenance, "package_digest", lambda names: "changed" if module in names else kept(names)
+    )
+
+
+def another_package(monkeypatch, package):
+    kept = provenance.metadata.version
+    monkeypatch.setattr(
+        provenance.metadata, "version", lambda name: "0.0.1" if name == package else kept(name)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [(another_module, "images"), (another_package, "pillow"), (another_package, "numpy")]
+)
+def test_what_other_code_decoded_is_decoded_again(
+    phantom_cohort, tmp_path, decoded, monkeypatch, change, what
+):
+    first = load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path)
+    decoded.clear()
+    with monkeypatch.context() as patch:
+        change(patch, what)
+        same(first, load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path))
+        assert len(decoded) == len(phantom_cohort)
+        decoded.clear()
+        same(first, load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path))
+        assert not decoded
+    assert len(stored(tmp_path)) == 1, "the old pixels are replaced"
+
+
+def test_a_package_or_module_that_decodes_nothing_leaves_the_pixels(
+    phantom_cohort, tmp_path, decoded, monkeypatch
+):
+    load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path)
+    decoded.clear()
+    another_module(monkeypatch, "figures")
+    another_package(monkeypatch, "matplotlib")
+    load_pixels(phantom_cohort, phantom_cohort.table, 24, tmp_path)
+    assert not decoded
 
 
 def test_a_failure_leaves_no_cache_file(phantom_cohort, tmp_path, monkeypatch):

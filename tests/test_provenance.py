@@ -270,3 +270,50 @@ def test_the_digest_does_not_depend_on_where_the_package_stands(package, tmp_pat
     shutil.copytree(package, tmp_path / "elsewhere")
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "elsewhere" / "provenance.py"))
     assert provenance.library_digest() == before
+
+
+# Caches
+
+
+def test_what_a_cache_was_made_by_follows_modules_and_packages(package, monkeypatch):
+    made_by = provenance.code_digest
+    before = made_by(["splits"], ["pillow"])
+    assert before == made_by(["splits"], ["pillow"]) != made_by(["splits"], ["pillow", "numpy"])
+    (package / "models" / "networks.py").write_text("# another\n")
+    assert made_by(["splits"], ["pillow"]) == before
+    (package / "splits.py").write_text("# splits.pY\n")
+    changed = made_by(["splits"], ["pillow"])
+    assert changed != before
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1")
+    assert made_by(["splits"], ["pillow"]) != changed
+
+
+def test_every_module_behind_a_cache_makes_it_stale():
+    from leakfree import cohort, layout, pixels
+    from leakfree.inflation import control, material
+    from leakfree.sources.folder import FolderSource
+    from leakfree.sources.hub import HubSource
+    from leakfree.sources.own import OwnSource
+    from leakfree.sources.phantom import PhantomSource
+
+    edges = layout.imports()
+
+    def behind(modules, *no_number):
+        return {used for module, used in edges if module in modules} - {"files", "provenance", *no_number}
+
+    # Of the cohort, the checksum is in the name of the cache.
+    assert behind(pixels.MODULES, "cohort") <= set(pixels.MODULES)
+    for kind, modules in material.MODULES.items():
+        other = {"models/embeddings"} if kind == "pixels" else set()
+        # A ledger checks, and a task labels.
+        assert behind(modules, "cohort", "audit/ledger", "sources/base", "tasks", *other) <= set(modules)
+    drawing = set(control.MODULES) - {"inflation/control"}
+    assert behind(drawing, "sources/base") <= drawing
+    sources = (FolderSource, HubSource, OwnSource, PhantomSource)
+    making = {*cohort.MODULES, *(module for source in sources for module in source.modules)}
+    assert {module for module in layout.modules() if module.startswith("sources/")} == {
+        "sources/", *(module for module in making if module.startswith("sources/"))
+    }  # fmt: skip
+    # What a study's files and its CSV say is in the fingerprint of its source; a record is no store.
+    further = ("own/listing", "patients", "record", "sources/", "tasks", "vocabulary")
+    assert behind(making, *further) <= making

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.cohort import ingest
+from leakfree.cohort import CohortError, ingest
 from leakfree.tasks import TASKS
 
 with deferred:
@@ -158,6 +158,15 @@ def test_thinning_depends_on_the_seed_alone(run, store, tmp_path):
 
     assert ids(42) == run.development(None, 80)["image_id"].tolist()
     assert ids(42) != ids(43)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_thinning_that_leaves_no_image_of_a_class_is_one_line(run, most):
+    with pytest.raises(
+        CohortError, match=rf": max_images = {most} leaves no \w+ image, so the task three-cl"
+    ):
+        run.development(TASKS["three-class"], most)
+    assert len(run.development(None, most)) <= most
 
 
 def test_no_thinning_when_all_fit_or_none_is_asked_for(run):

@@ -52,5 +52,11 @@ def test_classes_agree_with_the_labels_of_a_cohort(task):
             assert task.classes[k] == label
 
 
+def test_classes_that_no_row_has_are_named():
+    assert TASKS["three-class"].lacking(table("viral", "viral")) == ["normal", "bacterial"]
+    assert TASKS["binary"].lacking(table("viral", "normal")) == []
+    assert TASKS["binary"].lacking(table()) == ["normal", "pneumonia"]
+
+
 def test_no_rows_have_no_labels():
     assert TASKS["etiology"].labels(TASKS["etiology"].select(table("normal"))).tolist() == []

@@ -460,6 +460,48 @@ def test_a_loss_that_is_no_number_stops_with_a_reason():
         trained(replace(PLAIN, learning_rate=1e30))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("class_weights", [True, False])
+def test_a_training_part_without_a_class_stops_with_a_reason(lost, class_weights):
+    _, labels = toy()
+    labels[TRAIN] = 1 - lost
+    with pytest.raises(TrainingError, match=f"^fit: the training part has no image of class {lost}; take "):
+        trained(replace(PLAIN, class_weights=class_weights), labels=labels)
+
+
+def test_a_validation_part_without_a_class_is_scored():
+    _, labels = toy()
+    history = trained(PLAIN, val=VAL[labels[VAL] == 1]).history
+    assert history["val_macro_f1"].between(0, 1).all() and np.isfinite(history["val_loss"]).all()
+
+
+def full(*given, **options):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "message"),
+    [
+        (
+            lambda: training.functional,
+            "cross_entropy",
+            r"^fit: .* GPU; lower the batch size, or take device cpu$",
+        ),
+        (lambda: SimpleCNN, "to", r"^fit: .* GPU; lower the batch size, or take device cpu$"),
+        (lambda: Normalisation, "apply", r"^stage test: .* GPU; take device cpu$"),
+    ],
+)
+def test_a_gpu_that_is_too_small_is_one_line(monkeypatch, owner, name, message):
+    cache, _ = toy()
+    normalisation, network = Normalisation(0.5, 0.2), SimpleCNN(2, SIZE)
+    monkeypatch.setattr(owner(), name, full)
+    with pytest.raises(TrainingError, match=message):
+        if name == "apply":
+            predict(network, cache, TEST, normalisation, ledger=Ledger(cache.digests), stage="test")
+        else:
+            trained(PLAIN)
+
+
 def test_the_device_is_what_was_asked_for(monkeypatch):
     assert Budget(epochs=1).torch_device().type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -40,7 +40,7 @@ from leakfree.provenance import package_digest, precision_of, versions
 from leakfree.run import Run
 from leakfree.splits import Manifest
 from leakfree.tasks import Task
-from leakfree.training import Budget, fit, predict
+from leakfree.training import Budget, TrainingError, fit, predict
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
 _READ = 512
@@ -351,6 +351,15 @@ class _Inputs:
             checkpoint=Checkpoint(run.folder / ".cache" / "checkpoints" / f"{cell.name(run.number)}.pt", key),
         )
 
+    def refuse_gaps(self) -> None:
+        """Stop where training lacks a class, which few images leave; the gate refuses an empty part."""
+        task, there = self.cell.task, set(self.labels[self.rows["train"]].tolist())
+        if lost := [name for code, name in enumerate(task.classes) if code not in there]:
+            raise TrainingError(
+                f"{self.cell.manifest.name}: part train has no {lost[0]} image, so "
+                f"{self.cell.label} cannot learn the task {task.name}; take more images (max_images)"
+            )
+
     @property
     def scored(self) -> list[str]:
         """Parts that are predicted, in the order of the manifest."""
@@ -401,6 +410,7 @@ def _cached(
     if record is None:
         gate(run.cohort.development(), run.copies(), cell.manifest, cell.protocol, cell.scope)
         inputs = _Inputs.of(run, cell, key)
+        inputs.refuse_gaps()
         if not run.resume:
             inputs.checkpoint.remove()
         frame, history, facts, keep = compute(inputs)

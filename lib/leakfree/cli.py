@@ -1,4 +1,4 @@
-"""The command line ``leakfree``: a thin layer over the library; what needs no network imports no torch."""
+"""The command line ``leakfree``, a thin layer over the library: a command imports what it uses as it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leakfree import __version__
-from leakfree.config import PROFILES
 from leakfree.models.recipes import RECIPES
 from leakfree.precision import PrecisionError, forced
 
@@ -40,12 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Command(argparse.ArgumentParser):
+    """A command that may add options only when it is called, where their defaults need an import."""
+
+    later: Callable[[_Command], None] | None = None
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self.later is not None:
+            self.later(self)
+        return super().parse_known_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="leakfree", description="Find leaks in a split of images, and prove what a run consumed."
     )
     parser.add_argument("--version", action="version", version=f"leakfree {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     _add_audit(commands)
     _add_demo(commands)
     _add_new(commands)
@@ -141,17 +151,22 @@ def _add_new(commands: argparse._SubParsersAction) -> None:
     new.add_argument("--name", default="", help="short name (default: that of the folder)")
     new.add_argument("--image", default="image", metavar="WORD", help="what the book calls one image")
     new.add_argument("--credit", default="", help="whose images these are, shown under pictures")
-    new.add_argument(
-        "--profile", choices=list(PROFILES), help="size of its runs (default: quick; --run: smoke)"
-    )
     new.add_argument("--run", action="store_true", dest="run_study", help="go on, and run the study")
     new.add_argument("--allow-problems", action="store_true", help="go on without files that cannot be read")
     new.add_argument("--jobs", type=int, default=0, metavar="N", help="cores to use (default: all)")
+    new.later = _add_new_profile
     new.set_defaults(run=_new)
 
 
+def _add_new_profile(new: argparse.ArgumentParser) -> None:
+    from leakfree.config import PROFILES
+
+    new.add_argument(
+        "--profile", choices=list(PROFILES), help="size of its runs (default: quick; --run: smoke)"
+    )
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    made = PROFILES["full"]["05_leakfree_deep"]
     train = commands.add_parser(
         "train",
         help="train a leak-free network and publish its weights, ledger and calibration",
@@ -166,11 +181,6 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--task", default="", help="one of the cohort (default: its first)")
     train.add_argument("--seed", type=int, default=42, help="seed of the network (default: 42)")
     train.add_argument("--split-seed", type=int, default=42, help="seed of the split (default: 42)")
-    for name, what in (("image_size", "side in pixels"), ("epochs", "epochs of the run"), ("batch_size", "")):
-        option, default = f"--{name.replace('_', '-')}", made[name]
-        train.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{what or name} (default: {default})"
-        )
     train.add_argument("--weights", default="imagenet", help="for resnet18-imagenet: imagenet, or a file")
     earlier = train.add_mutually_exclusive_group()
     earlier.add_argument(
@@ -178,7 +188,24 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     earlier.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
     train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
+    train.later = _add_train_sizes
     train.set_defaults(run=_train)
+
+
+def _add_train_sizes(train: argparse.ArgumentParser) -> None:
+    from leakfree.config import PROFILES
+
+    made = PROFILES["full"]["05_leakfree_deep"]
+    for name, what in (
+        ("image_size", "side in pixels"),
+        ("epochs", "epochs of the run"),
+        ("batch_size", "images a step"),
+    ):
+        option, default = f"--{name.replace('_', '-')}", made[name]
+        train.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    train.set_defaults(patience=made["patience"])
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -425,7 +452,7 @@ def _train(given: argparse.Namespace) -> int:
             image_size=given.image_size,
             epochs=given.epochs,
             batch_size=given.batch_size,
-            patience=PROFILES["full"]["05_leakfree_deep"]["patience"],
+            patience=given.patience,
             weights=given.weights,
         )
     except (CohortError, SourceError, WeightsError, TrainingError, PublishedError, ValueError) as error:
@@ -443,8 +470,8 @@ def _train(given: argparse.Namespace) -> int:
 def _predict(given: argparse.Namespace) -> int:
     from leakfree.classifier import Classifier
     from leakfree.files import write_text
+    from leakfree.parallel import available_cores
     from leakfree.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
-    from leakfree.serving.settings import available_cores
     from leakfree.weights import PublishedError, default_model
 
     if given.jobs < 0:

@@ -21,12 +21,13 @@ from tqdm import tqdm
 from leakfree.images import ImageError, decode
 from leakfree.own.study_file import OwnStudy
 from leakfree.patients import SUBJECT
+from leakfree.provenance import code_digest
 from leakfree.sources import Problem, RawImage, Source, SourceError, open_source
 from leakfree.sources.base import PARTS
 from leakfree.sources.hub import is_deeplake
 from leakfree.vocabulary import words_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where a store is opened: the record of a run is a cohort without one
     import deeplake
 
 #: Images in memory at once while ingesting.
@@ -34,6 +35,9 @@ CHUNK = 256
 #: Part whose labels stay sealed: it is scored once, at the very end of the study.
 SEALED_PART = "test"
 _FORMAT = "leakfree-cohort-1"
+#: Modules, beside those of the source, and packages that make a store: what others made is made again.
+MODULES = ("cohort", "images", "sources/base")
+PACKAGES = ("numpy", "pillow", "scipy")
 _TEXT = ("image_id", "label", "part", "mode", "sha256")
 _NUMBERS = ("person_num", "width", "height", "bytes")
 
@@ -86,6 +90,7 @@ class Cohort:
             raise CohortError(f"{path}: store format {metadata.get('format')}, this version reads {_FORMAT}")
         self.name: str = metadata["name"]
         self.checksum: str = metadata["checksum"]
+        self._code = metadata.get("code")
         self.problems = [Problem(**item) for item in metadata["problems"]]
         if (study := metadata.get("study")) is not None:
             self.study = OwnStudy.model_validate(study)
@@ -235,6 +240,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
         "format": _FORMAT,
         "name": source.name,
         "checksum": checksum.hexdigest(),
+        "code": _code(source),
         "problems": [vars(problem) for problem in problems],
     }
     if study is not None:
@@ -242,6 +248,10 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
     store.metadata["leakfree"] = json.dumps(described)
     store.commit()
     return problems
+
+
+def _code(source: Source) -> str:
+    return code_digest((*MODULES, *getattr(source, "modules", ())), PACKAGES)
 
 
 def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
@@ -301,7 +311,8 @@ def open_cohort(
         As `leakfree.sources.open_source`, the path of a store that `ingest` made, or a run folder, whose
         record has every row of the cohort and no image.
     cache : pathlib.Path
-        Folder of the stores. A store is found again by the fingerprint of its source.
+        Folder of the stores. A store is found again by the fingerprint of its source, and made
+        again when the code has changed that made it.
     allow_problems, jobs
         As `ingest`.
     **options
@@ -328,8 +339,8 @@ def open_cohort(
     except Exception as error:
         raise SourceError(f"{data}: {' '.join(str(error).split())}") from error
     target = Path(cache) / "cohorts" / f"{source.name}-{source.fingerprint()[:12]}"
-    if target.exists():
-        cohort = Cohort(target)
+    cohort = Cohort(target) if target.exists() else None
+    if cohort is not None and cohort._code == _code(source):
         if cohort.problems and not allow_problems:
             raise CohortError(describe_problems(cohort.name, cohort.problems))
         return cohort

@@ -29,7 +29,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 1,
             "batch_size": 16,
             "seeds": [42],
-            "max_images": 400,
+            "max_images": 300,
             "resamples": 200,
         },
         "04_leakfree_classical": {
@@ -37,9 +37,9 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "lr_iterations": 2,
             "xgb_iterations": 2,
             "folds": 2,
-            "trees": 20,
+            "trees": 10,
             "reference_size": 32,
-            "max_images": 400,
+            "max_images": 300,
             "resamples": 200,
         },
         "05_leakfree_deep": {
@@ -48,9 +48,10 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 32,
             "patience": 5,
             "seeds": 2,
+            "compared_models": ["resnet18-long", "efficientnet-lite0-scratch", "resnet18-self-supervised"],
             "other_sizes": [48],
             "shown_films": 4,
-            "max_images": 400,
+            "max_images": 160,
             "resamples": 200,
         },
         "06_inflation": {
@@ -59,7 +60,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "draws": 2,
             "random_label_draws": 2,
             "scope_draws": 2,
-            "trees": 10,
+            "trees": 5,
             "pixels": 16,
             "embeddings": 32,
             "network_draws": 2,
@@ -70,7 +71,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "control_films": 240,
             "control_draws": 2,
             "studies": 10,
-            "max_images": 800,
+            "max_images": 300,
             "resamples": 100,
         },
         "results": {},
@@ -80,53 +81,54 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "01_exploration": {"thumbnails": 12},
         "02_leakage_analysis": {"split_seeds": 20},
         "03_leaky_cnn": {
-            "image_size": 96,
+            "image_size": 64,
             "epochs": 3,
             "batch_size": 8,
             "seeds": [42],
             "max_images": 0,
-            "resamples": 1000,
+            "resamples": 500,
         },
         "04_leakfree_classical": {
             "image_size": 32,
-            "lr_iterations": 4,
-            "xgb_iterations": 3,
+            "lr_iterations": 3,
+            "xgb_iterations": 2,
             "folds": 2,
-            "trees": 60,
-            "reference_size": 64,
+            "trees": 40,
+            "reference_size": 48,
             "max_images": 0,
-            "resamples": 1000,
+            "resamples": 500,
         },
         "05_leakfree_deep": {
-            "image_size": 64,
-            "epochs": 3,
+            "image_size": 32,
+            "epochs": 2,
             "batch_size": 32,
             "patience": 5,
             "seeds": 2,
-            "other_sizes": [32],
+            "compared_models": [],
+            "other_sizes": [],
             "shown_films": 6,
-            "max_images": 0,
-            "resamples": 1000,
+            "max_images": 700,
+            "resamples": 500,
         },
         "06_inflation": {
             "tasks": ["binary", "etiology", "three-class"],
             "features": ["pixels", "embeddings"],
             "draws": 4,
-            "random_label_draws": 4,
+            "random_label_draws": 2,
             "scope_draws": 2,
-            "trees": 50,
+            "trees": 20,
             "pixels": 32,
-            "embeddings": 96,
+            "embeddings": 64,
             "network_draws": 2,
             "network_size": 32,
-            "network_epochs": 2,
+            "network_epochs": 1,
             "reference_size": 32,
             "reference_epochs": 1,
-            "control_films": 600,
-            "control_draws": 4,
-            "studies": 60,
-            "max_images": 0,
-            "resamples": 500,
+            "control_films": 400,
+            "control_draws": 2,
+            "studies": 20,
+            "max_images": 700,
+            "resamples": 300,
         },
         "results": {},
     },
@@ -158,6 +160,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 32,
             "patience": 5,
             "seeds": 5,
+            "compared_models": ["resnet18-long", "efficientnet-lite0-scratch", "resnet18-self-supervised"],
             "other_sizes": [64, 128],
             "shown_films": 6,
             "max_images": 0,
@@ -188,13 +191,29 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+#: What a profile leaves out, said once at the start of a run.
+LEFT_OUT = {
+    "smoke": "shows that every step runs; the synthetic cohort is small, and no number means anything",
+    "quick": "at most 700 images train a deep model or enter notebook 06, and notebook 05 compares no longer "
+    "training, other sizes or other initial weights; --profile full does",
+}
+#: Images of the synthetic cohort where a profile takes another number than its default.
+PHANTOM_IMAGES = {"smoke": 360}
+#: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
+#: left of a run is told from their proportions and from the pace of the machine.
+EXPECTED_SECONDS: dict[str, dict[str, float]] = {
+    "smoke": dict(zip([*NOTEBOOKS, "book"], (8, 9, 8, 8, 18, 18, 6, 15), strict=True)),
+    "quick": dict(zip([*NOTEBOOKS, "book"], (10, 28, 15, 20, 60, 60, 8, 25), strict=True)),
+    "full": dict(zip([*NOTEBOOKS, "book"], (10, 100, 7200, 900, 30000, 20000, 20, 60), strict=True)),
+}
+
 
 class Settings(BaseModel):
     """What ``run_all.py`` was asked for; an unknown setting raises."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: phantom, hub, an address, a folder of images, or a Deep Lake dataset.
+    #: phantom, phantom:N, hub, an address, a folder of images, or a Deep Lake dataset.
     data: str = "phantom"
     profile: Literal["smoke", "quick", "full"] = "quick"
     #: Run folder; None chooses it from cohort and profile.

@@ -1,14 +1,19 @@
-"""Atomic writes and content hashes of files."""
+"""Atomic writes, content hashes of files, and arrays that are kept for the code that made them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # most who write a file have no array
+    import numpy as np
 
 
 @contextmanager
@@ -51,3 +56,36 @@ def file_hash(path: Path, algorithm: Callable = hashlib.sha256) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def kept_arrays(
+    path: Path, code: str, make: Callable[[], dict[str, np.ndarray]], what: str
+) -> dict[str, np.ndarray]:
+    """Read arrays back, or make and keep them where there are none that this code made.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File; what other code made is replaced, so a change of code leaves no file behind.
+    code : str
+        Of what makes the arrays, see `leakfree.provenance.code_digest`.
+    make : callable
+        Returns the arrays by name.
+    what : str
+        What the arrays are, for the line that says why they are made again.
+    """
+    import numpy as np
+    from tqdm import tqdm
+
+    if path.exists():
+        try:
+            with np.load(path) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            if str(arrays.pop("code")) == code:
+                return arrays
+        except Exception as error:  # damaged: only worth making again
+            tqdm.write(f"{path.name}: {what} cannot be read ({error}); made again", file=sys.stderr)
+    arrays = make()
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, code=np.array(code), **arrays)
+    return arrays

@@ -1,4 +1,4 @@
-"""Where parallel fits run: processes of this machine, or a Dask cluster."""
+"""Where parallel work runs: the cores of this machine, its processes, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from joblib import parallel_config
+from pathlib import Path
 
 #: Packages whose versions decide the numbers, and which a worker must have in the same version.
 PACKAGES = (
@@ -27,6 +26,19 @@ PACKAGES = (
 
 class SchedulerError(Exception):
     """The Dask cluster cannot be used; the message is one line that says where and why."""
+
+
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Count the cores that this process may use: its affinity, and the quota of its container."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = cgroup.read_text(encoding="ascii").split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or no quota ("max")
+        return cores
 
 
 @contextmanager
@@ -56,6 +68,8 @@ def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) ->
     SchedulerError
         If the scheduler cannot be reached, has no worker, or a worker has other package versions.
     """
+    from joblib import parallel_config  # a command that only counts cores is spared it
+
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     if scheduler is None:
@@ -142,6 +156,8 @@ def die_with_parent(parent: int, every: float = 2.0) -> None:
     every : float
         Seconds between looks.
     """
+    if os.name == "nt":  # there a process keeps the number of a parent that is gone
+        return
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +12,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from leakfree.cohort import Cohort
-from leakfree.files import replacing
+from leakfree.files import kept_arrays
 from leakfree.images import to_grey
+from leakfree.provenance import code_digest
 
-_FORMAT = "pixels-1"
+#: Modules and packages that decode: pixels of others are not read back. Rows and stored files are in the name
+#: of the cache, as the checksum of the cohort.
+MODULES = ("images", "pixels")
+PACKAGES = ("numpy", "pillow")
 
 
 def pixel_digest(pixels: np.ndarray) -> int:
@@ -73,18 +76,16 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
     jobs : int
         Threads that decode.
     """
-    chosen = hashlib.sha256("\n".join([_FORMAT, cohort.checksum, *table["image_id"]]).encode()).hexdigest()
+    chosen = hashlib.sha256("\n".join([cohort.checksum, *table["image_id"]]).encode()).hexdigest()
     path = Path(cache) / "pixels" / f"{cohort.name}-{chosen[:12]}-{size}.npz"
-    if path.exists():
-        try:
-            with np.load(path) as stored:
-                ids = stored["ids"].astype(str).astype(object)
-                digests = dict(zip(ids.tolist(), stored["digests"].tolist(), strict=True))
-                return PixelCache(ids, stored["pixels"], digests)
-        except Exception as error:  # a damaged cache file is only worth decoding again
-            tqdm.write(
-                f"{path.name}: cached pixels cannot be read ({error}); decoding again", file=sys.stderr
-            )
+    kept = kept_arrays(
+        path, code_digest(MODULES, PACKAGES), lambda: _decode(cohort, table, size, jobs), "cached pixels"
+    )
+    ids = kept["ids"].astype(object)
+    return PixelCache(ids, kept["pixels"], dict(zip(ids.tolist(), kept["digests"].tolist(), strict=True)))
+
+
+def _decode(cohort: Cohort, table: pd.DataFrame, size: int, jobs: int) -> dict[str, np.ndarray]:
     pixels = np.empty((len(table), size, size), dtype=np.uint8)
     ids = np.empty(len(table), dtype=object)
     digests = np.empty(len(table), dtype=np.uint64)
@@ -99,6 +100,4 @@ def load_pixels(cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, 
                 ids[done], pixels[done], digests[done] = image_id, image, pixel_digest(image)
                 done += 1
             progress.update(len(blobs))
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, ids=ids.astype(str), pixels=pixels, digests=digests)
-    return PixelCache(ids, pixels, dict(zip(ids.tolist(), digests.tolist(), strict=True)))
+    return {"ids": ids.astype(str), "pixels": pixels, "digests": digests}

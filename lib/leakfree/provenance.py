@@ -42,13 +42,14 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of each of `PACKAGES`, ``unknown`` where it is not installed."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name) or "unknown"
-        except Exception:  # not installed, half removed, or read through another package's finder
-            found[name] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name) or "unknown"
+    except Exception:  # not installed, half removed, or read through another package's finder
+        return "unknown"
 
 
 def git_state(project: Path) -> dict[str, object]:
@@ -162,3 +163,9 @@ def package_digest(modules: Sequence[str]) -> str:
     for name in modules:
         digest.update(name.encode() + b"\n" + (root / f"{name}.py").read_bytes())
     return digest.hexdigest()
+
+
+def code_digest(modules: Sequence[str], packages: Sequence[str]) -> str:
+    """Return a SHA-256 over some modules and the versions of some packages: what a cache was made by."""
+    installed = {name: _version(name) for name in packages}
+    return hashlib.sha256(json.dumps([package_digest(modules), installed]).encode()).hexdigest()

@@ -24,6 +24,7 @@ from leakfree.config import NOTEBOOKS
 from leakfree.files import replacing, write_json
 from leakfree.groups import linked_groups
 from leakfree.own.notebook import in_words
+from leakfree.parallel import available_cores
 from leakfree.patients import patient_ids
 from leakfree.pixels import PixelCache, load_pixels
 from leakfree.record import COPIES, MEASUREMENTS, RecordedCohort
@@ -93,7 +94,7 @@ class Run:
             "allow_problems": allow_problems,
         }
         self.number = notebook.split("_")[0]
-        self.jobs = jobs or os.cpu_count() or 1
+        self.jobs = jobs or available_cores()
         self.project = project_root()
         self.cache = cache_folder(self.project)
         self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
@@ -251,15 +252,14 @@ class Run:
         Raises
         ------
         CohortError
-            If the cohort lacks a class of the task.
+            If the cohort lacks a class of the task, or what is left of it does.
         """
         table = self.cohort.development()
         if task is not None:
             table = task.select(table)
-            present = {task.classes[k] for k in set(task.labels(table).tolist())}
-            if missing := [name for name in task.classes if name not in present]:
+            if lost := task.lacking(table):
                 raise CohortError(
-                    f"{self.cohort.name}: no {missing[0]} image, so the task {task.name} cannot be run"
+                    f"{self.cohort.name}: no {lost[0]} image, so the task {task.name} cannot be run"
                 )
         if not max_images or len(table) <= max_images:
             return table
@@ -269,7 +269,13 @@ class Run:
         rank[order] = np.arange(len(order))
         sizes = np.bincount(groups)
         kept = np.cumsum(sizes[order]) <= max_images
-        return table[kept[rank[groups]]]
+        thinned = table[kept[rank[groups]]]
+        if task is not None and (lost := task.lacking(thinned)):
+            raise CohortError(
+                f"{self.cohort.name}: max_images = {max_images} leaves no {lost[0]} image, so the task "
+                f"{task.name} cannot be run; raise it, or take all with 0"
+            )
+        return thinned
 
     def groups(self, table: pd.DataFrame, scope: str = "") -> np.ndarray:
         """Return linked groups of rows: joined by patient under the scope, and by verified copies.

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from leakfree.files import write_text
 
@@ -145,6 +144,8 @@ def image_level(
     **description
         Further fields of the `Manifest`.
     """
+    from sklearn.model_selection import train_test_split
+
     ids = np.asarray(ids, dtype=object)
     part_of = np.empty(len(ids), dtype=object)
     rest, remaining = np.arange(len(ids)), 1.0
@@ -247,6 +248,8 @@ def grouped_k_fold(
     list of Manifest
         One a fold, with parts ``train`` and ``test``; the test parts together are the cohort.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     ids = np.asarray(ids, dtype=object)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     manifests = []

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from leakfree import precision, provenance
 from leakfree.cohort import Cohort, CohortError, open_cohort
-from leakfree.config import PROFILES, Settings, select_notebooks
+from leakfree.config import EXPECTED_SECONDS, LEFT_OUT, PHANTOM_IMAGES, PROFILES, Settings, select_notebooks
 from leakfree.figures import note_cells
 from leakfree.files import file_hash, write_json
 from leakfree.notebooks import (
@@ -31,6 +31,8 @@ from leakfree.notebooks import (
 )
 from leakfree.own.runs import adaptation, own_parameters, own_run_folder, study_of
 from leakfree.own.study_file import StudyFileError
+from leakfree.parallel import available_cores
+from leakfree.progress import Progress
 from leakfree.record import is_record, save_cohort
 from leakfree.run import cache_folder, project_root, read_outputs
 from leakfree.sources import SourceError
@@ -83,8 +85,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         "--data",
         default="phantom",
         metavar="phantom|hub|FOLDER|DEEPLAKE_PATH|STUDY.YAML",
-        help="cohort (default: phantom, made on the spot); any hub://owner/name is accepted; study.yaml of "
-        "`leakfree new`",
+        help="cohort (default: phantom, made on the spot; phantom:N has N images); any hub://owner/name is "
+        "accepted; study.yaml of `leakfree new`",
     )
     parser.add_argument(
         "--profile", choices=list(PROFILES), help="size of the run (default: the study file's, else quick)"
@@ -175,6 +177,8 @@ def run_study(settings: Settings) -> Path:
         raise StudyError(
             f"{settings.data}: is a finished run without images; `leakfree rebuild` makes its tables again"
         )
+    if settings.data == "phantom" and settings.profile in PHANTOM_IMAGES:
+        settings = settings.model_copy(update={"data": f"phantom:{PHANTOM_IMAGES[settings.profile]}"})
     names = select_notebooks(settings.only)
     parameters = {name: _parameters(settings, name, project) for name in names}
     _refuse_unknown(settings, parameters, project)
@@ -182,7 +186,7 @@ def run_study(settings: Settings) -> Path:
         settings.data,
         cache_folder(project),
         allow_problems=settings.allow_problems,
-        jobs=settings.jobs or os.cpu_count() or 1,
+        jobs=settings.jobs or available_cores(),
     )
     log.info("cohort %s: %d images, checksum %s", cohort.name, len(cohort), cohort.checksum[:12])
     folder = run_folder(settings, cohort, project)
@@ -192,15 +196,21 @@ def run_study(settings: Settings) -> Path:
             known = known_parameters(project / "notebooks" / f"{name}.ipynb")
             own = own_parameters(cohort.study, known)
             parameters[name] |= {k: v for k, v in own.items() if k not in settings.parameters}
-    for position, name in enumerate(names, start=1):
-        log.info("[%d/%d] %s", position, len(names), name)
-        _run_notebook(name, parameters[name], settings, cohort, folder, project)
+    if settings.profile in LEFT_OUT:
+        log.info("profile %s: %s", settings.profile, LEFT_OUT[settings.profile])
+    steps = [*names, "book"] if settings.book else names
+    progress = Progress({step: EXPECTED_SECONDS[settings.profile][step] for step in steps})
+    for name in names:
+        log.info(progress.line(name))
+        if not _run_notebook(name, parameters[name], settings, cohort, folder, project):
+            progress.skip()
     save_cohort(folder, cohort)
     _write_provenance(settings, cohort, folder, project, names)
     write_sums(folder)
     if settings.book:
         from leakfree.book import BookError, build
 
+        log.info(progress.line("book"))
         try:
             build(folder, project)
         except BookError as error:
@@ -245,7 +255,8 @@ def _refuse_unknown(settings: Settings, parameters: dict[str, dict[str, Any]], p
 
 def _run_notebook(
     name: str, parameters: dict[str, Any], settings: Settings, cohort: Cohort, folder: Path, project: Path
-) -> None:
+) -> bool:
+    """Run a notebook unless the run is resumed and it is up to date; return whether it ran."""
     source = project / "notebooks" / f"{name}.ipynb"
     target = folder / "notebooks" / f"{name}.ipynb"
     record_path = folder / "outputs" / f"{name}.run.json"
@@ -259,7 +270,7 @@ def _run_notebook(
         ]
         if not missing and target.is_file():
             log.info("%s: up to date, skipped", name)
-            return
+            return False
         log.info("%s: %s changed or missing, running again", name, (missing or [target.name])[0])
     record_path.unlink(missing_ok=True)
     cwd = Path.cwd()
@@ -281,6 +292,7 @@ def _run_notebook(
     record["precision"] = provenance.precisions(folder, cells)
     write_json(record_path, {**record, "git": provenance.git_state(project)})
     log.info("%s: %.0f s, %d files", name, seconds, len(hashes))
+    return True
 
 
 def finish_notebook(folder: Path, name: str) -> dict[str, str]:

@@ -43,6 +43,11 @@ class Task:
             raise ValueError(f"task {self.name} has no class for the label {', '.join(unknown)}")
         return table["label"].map(self.mapping).to_numpy(dtype=np.int64)
 
+    def lacking(self, table: pd.DataFrame) -> list[str]:
+        """Return the classes that no row that takes part has."""
+        there = set(self.labels(table).tolist())
+        return [name for code, name in enumerate(self.classes) if code not in there]
+
 
 TASKS = {
     task.name: task

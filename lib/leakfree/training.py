@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,15 @@ PREDICT_BATCH = 64
 
 class TrainingError(Exception):
     """A training cannot go on; the message is one line."""
+
+
+@contextmanager
+def _fits_gpu(what: str, advice: str = "lower the batch size, or take device cpu") -> Iterator[None]:
+    """Turn PyTorch's account of a GPU's full memory into one line."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(f"{what}: does not fit into the memory of the GPU; {advice}") from error
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,8 @@ def seed_everything(seed: int) -> torch.Generator:
     """Seed torch and ask for deterministic kernels; return a generator of its own."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else every new tensor is filled before it is written: a twentieth of the time of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return torch.Generator().manual_seed(seed)
 
 
@@ -260,15 +272,20 @@ def fit(
     Raises
     ------
     TrainingError
-        If the loss is no longer a number.
+        If the training part lacks a class, the loss is no longer a number, or a GPU has too little memory.
     """
     device = budget.torch_device()
-    classes = int(labels[train].max()) + 1
+    classes = int(labels.max()) + 1
+    counts = np.bincount(labels[train], minlength=classes)
+    if not counts.all():
+        raise TrainingError(
+            f"{description}: the training part has no image of class {int(counts.argmin())}; take more images"
+        )
     normalisation = Normalisation.fit(cache.pixels[train])
-    network = network.to(device=device, memory_format=torch.channels_last)
+    with _fits_gpu(description):
+        network = network.to(device=device, memory_format=torch.channels_last)
     weight = None
     if budget.class_weights:
-        counts = np.bincount(labels[train], minlength=classes)
         weight = torch.tensor(len(train) / (classes * counts), dtype=torch.float32, device=device)
     running = _Training(network, budget, len(train), seed, ledger)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
@@ -276,9 +293,16 @@ def fit(
         tqdm.write(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
     step = torch.compile(network) if budget.compile and device.type == "cuda" else network
     total = budget.epochs * len(train)
-    with tqdm(
-        total=total, initial=len(running.history) * len(train), desc=description, unit="image", mininterval=5
-    ) as progress:
+    with (
+        _fits_gpu(description),
+        tqdm(
+            total=total,
+            initial=len(running.history) * len(train),
+            desc=description,
+            unit="image",
+            mininterval=5,
+        ) as progress,
+    ):
         for epoch in range(len(running.history) + 1, budget.epochs + 1):
             if val is not None and budget.patience and running.stale >= budget.patience:
                 break
@@ -386,11 +410,20 @@ def predict(
     ids : numpy.ndarray of object (str), shape (n,)
         As yielded with the pixels.
     probabilities : numpy.ndarray of float64, shape (n, classes)
+
+    Raises
+    ------
+    TrainingError
+        If a GPU has too little memory.
     """
     network.eval()
     device = next(network.parameters()).device
     all_ids, all_logits = [], []
-    with torch.inference_mode(), autocast(resolve(precision, device.type), device.type):
+    with (
+        _fits_gpu(f"stage {stage}", "take device cpu"),
+        torch.inference_mode(),
+        autocast(resolve(precision, device.type), device.type),
+    ):
         for ids, pixels in batches(cache, rows, PREDICT_BATCH, ledger, stage):
             all_ids.append(ids)
             all_logits.append(network(normalisation.apply(pixels.to(device))).double())

@@ -22,6 +22,7 @@ from leakfree.audit.scan import Scan, scan
 from leakfree.audit.shift import shift as shift_check
 from leakfree.audit.shortcuts import shortcuts as shortcuts_check
 from leakfree.audit.target import Target, is_foreign, open_target
+from leakfree.parallel import available_cores
 from leakfree.patients import SCOPES, identifiers
 from leakfree.provenance import versions
 from leakfree.sources.base import Problem
@@ -132,7 +133,7 @@ def unusable(report: Report) -> list[str]:
 
 def copies_of(read: Scan, target: Target, settings: AuditSettings) -> Copies:
     """Find the copies of a scan, with the hash search on the cluster if there is one."""
-    jobs = settings.jobs or os.cpu_count() or 1
+    jobs = settings.jobs or available_cores()
     with _bands(settings.scheduler) as run:
         return find_copies(
             read,

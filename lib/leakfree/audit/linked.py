@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from leakfree.audit.scan import scan
 from leakfree.audit.target import from_cohort, with_parts
 from leakfree.cohort import Cohort
 from leakfree.files import write_json
+from leakfree.parallel import available_cores
 from leakfree.provenance import versions
 from leakfree.splits import Manifest
 
@@ -77,7 +77,7 @@ class CohortAudit:
         with threadpool_limits(1, user_api="blas"):
             self._read = scan(self._target, thorough=True, jobs=jobs)
             self._copies = find_copies(
-                self._read, self._target.reader, thorough=True, jobs=jobs or os.cpu_count() or 1
+                self._read, self._target.reader, thorough=True, jobs=jobs or available_cores()
             )
 
     def copies(self) -> CohortCopies:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from leakfree.audit.hashes import BITS, THUMBNAIL, film_hashes
 from leakfree.audit.target import Reader, Target
 from leakfree.images import ImageError, decode
+from leakfree.parallel import available_cores
 from leakfree.sources.base import Problem
 
 #: Images that one task reads.
@@ -117,7 +118,7 @@ def _run(
     # A worker of a cluster is sent the names of its own files only.
     tasks = ((reader.only(shard), range(len(shard)), thorough) for shard in shards)
     if scheduler is None:
-        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(jobs or available_cores()) as pool:
             yield from pool.map(lambda task: scan_shard(*task), tasks)
         return
     from joblib import Parallel, delayed

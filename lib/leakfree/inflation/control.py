@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from leakfree.files import replacing
+from leakfree.files import kept_arrays
 from leakfree.images import to_grey
 from leakfree.inflation.estimate import arm_values, check_paired, patient_counts, summarise
 from leakfree.inflation.grid import plan, run
@@ -20,11 +18,15 @@ from leakfree.inflation.jobs import Job
 from leakfree.inflation.material import Features, Material
 from leakfree.inflation.store import Arm, Results
 from leakfree.pixels import pixel_digest
+from leakfree.provenance import code_digest
 from leakfree.sources.base import LABELS
 from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 #: Films are drawn at this size and read at the other.
 _DRAWN, _READ = 64, 32
+#: Modules and packages that draw and read them: films of others are not read back.
+MODULES = ("images", "inflation/control", *PhantomSource.modules)
+PACKAGES = ("numpy", "pillow", "scipy")
 
 
 def phantom_material(identity: float, disease: float, *, films: int, cache: Path, jobs: int = 1) -> Material:
@@ -42,14 +44,14 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
     source = PhantomSource(settings)
     planned = [image for image in source.plan if image.part == "train"]
     digest = hashlib.sha256(f"{source.fingerprint()} {_READ}".encode()).hexdigest()
-    path = Path(cache) / "features" / f"control-{digest[:16]}.npy"
-    values = _kept(path)
-    if values is None:
+    path = Path(cache) / "features" / f"control-{digest[:16]}.npz"
+
+    def draw() -> dict[str, np.ndarray]:
         parts = np.array_split(np.arange(len(planned)), max(1, jobs) * 4)
         done = Parallel(n_jobs=jobs)(delayed(_films)(settings, part.tolist()) for part in parts)
-        values = np.concatenate(done)
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, values)
+        return {"films": np.concatenate(done)}
+
+    values = kept_arrays(path, code_digest(MODULES, PACKAGES), draw, "films of the control")["films"]
     ids = np.array([image.file for image in planned], dtype=object)
     patients = np.array([image.patient for image in planned], dtype=object)
     digests = {name: pixel_digest(row) for name, row in zip(ids, values, strict=True)}
@@ -66,14 +68,6 @@ def _films(settings: PhantomSettings, places: list[int]) -> np.ndarray:
     source = PhantomSource(settings)
     planned = [image for image in source.plan if image.part == "train"]
     return np.stack([to_grey(source.render(planned[place]).data, _READ).reshape(-1) for place in places])
-
-
-def _kept(path: Path) -> np.ndarray | None:
-    try:
-        return np.load(path) if path.is_file() else None
-    except Exception as error:  # a damaged cache file is only worth drawing again
-        tqdm.write(f"{path.name}: cannot be read ({error}); drawing again", file=sys.stderr)
-        return None
 
 
 def control(

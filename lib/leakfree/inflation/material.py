@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from tqdm import tqdm
 from leakfree.audit.alterations import alter
 from leakfree.audit.ledger import LedgerError
 from leakfree.cohort import Cohort
-from leakfree.files import replacing
+from leakfree.files import kept_arrays
 from leakfree.images import to_grey
 from leakfree.pixels import pixel_digest
+from leakfree.provenance import code_digest
 from leakfree.sources.base import LABELS
 from leakfree.tasks import TASKS, Task
 
@@ -28,7 +28,10 @@ VARIANTS = ("film", "near", "augmented")
 NEAR = ("reencoded", "resized", "brightened", "shifted")
 AUGMENTING = ("turned_5", "cropped_4", "brightened")
 FEATURES = ("pixels", "embeddings")
-_FORMAT = "features-2"
+#: Modules and packages that make each kind of features: those of others are not read back.
+MODULES = {"pixels": ("audit/alterations", "images", "inflation/material", "pixels")}
+MODULES["embeddings"] = (*MODULES["pixels"], "models/embeddings", "models/networks")
+PACKAGES = {"pixels": ("numpy", "pillow"), "embeddings": ("numpy", "pillow", "torch", "timm")}
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def pixel_features(
 ) -> Features:
     """Decode films and their altered copies to ``size * size`` grey levels."""
     values = _cached(
-        cohort, table, f"pixels-{size}-{seed}", cache, lambda: _decode(cohort, table, size, seed, jobs)
+        cohort, table, "pixels", f"{size}-{seed}", cache, lambda: _decode(cohort, table, size, seed, jobs)
     )
     flat = {name: array.reshape(len(array), -1) for name, array in values.items()}
     return _features("pixels", flat, table)
@@ -149,8 +152,8 @@ def embedding_features(
             for name, array in decoded.items()
         }
 
-    version = f"embeddings-{embeddings.EMBEDDING_VERSION}-{embeddings.weights_sha256()[:12]}"
-    return _features("embeddings", _cached(cohort, table, f"{version}-{size}-{seed}", cache, make), table)
+    settings = f"{size}-{seed}-{embeddings.weights_sha256()[:12]}"
+    return _features("embeddings", _cached(cohort, table, "embeddings", settings, cache, make), table)
 
 
 def _features(name: str, values: dict[str, np.ndarray], table: pd.DataFrame) -> Features:
@@ -164,23 +167,16 @@ def _features(name: str, values: dict[str, np.ndarray], table: pd.DataFrame) -> 
 
 
 def _cached(
-    cohort: Cohort, table: pd.DataFrame, kind: str, cache: Path, make: Callable[[], dict[str, np.ndarray]]
+    cohort: Cohort,
+    table: pd.DataFrame,
+    kind: str,
+    settings: str,
+    cache: Path,
+    make: Callable[[], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    chosen = "\n".join([_FORMAT, kind, *NEAR, *AUGMENTING, cohort.checksum, *table["image_id"]])
-    digest = hashlib.sha256(chosen.encode()).hexdigest()
-    path = Path(cache) / "features" / f"{cohort.name}-{kind}-{digest[:12]}.npz"
-    if path.exists():
-        try:
-            with np.load(path) as stored:
-                return {name: stored[name] for name in VARIANTS}
-        except Exception as error:  # a damaged cache file is only worth making again
-            tqdm.write(
-                f"{path.name}: cached features cannot be read ({error}); making them again", file=sys.stderr
-            )
-    values = make()
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **values)
-    return values
+    digest = hashlib.sha256("\n".join([cohort.checksum, *table["image_id"]]).encode()).hexdigest()
+    path = Path(cache) / "features" / f"{cohort.name}-{kind}-{settings}-{digest[:12]}.npz"
+    return kept_arrays(path, code_digest(MODULES[kind], PACKAGES[kind]), make, "cached features")
 
 
 def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int) -> dict[str, np.ndarray]:

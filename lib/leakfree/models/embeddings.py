@@ -11,9 +11,6 @@ from tqdm import tqdm
 from leakfree.files import file_hash
 from leakfree.models.networks import efficientnet_lite0, efficientnet_lite0_file
 
-#: Raised when the same images would get other features; a kept copy of them is stale then.
-EMBEDDING_VERSION = 1
-
 #: Side of the images that the network was trained on and the least that it takes, in pixels.
 SIDE, LEAST_SIDE = 224, 32
 #: Length of a feature vector.

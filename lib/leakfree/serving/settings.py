@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from leakfree.accept import Limits
+from leakfree.parallel import available_cores
 
 
 class ServiceSettings(BaseModel):
@@ -45,16 +45,3 @@ class ServiceSettings(BaseModel):
     def inferring(self) -> int:
         """Return the inference threads of a worker, each on one core."""
         return self.inference_threads or max(1, self.cores() // self.processes())
-
-
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its container."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = cgroup.read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no container, or no quota ("max")
-        return cores

@@ -18,7 +18,8 @@ def open_source(data: str, **options: object) -> Source:
     Parameters
     ----------
     data : str
-        ``phantom``, ``hub``, an address such as ``hub://owner/name`` (any scheme that Deep Lake reads),
+        ``phantom``, ``phantom:N`` for one of N images, ``hub``, an address such as ``hub://owner/name`` (any
+        scheme that Deep Lake reads),
         a Deep Lake dataset in the hub's format, a folder of images, or the file of a study on own images.
     **options
         Settings of the phantom, or ``token`` for the hub.
@@ -28,10 +29,8 @@ def open_source(data: str, **options: object) -> Source:
     SourceError
         If nothing usable is there.
     """
-    if data == "phantom":
-        from leakfree.sources.phantom import PhantomSettings, PhantomSource
-
-        return PhantomSource(PhantomSettings(**options))
+    if phantom := re.fullmatch(r"phantom(?::(\d+))?", data):
+        return _phantom(data, phantom[1], options)
     from leakfree.sources.hub import HubSource, is_deeplake
 
     if data == "hub":
@@ -54,3 +53,14 @@ def open_source(data: str, **options: object) -> Source:
     from leakfree.sources.folder import FolderSource
 
     return FolderSource(path)
+
+
+def _phantom(data: str, images: str | None, options: dict[str, object]) -> Source:
+    from pydantic import ValidationError
+
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+    try:
+        return PhantomSource(PhantomSettings(**({"n_images": int(images)} if images else {}), **options))
+    except ValidationError as error:
+        raise SourceError(f"{data}: {error.errors()[0]['msg']}") from error

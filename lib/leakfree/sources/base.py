@@ -66,6 +66,8 @@ class Source(Protocol):
 
     #: Short name of the cohort, used for folder names, such as ``chest_xray`` or ``phantom``.
     name: str
+    #: Modules of the package that make its images, such as ``sources/hub``; a change makes its store stale.
+    modules: tuple[str, ...]
 
     def __len__(self) -> int:
         """Return the number of items that iteration yields."""

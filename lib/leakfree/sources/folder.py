@@ -113,6 +113,8 @@ class FolderSource:
         If the folder holds no file, or its links run in a loop.
     """
 
+    modules = ("sources/folder",)
+
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.root.resolve().name).lstrip(".-") or "folder"
@@ -145,7 +147,7 @@ class FolderSource:
 
     def fingerprint(self) -> str:
         """Return a digest over names, sizes and modification times."""
-        digest = hashlib.sha256(b"folder-1\n")
+        digest = hashlib.sha256()
         for entry in self._entries:
             digest.update(
                 f"{entry.file}\t{entry.size}\t{entry.mtime_ns}\n".encode("utf-8", "surrogateescape")

@@ -42,6 +42,8 @@ class HubSource:
         If the dataset cannot be reached or lacks a tensor.
     """
 
+    modules = ("sources/hub",)
+
     def __init__(self, address: str, token: str | None = None) -> None:
         import deeplake
 
@@ -94,7 +96,7 @@ class HubSource:
 
     def fingerprint(self) -> str:
         """Return a digest over address, number of rows, labels and person numbers."""
-        digest = hashlib.sha256(f"hub-1\n{self.address}\n{len(self)}\n".encode())
+        digest = hashlib.sha256(f"{self.address}\n{len(self)}\n".encode())
         digest.update(np.asarray(self._view["labels"][:]).astype(np.int64).tobytes())
         for number in self._view["person_num"][:]:
             digest.update(np.asarray(number).astype(np.int64).tobytes() + b";")

@@ -30,6 +30,9 @@ class OwnSource:
         If the file or its images cannot be used; one line.
     """
 
+    # What its files and its CSV say is in the fingerprint.
+    modules = ("own/study_file", "sources/own")
+
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
@@ -82,7 +85,7 @@ class OwnSource:
 
     def fingerprint(self) -> str:
         """Return a digest over the study, its CSV as it was read, and sizes and times of the files."""
-        digest = hashlib.sha256(f"own-1\n{self.study.model_dump_json()}\n".encode())
+        digest = hashlib.sha256(f"{self.study.model_dump_json()}\n".encode())
         for image in self._listed:
             try:
                 stat = image.path.stat()

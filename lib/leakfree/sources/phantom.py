@@ -16,8 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 from leakfree.sources.base import RawImage
-from leakfree.sources.phantom_image import DRAWING_VERSION, draw_film
-from leakfree.sources.phantom_plan import PLAN_VERSION, PhantomSettings, PlannedImage, make_plan
+from leakfree.sources.phantom_image import draw_film
+from leakfree.sources.phantom_plan import PhantomSettings, PlannedImage, make_plan
 
 __all__ = ["PhantomSettings", "PhantomSource", "PlannedImage", "encode", "make_plan"]
 
@@ -90,6 +90,8 @@ class PhantomSource:
 
     name = "phantom"
 
+    modules = ("sources/phantom", "sources/phantom_image", "sources/phantom_plan")
+
     def __init__(self, settings: PhantomSettings | None = None):
         self.settings = settings or PhantomSettings()
         self.plan = make_plan(self.settings)
@@ -116,9 +118,8 @@ class PhantomSource:
         return RawImage(file=image.file, data=data, label=image.label, part=image.part)
 
     def fingerprint(self) -> str:
-        """Return a hex digest of the settings and of the versions of plan and drawing."""
-        text = f"phantom {PLAN_VERSION} {DRAWING_VERSION} {self.settings.model_dump_json()}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return a hex digest of the settings."""
+        return hashlib.sha256(self.settings.model_dump_json().encode()).hexdigest()
 
     def truth(self) -> pd.DataFrame:
         """Return what is true of each file, which no analysis may read but every one can be checked against.

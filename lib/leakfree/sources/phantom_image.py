@@ -22,8 +22,6 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-#: Raise it with every change of the drawing: it is part of the fingerprint of the cohort.
-DRAWING_VERSION = 2
 #: How far breath and pose bend a film, as a share of half its side. Films of one patient, laid over one
 #: another, agree about as little as on real films, so that they are not taken for copies.
 BEND = 0.015

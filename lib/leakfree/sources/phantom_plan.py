@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: Raise it with every change of the plan: it is part of the fingerprint of the cohort.
-PLAN_VERSION = 1
-
 #: Patients with 1, 2, 3, ... images in the real train folder, by class.
 IMAGES_A_PATIENT = {
     "normal": {1: 1141, 2: 13, 3: 54, 4: 3},
