@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from leakfree import aspect
-from leakfree.aspect import aspect_study, reshaped
-from leakfree.run import Run
+from deferred import deferred
 from leakfree.tasks import TASKS
+
+with deferred:
+    from leakfree import aspect
+    from leakfree.aspect import aspect_study, reshaped
+    from leakfree.cohort import ingest
+    from leakfree.run import Run
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
 
 
 def ramp(side=64):
@@ -64,7 +69,9 @@ def test_variance_within_classes_is_what_counts():
 
 def test_padding_shows_the_shape(monkeypatch, tmp_path):
     """Films of noise, of a shape that the class knows nothing of: bars tell it, the squash does not."""
-    run = Run("05_leakfree_deep", data="phantom", run_dir=str(tmp_path), jobs=1)
+    monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
+    ingest(PhantomSource(PhantomSettings(n_images=480, size=32)), tmp_path / "store")
+    run = Run("05_leakfree_deep", data=str(tmp_path / "store"), run_dir=str(tmp_path / "run"), jobs=1)
     rng = np.random.default_rng(1)
 
     def sizes(table, data):

@@ -5,18 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
 
-from leakfree.audit.ledger import LedgerError, consumed_hash
-from leakfree.inflation import heads, jobs
-from leakfree.inflation.arms import Arms, Rows
-from leakfree.inflation.catalogue import LEAKS
+from deferred import deferred
 from leakfree.inflation.draws import draw
-from leakfree.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute, permuted_classes
-from leakfree.inflation.material import VARIANTS, Features, Material
-from leakfree.pixels import pixel_digest
 from leakfree.sources.base import LABELS
 from leakfree.tasks import TASKS, Task
+
+with deferred:
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    from leakfree.audit.ledger import LedgerError, consumed_hash
+    from leakfree.inflation import heads, jobs
+    from leakfree.inflation.arms import Arms, Rows
+    from leakfree.inflation.catalogue import LEAKS
+    from leakfree.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute, permuted_classes
+    from leakfree.inflation.material import VARIANTS, Features, Material
+    from leakfree.pixels import pixel_digest
 
 NN, LR = "1-nn", "logistic-regression"
 #: Patients of each label with 1, 2, 3 and 4 films.
@@ -123,38 +127,34 @@ def expected_names(family, head):
 
 @pytest.mark.parametrize("task", list(TASKS))
 @pytest.mark.parametrize("head", [NN, LR])
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_every_family_gives_the_arms_of_the_catalogue_and_leaks_what_they_declare(
-    material, family, head, task
-):
-    if family == "epochs" and head == NN:
-        pytest.skip("the nearest neighbour has no epochs")
-    one = job(family, head, task, "pixels" if task == "etiology" else "embeddings")
-    outcomes = compute(material, one)
-    assert set(outcomes) == expected_names(family, head)
-    _, classes, arms = arms_of(material, one)
-    k = len(TASKS[task].classes)
-    for name, outcome in outcomes.items():
-        assert outcome.probabilities.shape == (len(outcome.rows), k)
-        assert outcome.probabilities.dtype == np.float32
-        np.testing.assert_allclose(outcome.probabilities.sum(axis=1), 1, atol=1e-5)
-        np.testing.assert_array_equal(outcome.truth, classes[outcome.rows])
-        shared = SHARED.get(name, SHARED.get(name.rpartition("-")[0]))
-        found = {key for key in ("shared_images", "shared_groups") if outcome.ledger[key]}
-        assert found == set(shared), name
-        assert outcome.ledger["n_test"] == len(
-            outcome.rows if not name.startswith("folds") else arms.rows("test", "single")
-        )
-    # Arms that are compared train on equal numbers of rows.
-    sizes = {outcome.ledger["n_train"] for outcome in outcomes.values()}
-    assert len(sizes) == 1
+def test_every_family_gives_the_arms_of_the_catalogue_and_leaks_what_they_declare(material, head, task):
+    for family in FAMILIES:
+        if family == "epochs" and head == NN:
+            continue  # the nearest neighbour has no epochs
+        one = job(family, head, task, "pixels" if task == "etiology" else "embeddings")
+        outcomes = compute(material, one)
+        assert set(outcomes) == expected_names(family, head), family
+        _, classes, arms = arms_of(material, one)
+        k = len(TASKS[task].classes)
+        for name, outcome in outcomes.items():
+            assert outcome.probabilities.shape == (len(outcome.rows), k), name
+            assert outcome.probabilities.dtype == np.float32, name
+            np.testing.assert_allclose(outcome.probabilities.sum(axis=1), 1, atol=1e-5, err_msg=name)
+            np.testing.assert_array_equal(outcome.truth, classes[outcome.rows], err_msg=name)
+            shared = SHARED.get(name, SHARED.get(name.rpartition("-")[0]))
+            found = {key for key in ("shared_images", "shared_groups") if outcome.ledger[key]}
+            assert found == set(shared), name
+            scored = outcome.rows if not name.startswith("folds") else arms.rows("test", "single")
+            assert outcome.ledger["n_test"] == len(scored), name
+        # Arms that are compared train on equal numbers of rows.
+        assert len({outcome.ledger["n_train"] for outcome in outcomes.values()}) == 1, family
 
 
 def test_the_catalogue_has_no_family_that_does_not_exist():
     assert {leak.family for leak in LEAKS} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("head", heads.HEADS)
+@pytest.mark.parametrize("head", [NN, LR, "random-forest", "xgboost"])
 def test_the_same_job_gives_the_same_result_and_another_seed_another(material, head):
     one = job("clean", head, "binary")
     same(compute(material, one), compute(build(), one))

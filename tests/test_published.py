@@ -7,24 +7,28 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from leakfree import splits
-from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell
-from leakfree.cohort import ingest, open_cohort
+from deferred import deferred
+from leakfree.cohort import ingest
 from leakfree.files import file_hash
-from leakfree.models import classical
-from leakfree.models.networks import build
 from leakfree.pixels import load_pixels
 from leakfree.predictions import read_predictions
 from leakfree.protocols import CLEAN
-from leakfree.published import load_published, load_trained, publish
-from leakfree.run import Run, read_outputs
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.tasks import TASKS
-from leakfree.training import Budget
-from leakfree.weights import PublishedError
+
+with deferred:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from leakfree import splits
+    from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell
+    from leakfree.models import classical
+    from leakfree.models.networks import build
+    from leakfree.published import load_published, load_trained, publish
+    from leakfree.run import Run, read_outputs
+    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.training import Budget
+    from leakfree.weights import PublishedError
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16
@@ -275,15 +279,15 @@ def test_a_classical_model_is_not_published(resumed):
 
 
 @pytest.mark.real
-def test_the_published_weights_give_their_predictions_again(real_data, repository, tmp_path):
+@pytest.mark.slow
+def test_the_published_weights_give_their_predictions_again(real_cohort, repository, tmp_path):
     run = repository / "artifacts" / "chest_xray"
     found = load_published(run / "models" / "preprocessing.json")
     (path,) = (run / "predictions").glob(f"05_{found.task}_{found.model}_{found.image_size}px_clean_s42.csv")
     kept = read_predictions(path).select("test")
-    cohort = open_cohort(str(real_data / "chest_xray"), tmp_path)
-    table = cohort.development()
+    table = real_cohort.development()
     table = table[table["image_id"].isin(kept.image_ids)]
-    cache = load_pixels(cohort, table, found.image_size, tmp_path)
+    cache = load_pixels(real_cohort, table, found.image_size, tmp_path)
     probabilities = found.predict(cache, kept.image_ids, "test")
     # Another processor rounds bfloat16 otherwise in places.
     assert np.abs(probabilities - kept.probabilities).mean() < 0.002

@@ -319,12 +319,12 @@ def test_resume_skips_what_is_up_to_date_and_repeats_what_is_not(store, whole):
     assert sorted(n for n in after if after[n] != before[n]) == ["SHA256SUMS", "provenance.json"]
 
     times = {p.name: p.stat().st_mtime_ns for p in (whole / "notebooks").glob("*.ipynb")}
-    (whole / "tables" / "02_overlap.csv").unlink()
+    (whole / "tables" / "01_classes.csv").unlink()
     err = run_all(store, whole, "--resume")
-    assert "01_exploration: up to date, skipped" in err
-    assert "02_leakage_analysis: tables/02_overlap.csv changed or missing, running again" in err
+    assert "01_exploration: tables/01_classes.csv changed or missing, running again" in err
+    assert "02_leakage_analysis: up to date, skipped" in err
     again = {p.name: p.stat().st_mtime_ns for p in (whole / "notebooks").glob("*.ipynb")}
-    assert [name for name in times if times[name] != again[name]] == ["02_leakage_analysis.ipynb"]
+    assert [name for name in times if times[name] != again[name]] == ["01_exploration.ipynb"]
     assert contents(whole / "tables") == {
         name.removeprefix("tables/"): content
         for name, content in before.items()
