@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from leakfree.escape import html, markdown
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -39,13 +40,14 @@ def cell(text: object) -> str:
 
 def code(text: object) -> str:
     """Return a text as code that Markdown leaves alone; the double backticks of docstrings become single."""
-    return f"<code>{escape(' '.join(str(text).split())).replace('|', '&#124;')}</code>"
+    inside = markdown(" ".join(str(text).split())).replace("\\|", "&#124;")
+    return f"<code>{inside}</code>"
 
 
 def short_hash(digest: object) -> str:
     """Return the beginning of a hash as code, with the whole of it where a pointer rests."""
     text = str(digest)
-    return f'<code title="{escape(text)}">{escape(text[:12])}</code>'
+    return f'<code title="{html(text)}">{markdown(text[:12])}</code>'
 
 
 def duration(seconds: object) -> str:

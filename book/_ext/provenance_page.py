@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from architecture_page import openings
 from markdown_tables import code, duration, short_hash, size, table
 
+from leakfree.escape import markdown
+
 #: Folders of a run, in the order in which a run fills them; others follow by name.
 _ORDER = (
     "notebooks",
@@ -60,7 +62,7 @@ def _problem(problem: dict) -> tuple[str, str]:
     """Return the file and the reason of a problem, whatever else its source noted."""
     name = problem.get("name") or problem.get("file") or problem.get("path") or "?"
     reason = "; ".join(str(v) for k, v in problem.items() if v and v != name)
-    return code(PurePosixPath(str(name)).name), reason
+    return code(PurePosixPath(str(name)).name), markdown(reason)
 
 
 def notebooks_section(run: Path) -> str:
@@ -82,7 +84,7 @@ def notebooks_section(run: Path) -> str:
 
 def _changed(files: object) -> str:
     if isinstance(files, str):
-        return files
+        return markdown(files)
     return ", ".join(code(name) for name in files) or "nothing"
 
 
@@ -115,7 +117,7 @@ def _setting(name: str, value: object) -> str:
 def machine_section(run: Path) -> str:
     """Return the machine and how long the last call took."""
     content = provenance_of(run)
-    rows = [(name, str(value)) for name, value in content.get("machine", {}).items()]
+    rows = [(markdown(name), markdown(value)) for name, value in content.get("machine", {}).items()]
     total = sum(notebook.get("seconds") or 0 for notebook in content["notebooks"].values())
     rows.append(("all notebooks together", duration(total)))
     rows.append(("last call of the study", duration(content.get("seconds"))))
@@ -127,7 +129,7 @@ def versions_section(run: Path) -> str:
     versions = provenance_of(run).get("versions", {})
     first = [name for name in ("python", "leakfree") if name in versions]
     names = first + sorted(set(versions) - set(first))
-    return table(("package", "version"), [(code(name), versions[name]) for name in names])
+    return table(("package", "version"), [(code(name), markdown(versions[name])) for name in names])
 
 
 def files_section(run: Path) -> str:

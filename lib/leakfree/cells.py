@@ -22,12 +22,12 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from leakfree import metrics, precision
 from leakfree.audit.gate import gate
 from leakfree.audit.ledger import Ledger
 from leakfree.checkpoint import Checkpoint
+from leakfree.escape import say
 from leakfree.files import file_hash, replacing, write_json
 from leakfree.models import networks
 from leakfree.parallel import die_with_parent
@@ -272,7 +272,7 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
             return False
         if budget.precision != "auto" or precision.forced():
             return True
-        tqdm.write(
+        say(
             f"{cell.name(run.number)}: taken over as it was trained, in {trained_in}; "
             f"this processor would take {computed_in}, and {precision.SETTING}={computed_in} trains it again",
             file=sys.stderr,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+from leakfree.escape import say
 from leakfree.files import replacing
 
 
@@ -40,9 +40,7 @@ class Checkpoint:
             return None
         except Exception as error:  # cut off, damaged or foreign: only worth training again
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            tqdm.write(
-                f"{self.path.name}: cannot be read ({reason}); training from the start", file=sys.stderr
-            )
+            say(f"{self.path.name}: cannot be read ({reason}); training from the start", file=sys.stderr)
             return None
         return state if isinstance(state, dict) and state.get("key") == self.key else None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leakfree import __version__
+from leakfree.escape import Arguments, log_lines, say
 from leakfree.models.recipes import RECIPES
 from leakfree.precision import PrecisionError, forced
 
@@ -20,7 +21,7 @@ CLEAN, LEAK, UNUSABLE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log_lines()
     given = _parser().parse_args(arguments)
     try:
         forced()
@@ -35,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse("", f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("leakfree: interrupted", file=sys.stderr)
+        say("leakfree: interrupted", file=sys.stderr)
         return 130
 
 
-class _Command(argparse.ArgumentParser):
+class _Command(Arguments):
     """A command that may add options only when it is called, where their defaults need an import."""
 
     later: Callable[[_Command], None] | None = None
@@ -51,7 +52,7 @@ class _Command(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="leakfree", description="Find leaks in a split of images, and prove what a run consumed."
     )
     parser.add_argument("--version", action="version", version=f"leakfree {__version__}")
@@ -458,12 +459,12 @@ def _train(given: argparse.Namespace) -> int:
     except (CohortError, SourceError, WeightsError, TrainingError, PublishedError, ValueError) as error:
         return _refuse("train", str(error))
     facts = result.facts
-    print(
+    say(
         f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} films in training, "
         f"no linked group shared; epoch {facts['epoch']} kept by validation"
     )
-    print(f"weights {facts['weights_sha256']}; everything is in {run.folder}, see models/ and ledgers/")
-    print(trained_line(run, result))
+    say(f"weights {facts['weights_sha256']}; everything is in {run.folder}, see models/ and ledgers/")
+    say(trained_line(run, result))
     return CLEAN
 
 
@@ -493,6 +494,8 @@ def _predict(given: argparse.Namespace) -> int:
     text = FORMATS[given.format](rows, classifier)
     if given.out:
         write_text(given.out, text)
+    elif sys.stdout.isatty():
+        _to_stdout(lambda: [say(line) for line in text.removesuffix("\n").split("\n")])
     else:
         _to_stdout(lambda: sys.stdout.write(text))
     report_unusable(rows, left_out)
@@ -532,7 +535,8 @@ def _unseal(given: argparse.Namespace) -> int:
         scores = open_official(run)
     except (CohortError, SourceError, SealError, PublishedError) as error:
         return _refuse("unseal", str(error))
-    print(readable(scores, ["task", "model", "seed"]).to_string(index=False))
+    for line in readable(scores, ["task", "model", "seed"]).to_string(index=False).splitlines():
+        say(line)
     return CLEAN
 
 
@@ -548,13 +552,13 @@ def _rebuild(given: argparse.Namespace) -> int:
     except (RebuildError, NotebookError, CohortError) as error:
         return _refuse("rebuild", str(error))
     for line in found.changed:
-        print(f"{'changed' if given.accept else 'differs'}: {line}")
+        say(f"{'changed' if given.accept else 'differs'}: {line}")
     for name in found.kept:
-        print(f"kept, since it shows images: {name}")
+        say(f"kept, since it shows images: {name}")
     outcome = "all as they were" if not found.changed else f"{len(found.changed)} files changed"
     if found.changed and not given.accept:
         outcome += f"; the run is left as it was, what was made is in {found.scratch}"
-    print(
+    say(
         f"{given.folder}: {found.tables} tables, {found.figures} figures and {found.notebooks} notebooks "
         f"made again from the record in {found.seconds:.0f} s: {outcome}"
     )
@@ -579,7 +583,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         return _refuse("reproduce", str(error))
     if given.json:
         write_json(given.json, as_json(found))
-    _to_stdout(lambda: print("\n".join(report(found))))
+    _to_stdout(lambda: [say(line) for line in report(found)])
     return CLEAN if found.agrees else LEAK
 
 
@@ -594,9 +598,7 @@ def _to_stdout(write: Callable[[], None]) -> None:
 
 
 def _refuse(command: str, message: str) -> int:
-    from leakfree.audit.report.words import shown  # one line, whatever stands in a file's name
-
-    print(f"{' '.join(['leakfree', command]).strip()}: {shown(message)}", file=sys.stderr)
+    say(f"{' '.join(['leakfree', command]).strip()}: {message}", file=sys.stderr)
     return UNUSABLE
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from leakfree import provenance, splits
 from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
 from leakfree.cells import Cell, NetworkJob, Result, network_cells
+from leakfree.escape import say
 from leakfree.files import write_json
 from leakfree.metrics import evaluate
 from leakfree.models.recipes import RECIPES
@@ -159,7 +158,7 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     try:
         novelty = fit_novelty(run, result.cell)
     except NoveltyError as error:
-        tqdm.write(f"no novelty score: {error}", file=sys.stderr)
+        say(f"no novelty score: {error}", file=sys.stderr)
     else:
         run.wrote(novelty.save(path.with_name(f"{before}novelty.safetensors")))
     return published

@@ -108,6 +108,8 @@ def use_style() -> None:
             "grid.color": "#dddddd",
             "axes.edgecolor": "#555555",
             "lines.linewidth": 1.8,
+            # A dollar sign in a label is one, and begins no formula.
+            "text.parse_math": False,
             # Ids inside an SVG come from this instead of from a random number.
             "svg.hashsalt": "leakfree",
         }
@@ -519,7 +521,9 @@ def contact_sheet(
         thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
         ax.imshow(np.asarray(thumbnail), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(text if len(text) <= 18 else f"{text[:17]}…", fontsize=7, pad=2)
-    fig.supxlabel(credit, fontsize=7, color="#555555", wrap=True)
+    # Where a text is wrapped, Matplotlib looks for formulas whatever the style says.
+    shown = credit.replace("$", r"\$")
+    fig.supxlabel(shown, fontsize=7, color="#555555", wrap=True, parse_math=True)
     return _finish(fig, title)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from leakfree.escape import markdown
 from leakfree.own.limits import UNKNOWN
 from leakfree.own.study_file import OwnStudy
 from leakfree.tables import METRIC_NAMES, bracketed
@@ -63,7 +64,8 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         "",
         f"Input: one grey film, squashed to a square (the aspect ratio is not kept), {main['scale']};",
         f"mean {main['mean']}, standard deviation {main['std']}. Output: probabilities of",
-        f"{', '.join(main['classes'])}, scaled by the temperature in `calibration.json`. Weights load",
+        f"{', '.join(map(markdown, main['classes']))}, scaled by the temperature in `calibration.json`. "
+        "Weights load",
         "without unpickling, checked by hash and shape.",
         "",
         "## Training",
@@ -183,7 +185,7 @@ def _calibration(tables: dict[str, pd.DataFrame], chosen: dict[str, str], seed: 
     for row, text in zip(
         covered.itertuples(), bracketed(covered, "coverage") if len(covered) else [], strict=True
     ):
-        lines.append(f"| {row.part} | {row.group} | {text} | {row.n_patients} |")
+        lines.append(f"| {row.part} | {markdown(row.group)} | {text} | {row.n_patients} |")
     return lines
 
 
@@ -238,7 +240,10 @@ def _novelty(folder: Path) -> list[str]:
         "",
         "| kind | group | share warned of | images |",
         "|---|---|---|---|",
-        *(f"| {kind} | {group} | {text} | {images:,} |" for kind, group, text, images in rows),
+        *(
+            f"| {markdown(kind)} | {markdown(group)} | {text} | {images:,} |"
+            for kind, group, text, images in rows
+        ),
         "",
     ]
 

@@ -40,6 +40,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str = "Reliab
     above.set(ylabel="Share that was right", ylim=(0, 1.03), xlim=(lowest, 1.01))
     above.legend(frameon=False)
     below.set(xlabel="Probability of the predicted class", ylabel="Images", yscale="symlog")
+    below.yaxis.set_major_formatter("{x:,.0f}")
     fig.suptitle(title)
     plt.close(fig)
     return fig

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from leakfree.accept import Limits, check
 from leakfree.classifier import WARNING, Answer, Classifier
+from leakfree.escape import one_line, say, spreadsheet
 from leakfree.files import replacing
 from leakfree.images import ImageError
 from leakfree.serving.overlay import draw_overlay
@@ -200,7 +201,10 @@ def as_json(rows: Iterable[Row], classifier: Classifier) -> str:
 
 
 def as_csv(rows: Iterable[Row], classifier: Classifier) -> str:
-    """Write rows as CSV, with the model in every row: rows get about without their heads."""
+    """Write rows as CSV, with the model in every row: rows get about without their heads.
+
+    It is made to be opened in a spreadsheet, so no name in it begins as a formula does.
+    """
     model = classifier.about
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -213,13 +217,19 @@ def as_csv(rows: Iterable[Row], classifier: Classifier) -> str:
         values: list[object] = [""] * (len(probabilities) + 6)
         if answer is not None:
             inside = "" if answer.prediction_set is None else "|".join(answer.prediction_set)
-            values = [answer.diagnosis, f"{answer.confidence:.6f}"]
+            values = [spreadsheet(answer.diagnosis), f"{answer.confidence:.6f}"]
             values += [f"{p:.6f}" for p in answer.probabilities.values()]
-            values += [inside, "" if answer.coverage is None else f"{answer.coverage:g}"]
+            values += [spreadsheet(inside), "" if answer.coverage is None else f"{answer.coverage:g}"]
             values += ["" if answer.novelty is None else f"{answer.novelty:.4f}", " ".join(answer.warnings)]
         of_model = [model["name"], model["weights_sha256"], model["preprocessing"]]
-        writer.writerow([row.file, *values, row.error or "", *of_model])
-    return buffer.getvalue()
+        writer.writerow([_as_path(row.file), *values, spreadsheet(row.error or ""), *of_model])
+    # A file name need not be valid Unicode.
+    return buffer.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _as_path(name: str) -> str:
+    """Return a name that is no formula to a spreadsheet and still leads to the file; ``-`` is no file."""
+    return name if name == "-" or spreadsheet(name) == name else f"./{name}"
 
 
 def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
@@ -229,11 +239,13 @@ def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
     for row in rows:
         said = row.answer
         if said is None:
-            lines.append((row.file, "unusable", "", "", row.error or ""))
+            lines.append((one_line(row.file), "unusable", "", "", one_line(row.error or "")))
             continue
         inside = "" if said.prediction_set is None else ", ".join(said.prediction_set) or "no class fits"
         note = "not like a chest film" if said.novelty is not None and said.novelty > 1 else ""
-        lines.append((row.file, said.diagnosis, f"{said.confidence:.3f}", inside, note))
+        lines.append(
+            (one_line(row.file), one_line(said.diagnosis), f"{said.confidence:.3f}", one_line(inside), note)
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     shown = [
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -256,13 +268,13 @@ def report_unusable(rows: Sequence[Row], left_out: int) -> None:
     """Count on standard error what has no answer."""
     bad = [row for row in rows if row.answer is None]
     if bad:
-        print(
+        say(
             f"leakfree predict: {len(bad)} of {len(rows)} files cannot be used, such as {bad[0].file}: "
             f"{bad[0].error}",
             file=sys.stderr,
         )
     if left_out:
-        print(
+        say(
             f"leakfree predict: {left_out} files in the folders have no name of an image and were left out",
             file=sys.stderr,
         )

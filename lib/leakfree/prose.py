@@ -6,13 +6,13 @@ They stand between comments that name them, so that a reader of the plain file s
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
+from leakfree.escape import Arguments, say
 from leakfree.files import write_text
 from leakfree.quotes import Quotes
 from leakfree.quoting import QuoteError
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 if all agree or were renewed, 1 if one does not, 2 if one cannot be checked.
     """
-    parser = argparse.ArgumentParser(prog="python -m leakfree.quotes", description=__doc__.split("\n\n")[0])
+    parser = Arguments(prog="python -m leakfree.quotes", description=__doc__.split("\n\n")[0])
     parser.add_argument("file", nargs="+", type=Path, help="Markdown files such as README.md")
     parser.add_argument(
         "--run", type=Path, help=f"run folder (default: {PUBLISHED.as_posix()} beside the file)"
@@ -102,10 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
             quotes = Quotes((options.run or file.parent / PUBLISHED).resolve())
             renewed, differences = renew(text, quotes, file.parent.resolve())
         except (OSError, UnicodeDecodeError, QuoteError) as error:
-            print(f"{file}: {error}", file=sys.stderr)
+            say(f"{file}: {error}", file=sys.stderr)
             return 2
         for line in differences:
-            print(f"{file}, {line}" + (" (renewed)" if options.write else ""))
+            say(f"{file}, {line}" + (" (renewed)" if options.write else ""))
         if differences and options.write:
             write_text(file, renewed)
         differ = differ or bool(differences)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from leakfree.audit.report.words import shown
+from leakfree.escape import one_line
 from leakfree.table_differences import Comparison
 from leakfree.tolerances import tolerances
 
@@ -42,7 +42,7 @@ def report(found: Reproduction) -> list[str]:
     lines.append("")
     for table in found.tables:
         lines += _table_lines(table, found)
-    return [*map(shown, lines), "", *map(shown, _total(found))]
+    return [*map(one_line, lines), "", *map(one_line, _total(found))]
 
 
 def _table_lines(table: Comparison, found: Reproduction) -> list[str]:

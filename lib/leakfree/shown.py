@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import html
 from dataclasses import dataclass
 from pathlib import Path
+
+from leakfree.escape import html, one_line
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -27,14 +28,14 @@ class ShownFigure:
     alt: str
 
     def _repr_html_(self) -> str:
-        name = html.escape(self.path.stem, quote=True)
+        name = html(self.path.stem)
         data = base64.b64encode(self.path.read_bytes()).decode("ascii")
         return (
             f'<figure class="leakfree-figure" id="fig-{name}" data-figure="{name}">'
-            f'<img alt="{html.escape(self.alt, quote=True)}" '
+            f'<img alt="{html(self.alt)}" '
             f'src="data:{_TYPES[self.path.suffix]};base64,{data}">'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            f"<figcaption>{html(self.caption)}</figcaption></figure>"
         )
 
     def __repr__(self) -> str:
-        return f"Figure: {self.caption}"
+        return f"Figure: {one_line(self.caption)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from leakfree import precision, provenance
 from leakfree.cohort import Cohort, CohortError, open_cohort
 from leakfree.config import EXPECTED_SECONDS, LEFT_OUT, PHANTOM_IMAGES, PROFILES, Settings, select_notebooks
+from leakfree.escape import Arguments, log_lines, say
 from leakfree.figures import note_cells
 from leakfree.files import file_hash, write_json
 from leakfree.notebooks import (
@@ -47,25 +47,25 @@ class StudyError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    log_lines(force=True)
     for name in ("leakfree", "papermill"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("papermill").addFilter(_is_progress)
     try:
         settings = parse(arguments)
     except StudyFileError as error:
-        print(f"run_all: {error}", file=sys.stderr)
+        say(f"run_all: {error}", file=sys.stderr)
         return 2
     try:
         run_study(settings)
     except (StudyError, NotebookError, CohortError, SourceError) as error:
-        print(f"run_all: {error}", file=sys.stderr)
+        say(f"run_all: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"run_all: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        say(f"run_all: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run_all: interrupted; run again with --resume to go on", file=sys.stderr)
+        say("run_all: interrupted; run again with --resume to go on", file=sys.stderr)
         return 130
     return 0
 
@@ -80,7 +80,7 @@ def _is_progress(record: logging.LogRecord) -> bool:
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Turn arguments into settings; leaves with exit code 2 when they cannot be used."""
-    parser = argparse.ArgumentParser(prog="run_all.py", description="Run the study and build its book.")
+    parser = Arguments(prog="run_all.py", description="Run the study and build its book.")
     parser.add_argument(
         "--data",
         default="phantom",
@@ -358,7 +358,8 @@ def _print_summary(folder: Path) -> None:
     path = folder / "tables" / "summary.csv"
     if path.is_file():
         with pd.option_context("display.width", 160, "display.max_columns", 20, "display.max_rows", 200):
-            print(pd.read_csv(path).to_string(index=False))
+            for line in pd.read_csv(path).to_string(index=False).splitlines():
+                say(line)
 
 
 def _shown(path: Path) -> str:

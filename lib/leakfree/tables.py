@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
+
+from leakfree.escape import html
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -159,6 +162,30 @@ def across(
     wide = wide.rename(columns=METRIC_NAMES).fillna("").reset_index()
     wide.columns.name = None
     return wide
+
+
+def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
+    """Begin the table that a notebook shows: `pandas.DataFrame.style`, which writes markup as it is, escaped.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    links : sequence of str
+        Columns that hold HTML of the caller's making, with everything in it escaped.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        Without the index; texts in cells and in names of columns are plain.
+    """
+    made = frame.map(_escaped)
+    for name in links:
+        made[name] = frame[name]
+    return made.rename(columns=_escaped).style.hide()
+
+
+def _escaped(value: object) -> object:
+    return html(value) if isinstance(value, str) else value
 
 
 def _text(value: object) -> object:

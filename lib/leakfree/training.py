@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from leakfree.audit.ledger import Ledger
 from leakfree.checkpoint import Checkpoint
+from leakfree.escape import say
 from leakfree.pixels import PixelCache
 from leakfree.precision import Precision, autocast, resolve
 
@@ -290,7 +291,7 @@ def fit(
     running = _Training(network, budget, len(train), seed, ledger)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         running.restore(state)
-        tqdm.write(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
+        say(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
     step = torch.compile(network) if budget.compile and device.type == "cuda" else network
     total = budget.epochs * len(train)
     with (
@@ -322,7 +323,7 @@ def fit(
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
             running.history.append(row)
             line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
-            tqdm.write(f"{description}: {line}", file=sys.stderr)
+            say(f"{description}: {line}", file=sys.stderr)
             rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
             if running.best is None or val is None or rank > running.best[0]:
                 # A deep copy: an alias would go on training and save the last epoch as the best.

@@ -16,6 +16,7 @@ from typing import Any
 
 from leakfree import protocols
 from leakfree.audit.ledger import consumed_hash, read_by_times
+from leakfree.escape import say
 from leakfree.files import file_hash
 from leakfree.predictions import PredictionsError, read_predictions
 from leakfree.splits import Manifest, ManifestError
@@ -87,14 +88,14 @@ def verify_command(folder: str) -> int:
     try:
         found = verify_run(Path(folder))
     except NotARunError as error:
-        print(f"verify: {error}")
+        say(f"verify: {error}")
         return 2
     for problem in found.problems:
-        print(f"disagrees: {problem}")
+        say(f"disagrees: {problem}")
     for gap in found.not_checked:
-        print(f"not checked: {gap}")
+        say(f"not checked: {gap}")
     n = len(found.problems)
-    print(f"{folder}: {found.files} files checked, " + (f"{n} disagree" if n else "all agree"))
+    say(f"{folder}: {found.files} files checked, " + (f"{n} disagree" if n else "all agree"))
     return 1 if n else 0
 
 

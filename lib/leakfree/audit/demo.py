@@ -16,6 +16,7 @@ from leakfree.audit.findings import Report
 from leakfree.audit.pictures import Pictures
 from leakfree.audit.report import write_html, write_json
 from leakfree.audit.target import open_target
+from leakfree.escape import say
 from leakfree.files import replacing
 from leakfree.sources.phantom import PhantomSettings
 
@@ -42,7 +43,7 @@ def run_demo(out: Path, seed: int = 2018) -> int:
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        print(f"leakfree demo: {out}: is not an empty folder; choose another with --out", file=sys.stderr)
+        say(f"leakfree demo: {out}: is not an empty folder; choose another with --out", file=sys.stderr)
         return 2
     # Its own shortcut and copies are left out, so that everything found was planted here.
     settings = PhantomSettings(
@@ -95,6 +96,4 @@ def _show(planted: pd.DataFrame, report: Report, out: Path) -> None:
     console.print(table)
     kinds = ", ".join(f"{name} {check.status}" for name, check in report.checks.items())
     console.print(f"\nThe checks: {kinds}", highlight=False)
-    console.print(
-        f"Open {out / 'report.html'} beside {out / 'planted.csv'}.", highlight=False, soft_wrap=True
-    )
+    say(f"Open {out / 'report.html'} beside {out / 'planted.csv'}.")

@@ -18,6 +18,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from leakfree.escape import say
 from leakfree.files import replacing
 from leakfree.inflation.jobs import Job, Outcome, compute
 from leakfree.inflation.material import Material
@@ -124,7 +125,7 @@ def run(
             progress.update()
             yield (job, *kept)
         if progress.n:
-            tqdm.write(f"{progress.n} of {len(keys)} jobs were finished before", file=sys.stderr)
+            say(f"{progress.n} of {len(keys)} jobs were finished before", file=sys.stderr)
         done = _on_cluster(material, todo, scheduler) if scheduler else _here(material, todo, workers)
         for job, outcomes, seconds in done:
             save_outcomes(folder / f"{keys[job]}.npz", outcomes, seconds)
@@ -212,7 +213,7 @@ def read_outcomes(path: Path) -> tuple[dict[str, Outcome], float] | None:
             }
             return outcomes, float(described["seconds"])
     except Exception as error:  # a damaged file is only worth computing again
-        tqdm.write(f"{path.name}: kept result cannot be read ({error}); computing it again", file=sys.stderr)
+        say(f"{path.name}: kept result cannot be read ({error}); computing it again", file=sys.stderr)
         return None
 
 

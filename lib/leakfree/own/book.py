@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from leakfree.config import NOTEBOOKS
+from leakfree.escape import code, markdown
 from leakfree.files import write_text
 from leakfree.own.limits import UNKNOWN, limits
 from leakfree.own.study_file import OwnStudy
@@ -61,7 +62,7 @@ def _intro(run: Path, study: OwnStudy) -> str:
     development = cohort[cohort["part"].isin(["train", "unsplit"])]
     classes = _read(run, "01_classes")
     lines = [
-        f"# {_plain(study.title)}",
+        f"# {markdown(study.title)}",
         "",
         f"Do scores on these {many} say what a model does for patients who are new? If {many} of one "
         "patient stand in training and in test, a score can rise because the model knows the patient. This "
@@ -69,7 +70,7 @@ def _intro(run: Path, study: OwnStudy) -> str:
         "",
         ":::{admonition} The cohort",
         ":class: note",
-        f"**{_plain(study.name)}**: {len(cohort):,} {many}, of which {len(development):,} may be trained "
+        f"**{markdown(study.name)}**: {len(cohort):,} {many}, of which {len(development):,} may be trained "
         f"and tested on. {_patients(cohort, study, one)} {_profile(run)}".rstrip(),
         ":::",
         "",
@@ -84,7 +85,7 @@ def _intro(run: Path, study: OwnStudy) -> str:
         "",
         "## What is answered",
         "",
-        *_table(["question", "answer", "shown in"], list(_answers(run, study, many))),
+        *_table(["question", "answer", "shown in"], list(_answers(run, study, many)), links=("shown in",)),
         "",
         f"In brackets: 95 % intervals from a bootstrap over {_unit(study, many)}. [](limits.md) says what "
         f"these {many} cannot support, and [](words.md) what the words mean.",
@@ -116,7 +117,7 @@ def _profile(run: Path) -> str:
     caution = (
         ": it shows that every step runs, and no number here means anything" if profile == "smoke" else ""
     )
-    return f"Profile `{profile}`{caution}."
+    return f"Profile {code(profile)}{caution}."
 
 
 def _unit(study: OwnStudy, many: str) -> str:
@@ -133,7 +134,7 @@ def _audit(run: Path) -> Iterator[str]:
     yield from _table(["check", *splits], rows)
     yield ""
     official = found[(found["split"] == splits[0]) & found["status"].isin(["FAIL", "WARN"])]
-    yield from (f"- {splits[0]}, {row.check}: {_plain(row.summary)}" for row in official.itertuples())
+    yield from (f"- {markdown(f'{splits[0]}, {row.check}: {row.summary}')}" for row in official.itertuples())
     yield ""
     yield "Each check and split is in [](run/02_leakage_analysis.ipynb)."
 
@@ -192,7 +193,7 @@ def _limits(run: Path, study: OwnStudy) -> str:
         "",
         "## What these images cannot support".replace("images", many),
         "",
-        *(f"- {line}" for line in limits(_cohort(run), patients_known=study.patients_known)),
+        *(f"- {markdown(line)}" for line in limits(_cohort(run), patients_known=study.patients_known)),
         *_left_out(run),
         "",
         "## What no run can tell",
@@ -212,7 +213,7 @@ def _left_out(run: Path) -> Iterator[str]:
     about = json.loads((run / "cohort.json").read_text(encoding="utf-8"))
     if problems := about.get("problems"):
         first = problems[0]
-        named = f"`{first['file']}` ({_plain(first['reason'])})"
+        named = f"{code(first['file'])} ({markdown(first['reason'])})"
         yield f"- Files left out: {len(problems):,}, such as {named}."
 
 
@@ -266,13 +267,10 @@ def plural(word: str) -> str:
     return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
 
 
-def _plain(text: object) -> str:
-    """Escape what Markdown would read as markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", str(text))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
+def _table(head: list[str], rows: list[list[str]], links: tuple[str, ...] = ()) -> Iterator[str]:
+    """Write a table; cells are text, but for the columns that hold links of this module's making."""
+    yield f"| {' | '.join(map(markdown, head))} |"
     yield "|---" * len(head) + "|"
     for row in rows:
-        yield f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |"
+        cells = zip(head, row, strict=True)
+        yield f"| {' | '.join(str(cell) if name in links else markdown(cell) for name, cell in cells)} |"

@@ -14,8 +14,8 @@ import pandas as pd
 from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
 from leakfree.audit.findings import Report
 from leakfree.audit.report import print_report, verdict, write_html, write_json
-from leakfree.audit.report.words import shown
 from leakfree.audit.target import ALIASES
+from leakfree.escape import code, markdown, one_line, say
 from leakfree.files import write_text
 from leakfree.own.limits import limits
 from leakfree.own.listing import (
@@ -237,21 +237,22 @@ def tell(started: Started) -> None:
     print_report(started.report, sys.stdout)
     listed, _ = list_study(study, folder)
     table = _table(listed, study)
-    counts = ", ".join(f"{shown(label)} {(table['label'] == label).sum():,}" for label in study.labels)
-    print(f"\n{study.name}: {len(table):,} images: {counts}")
+    counts = ", ".join(f"{label} {(table['label'] == label).sum():,}" for label in study.labels)
+    say()
+    say(f"{study.name}: {len(table):,} images: {counts}")
     named = table.loc[table[SUBJECT] != "", SUBJECT]
     if len(named):
-        print(f"Patients: {named.nunique():,} named by {len(named):,} images")
+        say(f"Patients: {named.nunique():,} named by {len(named):,} images")
     for sentence in limits(table, patients_known=study.patients_known):
-        print(f"- {sentence}")
+        say(f"- {sentence}")
     if started.unreadable and not study.allow_problems:
-        print(
-            f"Files that cannot be read: {len(started.unreadable)}, such as {shown(started.unreadable[0])}: "
-            "repair or remove "
-            f"them, or set allow_problems: true in {started.path}"
+        say(
+            f"Files that cannot be read: {len(started.unreadable)}, such as {started.unreadable[0]}: "
+            f"repair or remove them, or set allow_problems: true in {started.path}"
         )
-    print(f"\nWritten: {started.path}, {folder / README}, {folder / AUDIT}.json, {folder / AUDIT}.html")
-    print(f"Next, in the folder of the compendium: {next_command(started)}")
+    say()
+    say(f"Written: {started.path}, {folder / README}, {folder / AUDIT}.json, {folder / AUDIT}.html")
+    say(f"Next, in the folder of the compendium: {next_command(started)}")
 
 
 def _from_folders(files: dict[str, Path], folder: Path) -> list[Listed]:
@@ -336,14 +337,14 @@ def _readme(started: Started, table: pd.DataFrame) -> str:
     study = started.study
     leaks = verdict(started.report)
     lines = [
-        f"# {study.title}",
+        f"# {markdown(study.title)}",
         "",
         f"A study of leakage between patients on {len(table):,} images, started with `leakfree new`.",
         "",
-        f"The audit of the images as they are: {shown(leaks.headline)}. {shown(leaks.text)}".rstrip(),
+        f"The audit of the images as they are: {markdown(leaks.headline)}. {markdown(leaks.text)}".rstrip(),
         f"See `{AUDIT}.html`; `{AUDIT}.json` has all of it.",
         "",
-        *(f"- {sentence}" for sentence in limits(table, patients_known=study.patients_known)),
+        *(f"- {markdown(sentence)}" for sentence in limits(table, patients_known=study.patients_known)),
         "",
         "## Next",
         "",
@@ -352,7 +353,7 @@ def _readme(started: Started, table: pd.DataFrame) -> str:
         "minutes):",
         "",
         "   ```sh",
-        f"   {next_command(started)}",
+        f"   {one_line(next_command(started))}",
         "   ```",
         "",
         f"3. Open `{RUN_FOLDER}/book/index.html`. `--resume` goes on where a run was cut off.",
@@ -360,9 +361,8 @@ def _readme(started: Started, table: pd.DataFrame) -> str:
     ]
     if "test" in study.parts:
         lines += [
-            f"The labels of the part `{study.parts['test']}` stay sealed: no notebook reads them. "
-            "`leakfree unseal` "
-            "opens them",
+            f"The labels of the part {code(study.parts['test'])} stay sealed: no notebook reads them. "
+            "`leakfree unseal` opens them",
             "once, for a plan that was committed before.",
             "",
         ]

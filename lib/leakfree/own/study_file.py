@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from leakfree.files import write_text
 from leakfree.tasks import Task
@@ -24,6 +33,21 @@ _RESERVED_NAMES, _SEALED = ("phantom", "hub"), "sealed"
 
 class StudyFileError(Exception):
     """The configuration cannot be used; the message is one line that names the file and what is wrong."""
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    if not text.isprintable():
+        raise ValueError(f"{text!r} holds a character that cannot be printed")
+    return text
+
+
+#: Words for titles and figures; line breaks are spaces.
+Words = Annotated[str, AfterValidator(_one_line)]
+
+
+def _can_be_shown(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable()
 
 
 class _Strict(BaseModel):
@@ -71,7 +95,7 @@ class OwnStudy(_Strict):
     #: Short name, used for folders.
     name: str
     #: Title of the book.
-    title: str = Field(min_length=1)
+    title: Words = Field(min_length=1)
     #: Folder of the images, relative to the study file.
     data: str = Field(min_length=1)
     #: CSV that names labels, parts or patients; without it, folders name labels and parts.
@@ -91,7 +115,7 @@ class OwnStudy(_Strict):
     #: What the book calls one image.
     image: Annotated[str, Field(pattern=r"^[a-z][a-z -]*$")] = "image"
     #: Stands under pictures: whose images these are, and under which licence.
-    credit: str = ""
+    credit: Words = ""
     #: Go on without files that cannot be read.
     allow_problems: bool = False
 
@@ -107,9 +131,7 @@ class OwnStudy(_Strict):
         every = [*self.labels, *self.leave_out]
         if twice := sorted({label for label in every if every.count(label) > 1}):
             raise ValueError(f"label {twice[0]} stands twice")
-        if bad := [
-            label for label in every if not label.strip() or label == _SEALED or not label.isprintable()
-        ]:
+        if bad := [label for label in every if label == _SEALED or not _can_be_shown(label)]:
             raise ValueError(f"{bad[0]!r} cannot be a label")
         for name, classes in self.tasks.items():
             self._check_task(name, classes)
@@ -127,6 +149,8 @@ class OwnStudy(_Strict):
             raise ValueError(f"task {name!r}: a name is letters, digits and -")
         if len(classes) < 2:
             raise ValueError(f"task {name}: needs two classes")
+        if bad := [key for key in classes if not _can_be_shown(key)]:
+            raise ValueError(f"task {name}: {bad[0]!r} cannot be a class")
         used = [label for labels in classes.values() for label in labels]
         if empty := [key for key, labels in classes.items() if not labels]:
             raise ValueError(f"task {name}: class {empty[0]} has no label")
@@ -236,7 +260,10 @@ def study_text(study: OwnStudy) -> str:
     lines = ["# A study of leakfree on own images; `run_all.py --data` takes this file. Edit it as you like."]
     for key, value in content.items():
         lines += ["", f"# {notes[key]}"]
-        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=100).rstrip())
+        # YAML folds some line breaks of Unicode and drops spaces at an end, unless they are escapes.
+        plain = json.dumps(value, ensure_ascii=False).isprintable()
+        text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=plain, width=100)
+        lines.append(text.rstrip("\n"))
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from leakfree.audit.findings import CHECKS, SCHEMA, Check, Report
-from leakfree.audit.report.words import not_checked, number, plain, real, shown, verdict
+from leakfree.audit.report.words import not_checked, number, plain, real, verdict
+from leakfree.escape import one_line
 from leakfree.files import write_text
 
 #: Files of one check that the XML names; CI systems keep such texts in a database.
@@ -58,9 +59,9 @@ def load_json(path: Path) -> Report:
             provenance=dict(content["provenance"]),
         )
     except KeyError as error:
-        raise ValueError(f"{path}: not a whole report of an audit: {shown(error)} is missing") from error
+        raise ValueError(f"{path}: not a whole report of an audit: {one_line(error)} is missing") from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a valid report of an audit: {shown(error)}") from error
+        raise ValueError(f"{path}: not a valid report of an audit: {one_line(error)}") from error
 
 
 def write_junit(report: Report, path: Path) -> Path:
@@ -79,7 +80,7 @@ def write_junit(report: Report, path: Path) -> Path:
     properties = ElementTree.SubElement(suite, "properties")
     images = {f"images in {part}": number(n) for part, n in report.images.items()}
     for name, value in {"schema": SCHEMA, "target": report.target, **images}.items():
-        ElementTree.SubElement(properties, "property", name=shown(name), value=shown(value))
+        ElementTree.SubElement(properties, "property", name=one_line(name), value=one_line(value))
     seconds = report.provenance.get("seconds")
     for check in report.checks.values():
         attributes = {"classname": "leakfree-audit", "name": check.name}
@@ -102,7 +103,7 @@ def _outcome(case: ElementTree.Element, check: Check) -> None:
     lines = [check.summary, check.advice, *check.files[:MAX_FILES]]
     if more := len(check.files) - MAX_FILES:
         lines += [f"and {more:,} more files, all in the JSON report"] if more > 0 else []
-    message = shown(check.summary)
+    message = one_line(check.summary)
     if check.status == "FAIL":
         failure = ElementTree.SubElement(case, "failure", message=message, type=check.severity)
         failure.text = _lines(lines)
@@ -114,7 +115,7 @@ def _outcome(case: ElementTree.Element, check: Check) -> None:
 
 
 def _lines(lines: list[str]) -> str:
-    return "\n".join(shown(line) for line in lines if line)
+    return "\n".join(one_line(line) for line in lines if line)
 
 
 def _check(name: str, entry: Mapping[str, object]) -> Check:

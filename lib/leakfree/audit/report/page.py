@@ -25,9 +25,9 @@ from leakfree.audit.report.words import (
     reasons,
     scope_status,
     scopes,
-    shown,
     verdict,
 )
+from leakfree.escape import one_line
 from leakfree.files import write_text
 
 #: Longest side of an embedded picture in pixels.
@@ -260,4 +260,4 @@ def _as_text(value: object) -> str:
 
 def _printable(value: object) -> object:
     """Escape what no page can hold, such as halves of surrogate pairs; markup is left alone."""
-    return shown(value) if type(value) is str else value
+    return one_line(value) if type(value) is str else value

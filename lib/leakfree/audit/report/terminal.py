@@ -19,9 +19,9 @@ from leakfree.audit.report.words import (
     reasons,
     scope_status,
     scopes,
-    shown,
     verdict,
 )
+from leakfree.escape import terminal
 
 #: Columns where the output is no terminal, and the fewest in one.
 WIDTH = 80
@@ -89,15 +89,14 @@ class _Printer:
     """A console that takes any name: escaped for the stream's encoding, never read as markup."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.stream = stream
         options = {"file": stream, "markup": False, "emoji": False, "highlight": False}
         self.console = Console(**options, force_jupyter=False)
         width = max(self.console.width, _NARROW) if self.console.is_terminal else WIDTH
         self.console = Console(**options, force_jupyter=False, width=width)
 
     def text(self, value: object, style: str = "") -> Text:
-        printable = shown(value).encode(self.encoding, "backslashreplace").decode(self.encoding)
-        return Text(printable, style=style, overflow="fold")
+        return Text(terminal(value, self.stream), style=style, overflow="fold")
 
     def line(self, value: object = "", style: str = "", more: str = "") -> None:
         text = self.text(value, style)

@@ -127,11 +127,6 @@ def reasons(report: Report) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def shown(value: object) -> str:
-    """Return text on one line, with what cannot be printed (or encoded) written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
-
-
 def number(value: object) -> str:
     """Write a number for readers, an en dash where there is none, and anything else as text."""
     if value is None or (isinstance(value, numbers.Real) and not math.isfinite(value)):
