@@ -474,7 +474,7 @@ def test_other_code_is_computed_again(copied, monkeypatch):
 
 
 #: What a cell imports and cannot change its numbers: it reads, writes, reports or runs them.
-NO_NUMBERS = {"checkpoint", "cohort", "files", "metrics", "parallel", "provenance", "run", "splits"}
+NO_NUMBERS = {"checkpoint", "cohort", "escape", "files", "metrics", "parallel", "provenance", "run", "splits"}
 
 
 def imported(module):

@@ -75,7 +75,8 @@ def kept_arrays(
         What the arrays are, for the line that says why they are made again.
     """
     import numpy as np
-    from tqdm import tqdm
+
+    from leakfree.escape import say
 
     if path.exists():
         try:
@@ -84,7 +85,7 @@ def kept_arrays(
             if str(arrays.pop("code")) == code:
                 return arrays
         except Exception as error:  # damaged: only worth making again
-            tqdm.write(f"{path.name}: {what} cannot be read ({error}); made again", file=sys.stderr)
+            say(f"{path.name}: {what} cannot be read ({error}); made again", file=sys.stderr)
     arrays = make()
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, code=np.array(code), **arrays)
