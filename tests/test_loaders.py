@@ -231,14 +231,10 @@ def test_workers_and_shuffling(book, manifest):
     book.check(manifest, CLEAN, GROUPS)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [lambda: Stamped(Films(), scaled), lambda: StampedStream(FilmStream(), scaled)],
-    ids=["map", "stream"],
-)
-def test_a_worker_that_is_spawned_reads_the_same(book, make):
+@pytest.mark.parametrize("kind", ["map", "stream"])
+def test_a_worker_that_is_spawned_reads_the_same(book, kind):
     """Windows and macOS start a fresh process, which is sent the data set."""
-    dataset = make()
+    dataset = Stamped(Films(), scaled) if kind == "map" else StampedStream(FilmStream(), scaled)
     rows = [row for row in watch(DataLoader(dataset, BATCH, num_workers=0), book, "here")]
     options = {"num_workers": 1, "multiprocessing_context": "spawn"}
     for mine, theirs in zip(rows, watch(DataLoader(dataset, BATCH, **options), book, "train"), strict=True):
