@@ -51,7 +51,7 @@ TRAIN, VAL, TEST = np.arange(0, 45), np.arange(45, 60), np.arange(60, 72)
 
 
 def trained(
-    budget=PLAIN, *, seed=7, val=VAL, cache=None, labels=None, ledger=None, model_seed=1, checkpoint=None
+    budget=None, *, seed=7, val=VAL, cache=None, labels=None, ledger=None, model_seed=1, checkpoint=None
 ):
     own, own_labels = toy()
     cache = own if cache is None else cache
@@ -62,7 +62,7 @@ def trained(
         own_labels if labels is None else labels,
         TRAIN,
         val,
-        budget,
+        PLAIN if budget is None else budget,
         seed=seed,
         ledger=Ledger(cache.digests) if ledger is None else ledger,
         checkpoint=checkpoint,

@@ -48,7 +48,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 32,
             "patience": 5,
             "seeds": 2,
-            "compared_models": ["resnet18-long", "efficientnet-lite0-scratch", "resnet18-self-supervised"],
+            "compared_models": ["resnet18-self-supervised"],
             "other_sizes": [48],
             "shown_films": 4,
             "max_images": 160,

@@ -14,8 +14,6 @@ import sys
 from argparse import ArgumentParser
 from typing import NoReturn, TextIO
 
-from tqdm import tqdm
-
 # A dollar sign begins a formula and a backslash an escape in more dialects than one, so they are entities.
 _ENTITIES = {"\\": "&#92;", "$": "&#36;"}
 # An underscore inside a word means nothing.
@@ -103,7 +101,8 @@ def terminal(value: object, stream: TextIO) -> str:
 def say(text: object = "", file: TextIO | None = None) -> None:
     """Print one line above any progress bar, on standard output unless told otherwise."""
     file = file or sys.stdout
-    tqdm.write(terminal(text, file), file=file)
+    bars = sys.modules.get("tqdm")  # without it there is no bar to write above
+    (bars.tqdm.write if bars else print)(terminal(text, file), file=file)
 
 
 class LineFormatter(logging.Formatter):

@@ -30,7 +30,11 @@ def open_source(data: str, **options: object) -> Source:
         If nothing usable is there.
     """
     if phantom := re.fullmatch(r"phantom(?::(\d+))?", data):
-        return _phantom(data, phantom[1], options)
+        from leakfree.sources.phantom import PhantomSettings, PhantomSource
+
+        return PhantomSource(
+            PhantomSettings(**({"n_images": int(phantom[1])} if phantom[1] else {}), **options)
+        )
     from leakfree.sources.hub import HubSource, is_deeplake
 
     if data == "hub":
@@ -53,14 +57,3 @@ def open_source(data: str, **options: object) -> Source:
     from leakfree.sources.folder import FolderSource
 
     return FolderSource(path)
-
-
-def _phantom(data: str, images: str | None, options: dict[str, object]) -> Source:
-    from pydantic import ValidationError
-
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-
-    try:
-        return PhantomSource(PhantomSettings(**({"n_images": int(images)} if images else {}), **options))
-    except ValidationError as error:
-        raise SourceError(f"{data}: {error.errors()[0]['msg']}") from error
