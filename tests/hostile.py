@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 PWNED = "PWNED"
 TEMPLATE = f"{{{{cycler.__init__.__globals__.os.system('touch {PWNED}')}}}}"
 IMAGE = "<img src=x onerror=alert(1)>"
+OUT_OF_CODE = f"a` {IMAGE} `b"
 #: They can be labels and titles.
 PRINTABLE = (
     TEMPLATE,
@@ -44,6 +45,7 @@ PRINTABLE = (
     "yes",
     "1e3",
     "nan",
+    OUT_OF_CODE,
 )
 #: They can be names of files, and are shown as escapes.
 UNPRINTABLE = (

@@ -101,8 +101,13 @@ def terminal(value: object, stream: TextIO) -> str:
 def say(text: object = "", file: TextIO | None = None) -> None:
     """Print one line above any progress bar, on standard output unless told otherwise."""
     file = file or sys.stdout
-    bars = sys.modules.get("tqdm")  # without it there is no bar to write above
-    (bars.tqdm.write if bars else print)(terminal(text, file), file=file)
+    line = terminal(text, file)
+    if "tqdm" in sys.modules:  # else there is no bar to write above
+        from tqdm import tqdm
+
+        tqdm.write(line, file=file)
+    else:
+        file.write(f"{line}\n")
 
 
 class LineFormatter(logging.Formatter):
