@@ -39,6 +39,13 @@ def pytest_collection(session):
         session.config.stash[LOADED] = [name for name in deferred.SLOW if name in sys.modules]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with the files that have slow tests, lest one process is left alone with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Import what the test's file waits for."""

@@ -21,6 +21,7 @@ wait: it says so, and is imported above the block.
 
 import builtins
 import importlib
+from types import FunctionType
 
 #: Packages of which importing one takes long; none may be loaded when collection ends.
 SLOW = ("captum", "deeplake", "timm", "torch", "torchvision")
@@ -84,7 +85,9 @@ deferred = _Deferred()
 
 
 def load(module):
-    """Put what `module` waits for in its place."""
+    """Put what `module` waits for in its place, in default values too."""
     for name, value in list(vars(module).items()):
         if isinstance(value, Pending):
             setattr(module, name, value.load())
+        elif isinstance(value, FunctionType) and value.__defaults__:
+            value.__defaults__ = tuple(d.load() if isinstance(d, Pending) else d for d in value.__defaults__)

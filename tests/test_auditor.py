@@ -164,9 +164,9 @@ def faulty(write_folder, encode):
 def test_results_do_not_depend_on_threads_and_repeat_for_a_seed(faulty, tmp_path):
     texts = [
         content(audit(faulty, AuditSettings(jobs=jobs, thorough=True)), tmp_path / f"{n}.json")
-        for n, jobs in enumerate((1, 2, 7, 2))
+        for n, jobs in enumerate((1, 2, 7))
     ]
-    assert texts[0] == texts[1] == texts[2] == texts[3]
+    assert texts[0] == texts[1] == texts[2]
     told = json.loads(texts[0])
     assert told["leaks"] and told["checks"]["near_duplicates"]["count"]
     assert {"jobs", "scheduler"}.isdisjoint(told["settings"])

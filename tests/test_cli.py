@@ -95,6 +95,15 @@ def plant(root, kind, encode, part="test"):
     return name, check
 
 
+def test_an_interrupt_is_one_line_and_code_130(monkeypatch, capsys):
+    def interrupt(given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leakfree.cli._verify", interrupt)
+    assert main(["verify", "run"]) == 130
+    assert capsys.readouterr() == ("", "leakfree: interrupted\n")
+
+
 def test_a_clean_folder_is_clean(run, clean):
     code, report, err = run(clean)
     assert code == 0 and report["schema"] == SCHEMA and report["leaks"] is False

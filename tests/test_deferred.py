@@ -36,6 +36,8 @@ with deferred:
     from decimal import Decimal as D, getcontext
     from xml import etree
     TEN = D("10")
+def ten(value=TEN):
+    return value
 """
     )
     waiting = {name for name, value in vars(module).items() if isinstance(value, deferred.Pending)}
@@ -48,7 +50,7 @@ with deferred:
 
     assert (module.tomllib, module.dom, module.xml, module.etree) == (tomllib, xml.dom, xml, xml.etree)
     assert (module.D, module.getcontext) == (decimal.Decimal, decimal.getcontext)
-    assert decimal.Decimal(10) == module.TEN
+    assert decimal.Decimal(10) == module.TEN == module.ten()
 
 
 @pytest.mark.parametrize("use", ["D.mro", "D('1')", "tomllib.loads('')"])

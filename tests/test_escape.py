@@ -6,16 +6,14 @@ import csv
 import io
 import logging
 import re
+from functools import cache
 
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from markdown_it.renderer import RendererHTML
-from myst_parser.config.main import MdParserConfig
-from myst_parser.parsers.mdit import create_md_parser
-from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
+from deferred import deferred
 from hostile import EVERY, IMAGE, PRINTABLE, TEMPLATE, attacks, controls, read_page
 from leakfree.escape import (
     Arguments,
@@ -30,9 +28,24 @@ from leakfree.escape import (
 )
 from leakfree.tables import styled
 
-_MYST = create_md_parser(MdParserConfig(enable_extensions={"colon_fence", "deflist"}), RendererHTML)
+with deferred:
+    from markdown_it.renderer import RendererHTML
+    from myst_parser.config.main import MdParserConfig
+    from myst_parser.parsers.mdit import create_md_parser
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+
+@cache
+def book_reader():
+    """Return what reads Markdown in the book."""
+    return create_md_parser(MdParserConfig(enable_extensions={"colon_fence", "deflist"}), RendererHTML)
+
+
 #: What reads our Markdown: the book, and the page of each notebook.
-READERS = {"book": _MYST.render, "notebook": markdown2html_mistune}
+READERS = {
+    "book": lambda text: book_reader().render(text),
+    "notebook": lambda text: markdown2html_mistune(text),
+}
 #: Where a value stands on a page.
 PLACES = (
     "{}",
@@ -197,7 +210,7 @@ def test_tables_of_notebooks_are_shown_in_one_way(repository):
 def test_the_list_of_names_reaches_what_it_is_for():
     """A name that is text everywhere tests nothing."""
     for name in PRINTABLE[:2]:
-        assert _MYST.render(f"| a |\n|---|\n| {name} |") != _MYST.render(
+        assert book_reader().render(f"| a |\n|---|\n| {name} |") != book_reader().render(
             f"| a |\n|---|\n| {markdown(name)} |"
         )
-    assert attacks(_MYST.render(IMAGE)) and attacks(markdown2html_mistune(EVERY[7]))
+    assert attacks(book_reader().render(IMAGE)) and attacks(markdown2html_mistune(EVERY[7]))

@@ -117,6 +117,7 @@ def never(monkeypatch):
     return lambda: monkeypatch.setattr(grid, "compute", refuse)
 
 
+@pytest.mark.slow
 def test_the_place_changes_nothing(material, cluster, tmp_path):
     jobs = [
         *some_jobs(2, "1-nn", tasks=["binary", "three-class"]),

@@ -150,6 +150,15 @@ def test_every_family_gives_the_arms_of_the_catalogue_and_leaks_what_they_declar
         assert len({outcome.ledger["n_train"] for outcome in outcomes.values()}) == 1, family
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_what_an_arm_is_chosen_by_is_the_mean_auc_of_its_classes(k):
+    rng = np.random.default_rng(k)
+    truth, found = rng.permutation(np.arange(60) % k), rng.dirichlet(np.ones(k), 60)
+    one = {} if k == 3 else {"y_score": found[:, 1]}
+    expected = roc_auc_score(truth, **({"y_score": found, "multi_class": "ovr"} | one))
+    assert jobs._score(found, truth) == pytest.approx(expected)
+
+
 def test_the_catalogue_has_no_family_that_does_not_exist():
     assert {leak.family for leak in LEAKS} == set(FAMILIES)
 

@@ -70,6 +70,15 @@ def test_a_known_map_is_recovered_in_spite_of_outliers():
     np.testing.assert_allclose(found, affine, atol=0.02)
 
 
+def test_a_map_that_too_few_agree_on_is_none():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        first, second, _ = scattered(rng, 24, outliers=24 - (INLIERS - 4))  # all match, few agree
+        assert match(first, second) is None
+        first, second, _ = scattered(rng, 24, outliers=24 - INLIERS)
+        assert match(first, second)[0] >= INLIERS
+
+
 def test_implausible_maps_are_refused():
     first, second, _ = scattered(np.random.default_rng(0), 60)
     assert match(first, second) is not None

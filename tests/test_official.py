@@ -85,6 +85,8 @@ def test_a_cell_is_found_again_by_its_record(prepared):
     ):
         with pytest.raises(SealError, match=r"run notebook 05 first|unknown network; known"):
             trained(run, *wrong)
+    with pytest.raises(SealError, match=r"^age \S+: unknown task; known: .*binary"):
+        trained(run, "age", MODEL, 1, SIZE)
 
 
 def test_sealed_films_are_predicted_once_each_without_labels(prepared):

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leakfree.patients import (
+    DECLARED,
     SCOPES,
+    SUBJECT,
     identifier_summary,
     identifiers,
     missing_identifier,
@@ -107,6 +109,15 @@ def test_identifiers_keep_the_index():
     assert found["prefix"].tolist() == ["", "IM"]
     assert found["number"].isna().tolist() == [True, False]
     assert found.loc[4, "number"] == 115
+
+
+def test_the_scope_of_another_cohort_is_refused():
+    """Names that tell patients, and patients that a study names, never stand for each other."""
+    table = cohort_rows(["IM-0115-0001.jpeg"])
+    with pytest.raises(ValueError, match="'patient' is none of this cohort; it has series, person, merged"):
+        patient_ids(table, DECLARED)
+    with pytest.raises(ValueError, match="'series' is none of this cohort; it has patient"):
+        patient_ids(table.assign(**{SUBJECT: "a"}), "series")
 
 
 def test_an_unknown_scope_is_refused():

@@ -237,6 +237,7 @@ def test_other_films_do_not_change_the_weights():
     assert weights_hash(pretrained(cache=cache)[0]) == weights_hash(pretrained(cache=other)[0])
 
 
+@pytest.mark.slow
 def test_it_learns_to_know_a_film_again():
     _, losses = pretrained(8, train=np.arange(64))  # batches of one size have losses to compare
     assert losses[-1] < 0.6 * losses[0]

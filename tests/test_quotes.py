@@ -226,13 +226,24 @@ def build(tmp_path):
     return _build
 
 
-def test_a_quote_links_to_its_table_and_says_the_row(build):
-    done, html = build("Of {quote}`patients_series` in {quote}`n_images`, {quote}`siblings_largest`.")
+def test_a_page_shows_quotes_with_their_tables_and_the_columns_that_are_asked_for(build):
+    done, html = build(
+        "Of {quote}`patients_series` in {quote}`n_images`, {quote}`siblings_largest`.\n\n"
+        "```{run-table} 01_scopes\n:where: {scope: [series, merged]}\n:caption: Who is *one*?\n"
+        'scope: "{scope}"\npatients: "{patients:,d}"\nshare: "{share:.0 %}"\n```\n\n'
+        '```{run-table} 02_none\nscope: "{scope}"\n```'
+    )
     assert done.returncode == 0, done.stderr
+    # A quote leads to its table and says the row.
     link = re.search(r'<a class="[^"]*\bquote\b[^"]*" href="([^"]*)" title="([^"]*)">(?:<span>)?3,654<', html)
     assert link.groups() == ("../tables/01_scopes.csv", "tables/01_scopes.csv, line 2 (series)")
     assert 'href="../provenance.json"' in html
     assert re.search(rf'<span class="quote absent">{NOT_MEASURED}</span>', html)
+    cells = re.findall(r"<t[hd][^>]*><p>([^<]*)</p></t[hd]>", html)
+    assert cells == ["scope", "patients", "share", "series", "3,654", "42 %", "merged", "2,635", ""]
+    assert re.search(r'Who is <em>one</em>\? From <a[^>]*href="../tables/01_scopes\.csv"', html)
+    # A table that the run lacks says so.
+    assert f"02_none: {NOT_MEASURED}." in html
 
 
 def test_a_new_number_of_the_run_is_a_new_page(build):
@@ -246,38 +257,18 @@ def test_a_new_number_of_the_run_is_a_new_page(build):
     assert ">3,654<" not in html
 
 
-def test_an_unknown_name_fails_the_build(build):
-    done, _ = build("Of {quote}`patients_serie`.")
+def test_each_unknown_name_and_each_wrong_table_is_a_warning_which_fails_the_build(build):
+    wrong = {
+        "Of {quote}`patients_serie`.": "no quote is named 'patients_serie'; did you mean",
+        '```{run-table} 01_scopes\nscope: "{scoop}"\n```': "run-table 01_scopes: no column 'scoop'",
+        "```{run-table} 01_scopes\nonly words\n```": "run-table 01_scopes: the body must say",
+        '```{run-table} 01_scopes\n:where: {scop: series}\nscope: "{scope}"\n```': (
+            "run-table 01_scopes: no column 'scop'"
+        ),
+    }
+    done, _ = build("\n\n".join(wrong))
     assert done.returncode != 0
-    assert "page.md:3: WARNING: no quote is named 'patients_serie'; did you mean" in done.stderr
-
-
-def test_a_table_shows_the_columns_that_are_asked_for(build):
-    done, html = build(
-        "```{run-table} 01_scopes\n:where: {scope: [series, merged]}\n:caption: Who is *one*?\n"
-        'scope: "{scope}"\npatients: "{patients:,d}"\nshare: "{share:.0 %}"\n```'
-    )
-    assert done.returncode == 0, done.stderr
-    cells = re.findall(r"<t[hd][^>]*><p>([^<]*)</p></t[hd]>", html)
-    assert cells == ["scope", "patients", "share", "series", "3,654", "42 %", "merged", "2,635", ""]
-    assert re.search(r'Who is <em>one</em>\? From <a[^>]*href="../tables/01_scopes\.csv"', html)
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ('scope: "{scoop}"', "run-table 01_scopes: no column 'scoop'"),
-        ("only words", "run-table 01_scopes: the body must say"),
-        (':where: {scop: series}\nscope: "{scope}"', "run-table 01_scopes: no column 'scop'"),
-    ],
-)
-def test_a_wrong_table_fails_the_build(build, body, reason):
-    done, _ = build(f"```{{run-table}} 01_scopes\n{body}\n```")
-    assert done.returncode != 0
-    assert reason in done.stderr
-
-
-def test_a_table_that_the_run_lacks_says_so(build):
-    done, html = build('```{run-table} 02_none\nscope: "{scope}"\n```')
-    assert done.returncode == 0, done.stderr
-    assert f"02_none: {NOT_MEASURED}." in html
+    line = 3
+    for text, reason in wrong.items():
+        assert f"page.md:{line}: WARNING: {reason}" in done.stderr
+        line += text.count("\n") + 2

@@ -70,6 +70,7 @@ def everything(folder):
     }
 
 
+@pytest.mark.slow
 def test_nothing_changes_and_the_tables_are_really_made_again(run, monkeypatch, capsys):
     before, made = everything(run), []
     take_over = module._take_over
@@ -102,6 +103,7 @@ def test_nothing_changes_and_the_tables_are_really_made_again(run, monkeypatch, 
     assert not (run / SCRATCH).exists()
 
 
+@pytest.mark.slow
 def test_a_changed_prediction_moves_its_table_and_the_run_is_left_as_it_was(run, capsys):
     """Also where whoever changed it wrote all hashes again."""
     path = next((run / "predictions").glob("04_*random_forest*16px*.csv"))
@@ -128,6 +130,7 @@ def test_a_changed_prediction_moves_its_table_and_the_run_is_left_as_it_was(run,
     assert (run / SCRATCH / "run" / "tables" / "04_scores.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_table_changed_by_hand_is_named_and_accepting_puts_the_true_one_back(short, capsys):
     path = short / "tables" / "01_classes.csv"
     true = path.read_bytes()
@@ -140,6 +143,7 @@ def test_a_table_changed_by_hand_is_named_and_accepting_puts_the_true_one_back(s
     assert verify_run(short).problems == []
 
 
+@pytest.mark.slow
 def test_accepting_a_change_of_a_notebook_renews_what_rests_on_it(short, tmp_path):
     project = tmp_path / "project"
     shutil.copytree(ROOT / "notebooks", project / "notebooks")
@@ -169,6 +173,7 @@ def test_accepting_a_change_of_a_notebook_renews_what_rests_on_it(short, tmp_pat
     assert ".cache" not in parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "says"),
     [
@@ -192,6 +197,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
     assert "not a run with a record" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_without_sums_was_not_finished(run):
     (run / "SHA256SUMS").unlink()
     with pytest.raises(RebuildError, match="was not finished"):

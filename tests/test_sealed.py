@@ -154,6 +154,18 @@ def test_nothing_is_opened_before_the_plan_is_committed(cohort, project, plan, g
     assert read_log(tmp_path) == []
 
 
+def test_a_plan_that_git_ignores_was_never_committed(project, plan):
+    """To git, nothing has changed then."""
+    (project / ".gitignore").write_text("other.yaml\n", encoding="utf-8")
+    git(project, "add", ".gitignore")
+    git(project, "commit", "-qm", "ignored")
+    other = project / "other.yaml"
+    other.write_bytes(plan.read_bytes())
+    with pytest.raises(SealError, match=r"^other\.yaml: was never committed"):
+        sealed.committed(other, project)
+    assert sealed.committed(plan, project) == git(project, "rev-parse", "HEAD~1")
+
+
 ONE, TWO, THREE = ("binary", "resnet18", 1), ("binary", "resnet18", 2), ("three-class", "resnet18", 1)
 
 

@@ -128,6 +128,7 @@ def right_after_all(case):
     )
 
 
+@pytest.mark.slow
 def test_every_answer_is_one_that_the_document_promises(contract):
     failed, tried, checked = run(contract(examples=250, coverage=True))
     assert not failed, f"{len(failed)}, such as\n" + "\n".join(failed[:10])

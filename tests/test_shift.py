@@ -154,6 +154,18 @@ def test_blocks_of_numbers_are_found():
     assert sum(row["patients"]) == len(of_group) and row["in_both"] == 0
 
 
+@pytest.mark.parametrize(("share", "found"), [(0.6, False), (0.4, True)])
+def test_the_more_prefixes_are_tested_the_smaller_a_probability_must_be(share, found):
+    """Two are: each may use half of the error."""
+    rows = [
+        {"prefix": prefix, "p": share * module.ALPHA, "runs": 2, "expected": 100.0} for prefix in ("IM", "A")
+    ]
+    nothing = {"reason": "", "p": 1.0, "difference": 0.0}
+    pair = {"reason": "", "auc": None, "labels": nothing, "parts": ["train", "test"]}
+    said, _ = module._judge(pair | {"identifiers": {"reason": "", "prefixes": rows}}, module.ALPHA)
+    assert bool(said) is found
+
+
 @pytest.mark.parametrize(("n", "m"), [(5, 5), (3, 6), (1, 4)])
 def test_the_probability_of_runs_is_that_of_all_orders(n, m):
     counts = []

@@ -170,6 +170,7 @@ def test_a_finished_run_agrees(run, capsys):
     assert all(line.startswith("not checked: ") for line in lines[:-1])
 
 
+@pytest.mark.slow
 def test_the_published_run_agrees(repository):
     found = verify_run(repository / "artifacts" / "chest_xray")
     assert found.problems == []
