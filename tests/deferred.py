@@ -21,6 +21,7 @@ wait: it says so, and is imported above the block.
 
 import builtins
 import importlib
+import sys
 from types import FunctionType
 
 #: Packages of which importing one takes long; none may be loaded when collection ends.
@@ -85,9 +86,13 @@ deferred = _Deferred()
 
 
 def load(module):
-    """Put what `module` waits for in its place, in default values too."""
+    """Put what `module`, and test files that it imports from, wait for in its place, in default values too."""
     for name, value in list(vars(module).items()):
         if isinstance(value, Pending):
             setattr(module, name, value.load())
-        elif isinstance(value, FunctionType) and value.__defaults__:
-            value.__defaults__ = tuple(d.load() if isinstance(d, Pending) else d for d in value.__defaults__)
+        elif isinstance(value, FunctionType):
+            if value.__defaults__:
+                value.__defaults__ = tuple(d.load() if isinstance(d, Pending) else d for d in value.__defaults__)
+            home = sys.modules.get(value.__module__)
+            if home not in (None, module) and vars(home).get("deferred") is deferred:
+                load(home)

@@ -53,6 +53,18 @@ def ten(value=TEN):
     assert decimal.Decimal(10) == module.TEN == module.ten()
 
 
+def test_what_another_test_file_lends_is_loaded_there(collecting, monkeypatch):
+    lender = imported(
+        "from deferred import deferred\n__name__ = 'lender'\nwith deferred:\n    from decimal import Decimal\n"
+        "def ten():\n    return Decimal(10)\n"
+    )
+    monkeypatch.setitem(sys.modules, "lender", lender)
+    borrower = ModuleType("borrower")
+    borrower.ten = lender.ten
+    deferred.load(borrower)
+    assert borrower.ten() == 10
+
+
 @pytest.mark.parametrize("use", ["D.mro", "D('1')", "tomllib.loads('')"])
 def test_what_is_used_while_collecting_says_what_to_do(collecting, use):
     text = "with deferred:\n    import tomllib\n    from decimal import Decimal as D\n"
