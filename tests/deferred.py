@@ -86,13 +86,13 @@ deferred = _Deferred()
 
 
 def load(module):
-    """Put what `module`, and test files that it imports from, wait for in its place, in default values too."""
+    """Put what `module` and the test files that lend to it wait for in its place, in default values too."""
     for name, value in list(vars(module).items()):
         if isinstance(value, Pending):
             setattr(module, name, value.load())
         elif isinstance(value, FunctionType):
-            if value.__defaults__:
-                value.__defaults__ = tuple(d.load() if isinstance(d, Pending) else d for d in value.__defaults__)
+            given = value.__defaults__ or ()
+            value.__defaults__ = tuple(d.load() if isinstance(d, Pending) else d for d in given) or None
             home = sys.modules.get(value.__module__)
             if home not in (None, module) and vars(home).get("deferred") is deferred:
                 load(home)

@@ -55,8 +55,8 @@ def ten(value=TEN):
 
 def test_what_another_test_file_lends_is_loaded_there(collecting, monkeypatch):
     lender = imported(
-        "from deferred import deferred\n__name__ = 'lender'\nwith deferred:\n    from decimal import Decimal\n"
-        "def ten():\n    return Decimal(10)\n"
+        "from deferred import deferred\n__name__ = 'lender'\n"
+        "with deferred:\n    from decimal import Decimal\ndef ten():\n    return Decimal(10)\n"
     )
     monkeypatch.setitem(sys.modules, "lender", lender)
     borrower = ModuleType("borrower")
