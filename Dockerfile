@@ -39,7 +39,7 @@ RUN pip uninstall --yes --quiet pip setuptools \
 # The served model alone, see .dockerignore. The build ends here if it cannot be loaded.
 COPY artifacts/chest_xray/models/ /opt/models/
 RUN chmod -R a+rX /opt/models \
-    && python -c "from leakfree.classifier import Classifier; Classifier.load('/opt/models')"
+    && python -c "from leakfree.predict.classifier import Classifier; Classifier.load('/opt/models')"
 
 
 FROM python:3.11-slim-bookworm

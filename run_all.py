@@ -1,6 +1,6 @@
 """Run the whole study: ``python run_all.py --help``."""
 
-from leakfree.study import main
+from leakfree_study.compendium.study import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

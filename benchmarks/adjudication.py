@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from leakfree.audit.alignment import AGREEMENT, DETAIL, agreement, to_square
-from leakfree.audit.duplicates import find_copies
-from leakfree.audit.keypoints import detect, match
-from leakfree.audit.scan import scan
+from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square
+from leakfree.audit.copies.duplicates import find_copies
+from leakfree.audit.copies.keypoints import detect, match
+from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import open_target
-from leakfree.files import replacing
-from leakfree.images import to_grey
-from leakfree.patients import patient_ids
+from leakfree.base.files import replacing
+from leakfree.data.images import to_grey
+from leakfree.data.patients import patient_ids
 
 VERDICTS = ("same", "different", "unsure")
 SIDE, PER_SHEET = 300, 8

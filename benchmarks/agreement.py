@@ -1,7 +1,7 @@
 """What each stage of the search for copies hands on, and where the threshold on the pixels comes from.
 
 Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` films are altered in every way
-of `leakfree.audit.alterations`. For each copy: does the hash propose it, does the index of keypoints, and how
+of `leakfree.audit.copies.alterations`. For each copy: does the hash propose it, does the index of keypoints, and how
 far do its pixels agree with the original's once the audit has laid one over the other? Beside them stand the
 pairs of different films that the search proposes, the nearest of all that it sees. ``agreement.csv`` has a
 row a kind.
@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
-from leakfree.audit.alterations import ALTERATIONS
-from leakfree.audit.duplicates import TURNED_RADIUS, find_copies
+from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
+from leakfree.audit.copies.alterations import ALTERATIONS
+from leakfree.audit.copies.duplicates import TURNED_RADIUS, find_copies
 from leakfree.audit.faults import alter
-from leakfree.audit.hashes import RADIUS, SYMMETRIES, distance, film_hashes, transform
-from leakfree.audit.keypoints import NEIGHBOURS, detect, embed, match
-from leakfree.audit.scan import Scan, scan, thumbnail
+from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match
+from leakfree.audit.copies.scan import Scan, scan, thumbnail
 from leakfree.audit.target import open_target
-from leakfree.audit.vectors import COSINE
-from leakfree.files import write_text
-from leakfree.images import decode, to_grey
+from leakfree.audit.copies.vectors import COSINE
+from leakfree.base.files import write_text
+from leakfree.data.images import decode, to_grey
 
 
 def by_hash(first: bytes, second: bytes) -> bool:

@@ -44,9 +44,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from leakfree.audit.faults import FAULTS, inject, list_images, write_phantom
-from leakfree.files import write_text
-from leakfree.sources.base import SourceError
-from leakfree.sources.phantom import PhantomSettings
+from leakfree.base.files import write_text
+from leakfree.data.sources.base import SourceError
+from leakfree.data.sources.phantom import PhantomSettings
 
 # All hashes have 64 bits; beyond this, half of all pairs of films agree by chance.
 THRESHOLDS = range(17)

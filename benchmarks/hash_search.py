@@ -45,14 +45,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import norm
 
-from leakfree.audit import hashes, keypoints
+from leakfree.audit.copies import hashes, keypoints
 from leakfree.audit.faults import write_phantom
-from leakfree.audit.scan import scan
+from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import TargetError, open_target
-from leakfree.audit.vectors import near_vectors
-from leakfree.figures import OKABE_ITO, use_style
-from leakfree.files import write_text
-from leakfree.sources.phantom import PhantomSettings
+from leakfree.audit.copies.vectors import near_vectors
+from leakfree_study.figures.plots import OKABE_ITO, use_style
+from leakfree.base.files import write_text
+from leakfree.data.sources.phantom import PhantomSettings
 
 CROWD = 10_000
 FARTHEST = 12

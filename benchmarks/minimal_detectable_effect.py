@@ -2,7 +2,7 @@
 
 Run: python benchmarks/minimal_detectable_effect.py [--studies 40] [--jobs 2] Writes
 book/data/minimal_detectable_effect.csv. Nothing of the films is read: patients by class and number of films
-come from the names, features are simulated without any identity (see `leakfree.inflation.simulate`), with a
+come from the names, features are simulated without any identity (see `leakfree_study.inflation.simulate`), with a
 disease that gives the nearest neighbour about the score that such films give. The effect is (t at 97.5 % +
 t at 80 %) times the standard deviation of the estimate over the simulated studies.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from leakfree.inflation.draws import draw
-from leakfree.inflation.simulate import World, studies
-from leakfree.sources.phantom_plan import IMAGES_A_PATIENT
+from leakfree_study.inflation.draws import draw
+from leakfree_study.inflation.simulate import World, studies
+from leakfree.data.sources.phantom_plan import IMAGES_A_PATIENT
 
 #: Task to the classes in it, and the strength of the disease in a dimension.
 TASKS = {

@@ -38,9 +38,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from service_load import free_port
 
-from leakfree.files import write_json, write_text
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.weights import default_model
+from leakfree.base.files import write_json, write_text
+from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.predict.weights import default_model
 
 #: What may be wrong: growth of memory in per cent.
 GROWTH = 5.0

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from leakfree import training
-from leakfree.audit.ledger import Ledger
-from leakfree.cohort import open_cohort
+from leakfree.models import training
+from leakfree.ledger.ledger import Ledger
+from leakfree.data.cohort import open_cohort
 from leakfree.models import networks
-from leakfree.pixels import PixelCache, load_pixels
-from leakfree.precision import autocast
-from leakfree.run import cache_folder, project_root
-from leakfree.tasks import TASKS
+from leakfree.data.pixels import PixelCache, load_pixels
+from leakfree.base.precision import autocast
+from leakfree_study.run.run import cache_folder, project_root
+from leakfree.data.tasks import TASKS
 
 
 class SilentLedger(Ledger):

@@ -122,7 +122,7 @@ def real_ingest(once, real_data):
     import subprocess
 
     code = (
-        "import resource, sys; from pathlib import Path; from leakfree.cohort import open_cohort\n"
+        "import resource, sys; from pathlib import Path; from leakfree.data.cohort import open_cohort\n"
         "open_cohort(sys.argv[1], Path(sys.argv[2]))\n"
         "peak, status = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, Path('/proc/self/status')\n"
         # On Linux the parent's memory at the fork is in the child's ru_maxrss; VmHWM begins anew.
@@ -147,7 +147,7 @@ def real_cache(real_ingest):
 @pytest.fixture(scope="session")
 def real_cohort(real_ingest, real_data):
     """The cohort of all real images."""
-    from leakfree.cohort import open_cohort
+    from leakfree.data.cohort import open_cohort
 
     return open_cohort(str(real_data / "chest_xray"), real_ingest[0])
 
@@ -159,7 +159,7 @@ def published_book(once):
     import subprocess
     from types import SimpleNamespace
 
-    from leakfree.book import JUPYTER_BOOK, OPTIONS
+    from leakfree_study.book.build import JUPYTER_BOOK, OPTIONS
 
     def build(project):
         ignored = shutil.ignore_patterns("_build", "run", "__pycache__")
@@ -194,7 +194,7 @@ def write_folder(tmp_path):
 @pytest.fixture(scope="session")
 def phantom_source():
     """A phantom of 72 films of 48 px with every kind of planted trouble."""
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
     return PhantomSource(
         PhantomSettings(
@@ -211,7 +211,7 @@ def phantom_source():
 @pytest.fixture(scope="session")
 def phantom_cohort(phantom_source, tmp_path_factory):
     """The store of `phantom_source`; read it, never change it."""
-    from leakfree.cohort import ingest
+    from leakfree.data.cohort import ingest
 
     return ingest(phantom_source, tmp_path_factory.mktemp("phantom") / "store")
 
@@ -224,13 +224,13 @@ def models(once):
     import torch
     from safetensors.torch import save_file
 
-    from leakfree.calibrated import Calibrated
-    from leakfree.conformal import Conformal
-    from leakfree.files import file_hash
-    from leakfree.images import to_grey
+    from leakfree.predict.calibrated import Calibrated
+    from leakfree.scores.conformal import Conformal
+    from leakfree.base.files import file_hash
+    from leakfree.data.images import to_grey
     from leakfree.models.resnet import ResNet18
-    from leakfree.novelty import Novelty
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.predict.novelty import Novelty
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
     def make(folder):
         with torch.random.fork_rng(devices=[]):
@@ -267,11 +267,11 @@ def tiny_app():
     import torch
     from torch import nn
 
-    from leakfree.calibrated import Calibrated
-    from leakfree.classifier import Classifier
+    from leakfree.predict.calibrated import Calibrated
+    from leakfree.predict.classifier import Classifier
     from leakfree.serving.app import create_app
     from leakfree.serving.settings import ServiceSettings
-    from leakfree.weights import Description
+    from leakfree.predict.weights import Description
 
     def make(conformal=None, **settings):
         with torch.random.fork_rng(devices=[]):
@@ -295,6 +295,6 @@ def tiny_app():
 @pytest.fixture(scope="session")
 def films():
     """Encoded films of a small phantom that no fixture learned from."""
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
     return [raw.data for raw in PhantomSource(PhantomSettings(n_images=60, size=64, seed=7))][:24]

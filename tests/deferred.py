@@ -9,7 +9,7 @@ of the library that do, imports them in a block, below its other imports::
     with deferred:
         import torch
 
-        from leakfree.training import Budget, fit
+        from leakfree.models.training import Budget, fit
 
         BUDGET = Budget(epochs=2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from leakfree.audit.loaders import digests_of
+from leakfree.ledger.loaders import digests_of
 
 N, SIZE, BATCH = 60, 8, 8
 IDS = [f"train/X/film-{row:04d}.jpeg" for row in range(N)]

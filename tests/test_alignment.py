@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.audit import alignment as module
-from leakfree.audit.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
-from leakfree.audit.alterations import alter
-from leakfree.audit.hashes import SYMMETRIES, distance, film_hashes, transform
-from leakfree.audit.keypoints import detect, match
-from leakfree.images import to_grey
+from leakfree.audit.copies import alignment as module
+from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
+from leakfree.audit.copies.alterations import alter
+from leakfree.audit.copies.hashes import SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.copies.keypoints import detect, match
+from leakfree.data.images import to_grey
 
 with deferred:
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 

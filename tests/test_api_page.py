@@ -32,7 +32,7 @@ def test_every_public_name_of_every_module_has_an_entry(text):
     assert sum(len(public_names(module)) for module in known) > 400
 
 
-@pytest.mark.parametrize("module", ["leakfree.audit.gate", "leakfree.conformal"])
+@pytest.mark.parametrize("module", ["leakfree.audit.gate", "leakfree.scores.conformal"])
 def test_names_are_those_that_python_finds(module):
     module = importlib.import_module(module)
     path = module.__name__.removeprefix("leakfree.").replace(".", "/")

@@ -12,12 +12,12 @@ from werkzeug.test import EnvironBuilder
 
 from deferred import deferred
 from leakfree import __version__
-from leakfree.precision import SAME_PROBABILITY
+from leakfree.base.precision import SAME_PROBABILITY
 from leakfree.serving import monitoring
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
-    from leakfree.classifier import WARNING, Classifier
+    from leakfree.predict.classifier import WARNING, Classifier
     from leakfree.serving.app import create_app
     from leakfree.serving.batching import BusyError
 

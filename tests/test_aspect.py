@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.tasks import TASKS
+from leakfree.data.tasks import TASKS
 
 with deferred:
-    from leakfree import aspect
-    from leakfree.aspect import aspect_study, reshaped
-    from leakfree.cohort import ingest
-    from leakfree.run import Run
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree_study.networks import aspect
+    from leakfree_study.networks.aspect import aspect_study, reshaped
+    from leakfree.data.cohort import ingest
+    from leakfree_study.run.run import Run
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 
 def ramp(side=64):

@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.audit.findings import CHECKS, FAIL_ON
-from leakfree.audit.pictures import Pictures
+from leakfree.audit.checks.findings import CHECKS, FAIL_ON
+from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.report import write_json
 from leakfree.audit.target import TargetError, from_csv, open_target
 from leakfree.cli import main
-from leakfree.patients import patient_ids
+from leakfree.data.patients import patient_ids
 
 with deferred:
     from leakfree.audit.auditor import AuditSettings, audit, audit_and_scan, unusable
-    from leakfree.splits import patient_level
+    from leakfree.split.manifest import patient_level
 
 SKIP = ("shortcuts", "shift")
 
@@ -187,7 +187,7 @@ def cluster():
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_same_report(cluster, faulty, phantom_cohort, tmp_path, monkeypatch):
-    from leakfree.audit import scan
+    from leakfree.audit.copies import scan
 
     monkeypatch.setattr(scan, "SHARD", 16)
     for target in (faulty, phantom_cohort.path):
@@ -198,7 +198,7 @@ def test_a_cluster_gives_the_same_report(cluster, faulty, phantom_cohort, tmp_pa
 
 @pytest.mark.slow
 def test_workers_of_a_cluster_do_the_reading(cluster, faulty, monkeypatch):
-    from leakfree.audit import hashes, scan
+    from leakfree.audit.copies import hashes, scan
 
     def refuse(*_):
         raise AssertionError("read in this process")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.precision import SAME_PROBABILITY
+from leakfree.base.precision import SAME_PROBABILITY
 
 with deferred:
     import torch
 
-    from leakfree.classifier import Classifier
+    from leakfree.predict.classifier import Classifier
     from leakfree.serving.batching import Batcher, BusyError
 
 

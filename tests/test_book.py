@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from deferred import deferred
-from leakfree import book
-from leakfree.book import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
-from leakfree.quotes import Quotes
+from leakfree_study.book import build as book
+from leakfree_study.book.build import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
+from leakfree_study.book.quotes import Quotes
 
 with deferred:
     import nbformat
@@ -120,7 +120,7 @@ def test_no_table_of_contents_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_build_leaves_the_whole_book_in_the_run_folder(run, caplog):
     before = tracked_state()
-    with caplog.at_level(logging.INFO, logger="leakfree.book"):
+    with caplog.at_level(logging.INFO, logger="leakfree_study.book.build"):
         index = build(run, ROOT)
     assert index == run / "book" / "index.html"
     assert all((run / "book" / f"{page}.html").stat().st_size for page in expected_pages(ROOT / "book"))
@@ -249,10 +249,10 @@ def test_builder_is_that_of_this_environment():
 
 
 def test_bounds_in_prose_are_those_of_the_code(repository):
-    from leakfree.audit.alignment import AGREEMENT
-    from leakfree.audit.duplicates import TURNED_RADIUS
-    from leakfree.audit.hashes import BITS, RADIUS
-    from leakfree.audit.keypoints import EXACT, NEIGHBOURS
+    from leakfree.audit.copies.alignment import AGREEMENT
+    from leakfree.audit.copies.duplicates import TURNED_RADIUS
+    from leakfree.audit.copies.hashes import BITS, RADIUS
+    from leakfree.audit.copies.keypoints import EXACT, NEIGHBOURS
 
     page = " ".join((repository / "book" / "detectors.md").read_text(encoding="utf-8").split())
     assert f"radius {RADIUS} bits, {TURNED_RADIUS} when turned" in page

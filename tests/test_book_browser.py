@@ -251,7 +251,7 @@ def test_keyboard_walks_through_the_estimates_and_reads_their_numbers(panels):
 
 
 def test_colours_are_those_of_the_static_figures(panels):
-    from leakfree.inflation import plots
+    from leakfree_study.inflation import plots
 
     _, forest, _ = panels
     forest.get_by_label("Task").select_option("etiology")

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-from leakfree.book import expected_pages
+from leakfree_study.book.build import expected_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "artifacts" / "chest_xray"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leakfree.calibrated import FIVE_PARTS, Calibrated
-from leakfree.calibration import CalibrationError
+from leakfree.predict.calibrated import FIVE_PARTS, Calibrated
+from leakfree.scores.calibration import CalibrationError
 from test_calibration import sampled
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.calibration import (
+from leakfree.scores.calibration import (
     CalibrationError,
     apply_temperature,
     calibration_error,
@@ -18,7 +18,7 @@ from leakfree.calibration import (
     reliability,
     scale,
 )
-from leakfree.predictions import Predictions
+from leakfree.scores.predictions import Predictions
 
 with deferred:
     from scipy.special import softmax

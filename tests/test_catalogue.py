@@ -5,9 +5,9 @@ import pytest
 from deferred import deferred
 
 with deferred:
-    from leakfree.inflation import catalogue
-    from leakfree.inflation.catalogue import LEAKS, NOT_TESTABLE, POPULATIONS
-    from leakfree.inflation.jobs import FAMILIES
+    from leakfree_study.inflation import catalogue
+    from leakfree_study.inflation.catalogue import LEAKS, NOT_TESTABLE, POPULATIONS
+    from leakfree_study.inflation.jobs import FAMILIES
 
 #: Kapoor and Narayanan (2023), all types.
 TAXONOMY = {"L1.1", "L1.2", "L1.3", "L1.4", "L2", "L3.1", "L3.2", "L3.3"}

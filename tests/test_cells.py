@@ -12,11 +12,11 @@ import pytest
 
 import leakfree
 from deferred import deferred
-from leakfree.files import file_hash
-from leakfree.patients import patient_ids
-from leakfree.precision import SETTING, resolve
-from leakfree.protocols import CLEAN, IMAGE_LEVEL
-from leakfree.tasks import TASKS
+from leakfree.base.files import file_hash
+from leakfree.data.patients import patient_ids
+from leakfree.base.precision import SETTING, resolve
+from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.data.tasks import TASKS
 
 with deferred:
     import torch
@@ -24,19 +24,28 @@ with deferred:
     from safetensors.torch import load_file
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-    from leakfree import cells, splits, training
+    from leakfree_study.run import cells
+    from leakfree.split import manifest as splits
+    from leakfree.models import training
     from leakfree.audit.gate import GateError
-    from leakfree.audit.ledger import Ledger, LedgerError, consumed_hash
-    from leakfree.cells import Cell, NetworkJob, classical_cell, network_cell, network_cells, score_table
-    from leakfree.checkpoint import Checkpoint
-    from leakfree.cohort import ingest
+    from leakfree.ledger.ledger import Ledger, LedgerError, consumed_hash
+    from leakfree_study.run.cells import (
+        Cell,
+        NetworkJob,
+        classical_cell,
+        network_cell,
+        network_cells,
+        score_table,
+    )
+    from leakfree.models.checkpoint import Checkpoint
+    from leakfree.data.cohort import ingest
     from leakfree.models import classical
     from leakfree.models.networks import build
-    from leakfree.record import COPIES, save_cohort
-    from leakfree.run import Run, read_outputs
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.splits import Manifest
-    from leakfree.training import Budget, Normalisation, batches, predict
+    from leakfree.data.record import COPIES, save_cohort
+    from leakfree_study.run.run import Run, read_outputs
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split.manifest import Manifest
+    from leakfree.models.training import Budget, Normalisation, batches, predict
 
     BUDGET = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
 

@@ -10,20 +10,20 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.inflation.draws import ROLES, draw
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree_study.inflation.draws import ROLES, draw
+from leakfree.data.sources.base import LABELS
+from leakfree.data.tasks import TASKS
 
 with deferred:
-    from leakfree.inflation import grid, store
-    from leakfree.inflation.arms import Arms
-    from leakfree.inflation.catalogue import LEAKS
-    from leakfree.inflation.check import MOST, check_grid
-    from leakfree.inflation.jobs import DOSES, FAMILIES, Job
-    from leakfree.inflation.material import VARIANTS, Features, Material
-    from leakfree.inflation.plans import Plans, known, planned, split_groups
-    from leakfree.pixels import pixel_digest
-    from leakfree.verify import verify_run
+    from leakfree_study.inflation import grid, store
+    from leakfree_study.inflation.arms import Arms
+    from leakfree_study.inflation.catalogue import LEAKS
+    from leakfree_study.inflation.check import MOST, check_grid
+    from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job
+    from leakfree_study.inflation.material import VARIANTS, Features, Material
+    from leakfree_study.inflation.plans import Plans, known, planned, split_groups
+    from leakfree.data.pixels import pixel_digest
+    from leakfree_study.record.verify import verify_run
 
 SEEDS = (4, 5)
 FACTS = (

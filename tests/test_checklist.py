@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from leakfree.cell_text import QuoteError
-from leakfree.checklists.checklist import (
+from leakfree_study.book.cell_text import QuoteError
+from leakfree_study.book.checklists.checklist import (
     ABSENT,
     CHECKLISTS,
     Item,

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from deferred import deferred
-from leakfree.checklists.checklist import ABSENT, CHECKLISTS, read_checklist
+from leakfree_study.book.checklists.checklist import ABSENT, CHECKLISTS, read_checklist
 
 with deferred:
     from checklist_page import checklist_page, module_address

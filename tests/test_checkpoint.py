@@ -9,7 +9,7 @@ from deferred import deferred
 with deferred:
     import torch
 
-    from leakfree.checkpoint import Checkpoint
+    from leakfree.models.checkpoint import Checkpoint
 
 
 @pytest.fixture

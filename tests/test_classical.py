@@ -13,7 +13,7 @@ with deferred:
 
     from leakfree.models import classical
     from leakfree.models.classical import MODELS, converged, estimator, grouped_folds, search, search_table
-    from leakfree.models.pixels import OrderedForest, to_unit
+    from leakfree.models.pixel_models import OrderedForest, to_unit
 
 
 def tiny(classes=3, patients=60, size=6, seed=0):

@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.calibrated import Calibrated
-from leakfree.calibration import scale
+from leakfree.predict.calibrated import Calibrated
+from leakfree.scores.calibration import scale
 from leakfree.cli import main
-from leakfree.pixels import PixelCache, pixel_digest
-from leakfree.precision import SAME_PROBABILITY
-from leakfree.predictions import read_predictions
+from leakfree.data.pixels import PixelCache, pixel_digest
+from leakfree.base.precision import SAME_PROBABILITY
+from leakfree.scores.predictions import read_predictions
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
     import torch
 
-    from leakfree import explain
-    from leakfree.audit.ledger import Ledger
-    from leakfree.classifier import Classifier
-    from leakfree.published import load_published
+    from leakfree_study.networks import explain
+    from leakfree.ledger.ledger import Ledger
+    from leakfree.predict.classifier import Classifier
+    from leakfree_study.networks.published import load_published
     from leakfree.serving.app import create_app
-    from leakfree.training import Normalisation, predict
-    from leakfree.weights import PublishedError, load_network, read_description
+    from leakfree.models.training import Normalisation, predict
+    from leakfree.predict.weights import PublishedError, load_network, read_description
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_weights_that_were_changed_are_refused(models, tmp_path):
 
 def test_predicting_needs_none_of_what_training_needs():
     heavy = {"sklearn", "pandas", "scipy", "deeplake", "torchvision", "matplotlib", "captum", "timm"}
-    code = f"import sys, leakfree.serving.app, leakfree.predict_files; print(*{heavy} & set(sys.modules))"
+    code = f"import sys, leakfree.serving.app, leakfree.predict.predict_files; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == ""
 

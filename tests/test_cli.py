@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.audit.findings import CHECKS, SCHEMA
+from leakfree.audit.checks.findings import CHECKS, SCHEMA
 from leakfree.cli import main
-from leakfree.cohort import ingest
-from leakfree.metrics import evaluate
-from leakfree.patients import patient_ids
-from leakfree.predictions import read_predictions
+from leakfree.data.cohort import ingest
+from leakfree.scores.metrics import evaluate
+from leakfree.data.patients import patient_ids
+from leakfree.scores.predictions import read_predictions
 
 with deferred:
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.splits import image_level, patient_level
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split.manifest import image_level, patient_level
 
 FAST = ("--skip", "shortcuts,shift", "--quiet")
 
@@ -420,7 +420,7 @@ def test_an_audit_runs_on_one_core_and_without_what_only_linux_has(clean):
 
 
 def test_a_check_and_a_comparison_of_runs_load_what_they_use(tmp_path):
-    code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\nimport leakfree.verify"
+    code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\nimport leakfree_study.record.verify"
     _, loaded = loaded_by(code, "reproduce", tmp_path, "--published", tmp_path)
     assert loaded == {"PIL", "numpy", "pandas", "pydantic"}
 

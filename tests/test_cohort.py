@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree import provenance
-from leakfree.cohort import CHUNK
-from leakfree.sources import Problem, RawImage, SourceError
-from leakfree.sources.folder import FolderSource
+from leakfree.base import provenance
+from leakfree.data.cohort import CHUNK
+from leakfree.data.sources import Problem, RawImage, SourceError
+from leakfree.data.sources.folder import FolderSource
 
 with deferred:
     import deeplake
 
-    from leakfree.cohort import SEALED_PART, Cohort, CohortError, describe_problems, ingest, open_cohort
+    from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, describe_problems, ingest, open_cohort
 
 COLUMNS = ["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]
 
@@ -171,7 +171,7 @@ def test_a_failing_source_leaves_no_store(tmp_path, error):
 def test_a_killed_ingest_leaves_no_store_at_the_target(films, tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from leakfree import cohort\n"
-        "from leakfree.sources.folder import FolderSource\n"
+        "from leakfree.data.sources.folder import FolderSource\n"
         "cohort.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cohort.ingest(FolderSource(Path(sys.argv[1])), Path(sys.argv[2]) / 'store')"
     )
@@ -287,7 +287,7 @@ def test_a_cached_store_is_found_again(films, tmp_path, monkeypatch):
     first = open_cohort(str(films), tmp_path / "cache")
     assert entries(tmp_path / "cache" / "cohorts") == [first.path.name]
     assert first.path.name.startswith("films-")
-    monkeypatch.setattr("leakfree.cohort.ingest", None)  # calling it would raise
+    monkeypatch.setattr("leakfree.data.cohort.ingest", None)  # calling it would raise
     again = open_cohort(str(films), tmp_path / "cache")
     assert again.path == first.path
     assert again.checksum == first.checksum
@@ -298,7 +298,7 @@ def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, 
     first = open_cohort(str(films), tmp_path / "cache")
     made = []
     monkeypatch.setattr(
-        "leakfree.cohort.ingest", lambda *given, **options: made.append(given) or ingest(*given, **options)
+        "leakfree.data.cohort.ingest", lambda *given, **options: made.append(given) or ingest(*given, **options)
     )
     kept = provenance.package_digest
     monkeypatch.setattr(

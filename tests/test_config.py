@@ -7,12 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
+from leakfree_study.run.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
 
 with deferred:
     import nbformat
 
-    from leakfree.notebooks import known_parameters
+    from leakfree_study.run.notebooks import known_parameters
 
 #: What the runner sets itself, beside a profile's own parameters.
 COMMON = {"data", "profile", "seed", "run_dir", "jobs", "resume", "allow_problems"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.conformal import ConformalError, calibrate, coverage
-from leakfree.predictions import Predictions
+from leakfree.scores.conformal import ConformalError, calibrate, coverage
+from leakfree.scores.predictions import Predictions
 
 with deferred:
     from scipy.special import softmax

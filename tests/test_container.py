@@ -48,7 +48,7 @@ sys.meta_path.insert(0, Hide())
 import leakfree.cli
 import leakfree.serving.server
 import leakfree.serving.worker
-from leakfree.classifier import Classifier
+from leakfree.predict.classifier import Classifier
 from leakfree.serving.app import create_app
 from leakfree.serving.monitoring import log_as_json
 from leakfree.serving.settings import ServiceSettings

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import leakfree
-from leakfree.config import PROFILES
+from leakfree_study.run.config import PROFILES
 
 #: What the examples touch or run; a copy of it is all that they get.
 COPIED = ("lib", "notebooks", "tests", "examples", "run_all.py", "pyproject.toml")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree import provenance
+from leakfree.base import provenance
 
 with deferred:
-    from leakfree.inflation import control
+    from leakfree_study.inflation import control
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.audit.findings import FAIL_ON
+from leakfree.audit.checks.findings import FAIL_ON
 
 with deferred:
-    from leakfree.audit.copy_checks import MOST_EXAMPLES, copies_checks
-    from leakfree.audit.duplicates import CANDIDATE_COLUMNS, Copies
-    from leakfree.groups import linked_groups
+    from leakfree.audit.checks.copy_checks import MOST_EXAMPLES, copies_checks
+    from leakfree.audit.copies.duplicates import CANDIDATE_COLUMNS, Copies
+    from leakfree.data.groups import linked_groups
 
 NAMES = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 

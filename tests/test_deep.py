@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.calibrated import FIVE_PARTS, LIMIT_PARTS
-from leakfree.cohort import ingest
+from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS
+from leakfree.data.cohort import ingest
 from leakfree.models.recipes import RECIPES, Recipe
-from leakfree.protocols import CLEAN
-from leakfree.tasks import TASKS
+from leakfree.split.protocols import CLEAN
+from leakfree.data.tasks import TASKS
 
 with deferred:
     from leakfree.audit.gate import gate
-    from leakfree.cells import Cell, network_cells
-    from leakfree.deep import fit_novelty, five_parts, network_job, publish_model
-    from leakfree.novelty import Novelty, NoveltyError
-    from leakfree.run import Run, read_outputs
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.splits import Manifest
+    from leakfree_study.run.cells import Cell, network_cells
+    from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
+    from leakfree.predict.novelty import Novelty, NoveltyError
+    from leakfree_study.run.run import Run, read_outputs
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

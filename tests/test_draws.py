@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.inflation.draws import ROLES, SINGLES, draw
+from leakfree_study.inflation.draws import ROLES, SINGLES, draw
 
 quickly = settings(deadline=None, max_examples=150, derandomize=True)
 LABELS = (0, 1, 2)

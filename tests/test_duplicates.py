@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.audit.alignment import AGREEMENT
-from leakfree.audit.alterations import ALTERATIONS, alter
-from leakfree.audit.findings import FAIL_ON
-from leakfree.audit.scan import scan
+from leakfree.audit.copies.alignment import AGREEMENT
+from leakfree.audit.copies.alterations import ALTERATIONS, alter
+from leakfree.audit.checks.findings import FAIL_ON
+from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import open_target
 
 with deferred:
-    from leakfree.audit.copy_checks import copies_checks
-    from leakfree.audit.duplicates import CANDIDATE_COLUMNS, find_copies
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.audit.checks.copy_checks import copies_checks
+    from leakfree.audit.copies.duplicates import CANDIDATE_COLUMNS, find_copies
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 IN_PLACE = ("reencoded", "resized", "mirrored", "turned_90", "brightened", "inverted")
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10")

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.predictions import Predictions, PredictionsError, save_predictions
-from leakfree.protocols import CLEAN
-from leakfree.tasks import TASKS
+from leakfree.scores.predictions import Predictions, PredictionsError, save_predictions
+from leakfree.split.protocols import CLEAN
+from leakfree.data.tasks import TASKS
 
 with deferred:
     from sklearn.metrics import roc_auc_score
 
-    from leakfree.cells import Cell, Result
-    from leakfree.ensemble import ensemble_table, mean_predictions
+    from leakfree_study.run.cells import Cell, Result
+    from leakfree_study.run.ensemble import ensemble_table, mean_predictions
 
 
 def made(seed, order=None):

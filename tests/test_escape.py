@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deferred import deferred
 from hostile import EVERY, IMAGE, PRINTABLE, TEMPLATE, attacks, controls, read_page
-from leakfree.escape import (
+from leakfree.base.escape import (
     Arguments,
     LineFormatter,
     code,
@@ -26,7 +26,7 @@ from leakfree.escape import (
     spreadsheet,
     terminal,
 )
-from leakfree.tables import styled
+from leakfree_study.figures.tables import styled
 
 with deferred:
     from markdown_it.renderer import RendererHTML
@@ -173,7 +173,7 @@ def test_only_columns_of_links_hold_markup():
 
 def test_tables_of_a_run_hold_names_as_they_are(tmp_path):
     """They are read back, so nothing is put in front of a formula there."""
-    from leakfree.run import _read_table, _write_table
+    from leakfree_study.run.run import _read_table, _write_table
 
     names = [name for name in EVERY if "\ud800" not in name]
     path = _write_table(tmp_path / "t.csv", pd.DataFrame({TEMPLATE: names}))
@@ -204,7 +204,7 @@ def test_lines_for_the_terminal_go_through_one_function(repository):
 def test_tables_of_notebooks_are_shown_in_one_way(repository):
     for path in (repository / "notebooks").glob("*.ipynb"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"\.style\b", text), f"{path.name}: use leakfree.tables.styled"
+        assert not re.search(r"\.style\b", text), f"{path.name}: use leakfree_study.figures.tables.styled"
 
 
 def test_the_list_of_names_reaches_what_it_is_for():

@@ -14,8 +14,8 @@ with deferred:
     from scipy import stats
     from sklearn.metrics import f1_score, roc_auc_score
 
-    from leakfree.inflation import estimate
-    from leakfree.inflation.estimate import (
+    from leakfree_study.inflation import estimate
+    from leakfree_study.inflation.estimate import (
         Scored,
         arm_values,
         check_paired,

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from conftest import free_port
-from leakfree.precision import SAME_PROBABILITY
+from leakfree.base.precision import SAME_PROBABILITY
 
 needs_curl = pytest.mark.skipif(
     os.name == "nt" or not shutil.which("curl") or not shutil.which("sh"), reason="no curl, or no sh"
@@ -61,7 +61,7 @@ def url(repository, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(repository, examples):
     """What the model says of the sample without any service."""
-    from leakfree.classifier import Classifier
+    from leakfree.predict.classifier import Classifier
 
     classifier = Classifier.load(repository / "artifacts" / "chest_xray" / "models")
     return classifier.answer(classifier.prepare((examples / "sample.png").read_bytes())[None])[0]

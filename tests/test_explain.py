@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.predictions import Predictions
+from leakfree.scores.predictions import Predictions
 
 with deferred:
     import torch
     from torch import nn
 
-    from leakfree import explain
-    from leakfree.audit.ledger import Ledger, LedgerError
+    from leakfree_study.networks import explain
+    from leakfree.ledger.ledger import Ledger, LedgerError
     from leakfree.models.networks import build
-    from leakfree.pixels import PixelCache, pixel_digest
-    from leakfree.training import Normalisation, predict
+    from leakfree.data.pixels import PixelCache, pixel_digest
+    from leakfree.models.training import Normalisation, predict
 
     PLAIN = Normalisation(0.0, 1.0)
 

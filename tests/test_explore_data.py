@@ -10,11 +10,11 @@ import pytest
 from explore_data import as_script, explore_data
 
 from deferred import deferred
-from leakfree.inflation.preregistration import preregistration
+from leakfree_study.inflation.preregistration import preregistration
 
 with deferred:
-    from leakfree.inflation import plots
-    from leakfree.inflation.catalogue import LEAKS
+    from leakfree_study.inflation import plots
+    from leakfree_study.inflation.catalogue import LEAKS
 
 RUN = Path(__file__).resolve().parents[1] / "artifacts" / "chest_xray"
 

@@ -17,12 +17,12 @@ from leakfree.audit.faults import (
     list_images,
     write_phantom,
 )
-from leakfree.images import ImageError, inspect, to_grey
-from leakfree.patients import patient_ids
-from leakfree.sources.base import SourceError
+from leakfree.data.images import ImageError, inspect, to_grey
+from leakfree.data.patients import patient_ids
+from leakfree.data.sources.base import SourceError
 
 with deferred:
-    from leakfree.sources.phantom import PhantomSettings
+    from leakfree.data.sources.phantom import PhantomSettings
 
 COUNT = 2
 COPIES = ("exact_copy", *PIXEL_KINDS, "relabelled_copy")

@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.metrics import confusion, evaluate
-from leakfree.predictions import check_predictions
+from leakfree.scores.metrics import confusion, evaluate
+from leakfree.scores.predictions import check_predictions
 
 with deferred:
     import matplotlib as mpl
     from matplotlib import pyplot as plt
     from matplotlib.figure import Figure
 
-    from leakfree import figures
+    from leakfree_study.figures import plots as figures
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from leakfree.files import file_hash, replacing, write_json, write_text
+from leakfree.base.files import file_hash, replacing, write_json, write_text
 
 
 def names(folder):
@@ -94,7 +94,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     code = (
-        "import os, signal, sys; from pathlib import Path; from leakfree.files import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from leakfree.base.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as t:\n"
         "    t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from leakfree.sources import open_source
-from leakfree.sources.base import LABELS, PARTS, Problem, RawImage, SourceError
-from leakfree.sources.folder import FolderSource, label_from_path, list_files, part_from_path
+from leakfree.data.sources import open_source
+from leakfree.data.sources.base import LABELS, PARTS, Problem, RawImage, SourceError
+from leakfree.data.sources.folder import FolderSource, label_from_path, list_files, part_from_path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX names and links")
 

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree import protocols
-from leakfree.cohort import ingest
-from leakfree.patients import patient_ids
-from leakfree.protocols import CLEAN, IMAGE_LEVEL, NO_TEST_SET
+from leakfree.split import protocols
+from leakfree.data.cohort import ingest
+from leakfree.data.patients import patient_ids
+from leakfree.split.protocols import CLEAN, IMAGE_LEVEL, NO_TEST_SET
 
 with deferred:
-    from leakfree import splits
+    from leakfree.split import manifest as splits
     from leakfree.audit import linked
     from leakfree.audit.gate import GateError, gate
     from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
-    from leakfree.groups import linked_groups
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.splits import Manifest
+    from leakfree.data.groups import linked_groups
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

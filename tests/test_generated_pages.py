@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deferred import deferred
-from leakfree.book import JUPYTER_BOOK
+from leakfree_study.book.build import JUPYTER_BOOK
 
 with deferred:
     from generated_pages import GENERATORS, fill
@@ -91,6 +91,6 @@ def test_pages_build_without_a_warning(repository, published, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     html = Path(source, "_build", "html")
     assert content["data"]["checksum"] in (html / "provenance.html").read_text(encoding="utf-8")
-    assert 'id="leakfree.splits.Manifest"' in (html / "data.html").read_text(encoding="utf-8")
+    assert 'id="leakfree.split.manifest.Manifest"' in (html / "data.html").read_text(encoding="utf-8")
     assert (html / "_images" / "architecture_flow.svg").is_file()
     assert (html / "provenance.json").read_bytes() == (run / "provenance.json").read_bytes()

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.parallel import SchedulerError
-from leakfree.pixels import pixel_digest
+from leakfree.base.parallel import SchedulerError
+from leakfree.data.pixels import pixel_digest
 
 with deferred:
-    from leakfree.audit.ledger import LedgerError
-    from leakfree.inflation import grid
-    from leakfree.inflation.grid import GridError, job_key, material_digest, plan, read_outcomes, run
-    from leakfree.inflation.jobs import Job, Outcome, compute
-    from leakfree.inflation.material import VARIANTS, Features, Material
+    from leakfree.ledger.ledger import LedgerError
+    from leakfree_study.inflation import grid
+    from leakfree_study.inflation.grid import GridError, job_key, material_digest, plan, read_outcomes, run
+    from leakfree_study.inflation.jobs import Job, Outcome, compute
+    from leakfree_study.inflation.material import VARIANTS, Features, Material
 
 
 def features(values, ids):

@@ -8,7 +8,7 @@ from deferred import deferred
 with deferred:
     import networkx
 
-    from leakfree.groups import linked_groups
+    from leakfree.data.groups import linked_groups
 
 
 def reference(keys):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from joblib import Parallel, delayed
 
 from deferred import deferred
-from leakfree.audit import hashes as module
-from leakfree.audit.hashes import (
+from leakfree.audit.copies import hashes as module
+from leakfree.audit.copies.hashes import (
     BITS,
     RADIUS,
     SYMMETRIES,

@@ -14,7 +14,7 @@ with deferred:
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.preprocessing import StandardScaler
 
-    from leakfree.inflation.heads import (
+    from leakfree_study.inflation.heads import (
         CANDIDATES,
         COMPONENTS,
         EPOCHS,
@@ -28,7 +28,7 @@ with deferred:
         scaled,
         selected,
     )
-    from leakfree.inflation.material import FEATURES
+    from leakfree_study.inflation.material import FEATURES
 
 MODELS = ("1-nn", "logistic-regression", "random-forest", "xgboost")
 

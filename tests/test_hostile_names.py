@@ -40,22 +40,22 @@ from hostile import (
 with deferred:
     import matplotlib as mpl
 
-    from leakfree import figures, model_plots
-    from leakfree.audit.findings import CHECKS, Check, Report
+    from leakfree_study.figures import plots as figures, model_plots
+    from leakfree.audit.checks.findings import CHECKS, Check, Report
     from leakfree.audit.report import load_json, print_report, write_html, write_json, write_junit
-    from leakfree.classifier import Answer
+    from leakfree.predict.classifier import Answer
     from leakfree.cli import main
-    from leakfree.config import NOTEBOOKS
-    from leakfree.escape import markdown, one_line
-    from leakfree.model_card import model_card
-    from leakfree.own import new
-    from leakfree.own.book import stage
-    from leakfree.own.notebook import in_words
-    from leakfree.own.study_file import OwnStudy, StudyFileError, parse_study, study_text
-    from leakfree.predict_files import FORMATS, Row, report_unusable
-    from leakfree.shown import ShownFigure
-    from leakfree.study import parse
-    from leakfree.tables import styled
+    from leakfree_study.run.config import NOTEBOOKS
+    from leakfree.base.escape import markdown, one_line
+    from leakfree_study.networks.model_card import model_card
+    from leakfree_study.compendium import new
+    from leakfree_study.book.own_book import stage
+    from leakfree_study.own.notebook import in_words
+    from leakfree.data.study_file import OwnStudy, StudyFileError, parse_study, study_text
+    from leakfree.predict.predict_files import FORMATS, Row, report_unusable
+    from leakfree_study.run.shown import ShownFigure
+    from leakfree_study.compendium.study import parse
+    from leakfree_study.figures.tables import styled
 
 LABELS = PRINTABLE[:20]
 TITLE = " ".join(PRINTABLE)
@@ -414,7 +414,7 @@ def test_a_figure_shows_its_texts_as_text(tmp_path):
 
 @pytest.mark.slow
 def test_a_built_book_shows_names_as_text(run, repository, monkeypatch, tmp_path):
-    from leakfree.book import build
+    from leakfree_study.book.build import build
 
     monkeypatch.chdir(tmp_path)
     book = build(run, repository).parent

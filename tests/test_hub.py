@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.cohort import CohortError, ingest, open_cohort
-from leakfree.sources import HUB_ADDRESS, Problem, SourceError, open_source
-from leakfree.sources.hub import HubSource, is_deeplake
+from leakfree.data.cohort import CohortError, ingest, open_cohort
+from leakfree.data.sources import HUB_ADDRESS, Problem, SourceError, open_source
+from leakfree.data.sources.hub import HubSource, is_deeplake
 
 with deferred:
     import deeplake
@@ -117,7 +117,7 @@ def test_rows_of_the_hub_format(tmp_path, encode):
 
 
 def test_rows_run_on_across_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("leakfree.sources.hub._CHUNK", 3)
+    monkeypatch.setattr("leakfree.data.sources.hub._CHUNK", 3)
     images = [bytes([i + 1]) * 4 for i in range(8)]
     path = make_hub(tmp_path / "rows", images, [1] * 8, range(8))
     items = list(HubSource(str(path)))
@@ -234,7 +234,7 @@ def test_an_address_cannot_end_the_query(asked):
 def test_an_unreachable_hub_stops_a_program_with_one_line():
     # Nobody owns this address, so the answer is the same with and without a network.
     code = (
-        "import sys; from leakfree.sources import SourceError, open_source\n"
+        "import sys; from leakfree.data.sources import SourceError, open_source\n"
         "try: open_source('hub://leakfree-nobody/no-such-dataset')\n"
         "except SourceError as error: sys.exit(f'error: {error}')"
     )

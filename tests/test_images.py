@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from leakfree import images
-from leakfree.images import ImageError, ImageFacts, inspect, to_grey
+from leakfree.data import images
+from leakfree.data.images import ImageError, ImageFacts, inspect, to_grey
 
 
 def save(image, format="PNG", **options):

@@ -5,15 +5,24 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.audit.alignment import to_square
-from leakfree.audit.alterations import alter
-from leakfree.audit.keypoints import INLIERS, KEYPOINTS, SIDE, Keypoints, detect, embed, match, neighbours
-from leakfree.images import to_grey
+from leakfree.audit.copies.alignment import to_square
+from leakfree.audit.copies.alterations import alter
+from leakfree.audit.copies.keypoints import (
+    INLIERS,
+    KEYPOINTS,
+    SIDE,
+    Keypoints,
+    detect,
+    embed,
+    match,
+    neighbours,
+)
+from leakfree.data.images import to_grey
 
 with deferred:
     import faiss
 
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 

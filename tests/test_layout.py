@@ -74,7 +74,7 @@ def test_an_import_from_a_later_step_is_found(layout, edges):
 
 
 def test_known_imports_are_seen(edges):
-    assert ("cells", "audit/ledger") in edges, "from leakfree.audit.ledger import"
+    assert ("cells", "audit/ledger") in edges, "from leakfree.ledger.ledger import"
     assert ("study", "provenance") in edges, "from leakfree import provenance"
     assert ("sealed", "verify") in edges
     assert ("cohort", "record") in edges, "inside a function"

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.pixels import PixelCache, pixel_digest
-from leakfree.protocols import CLEAN, IMAGE_LEVEL, Protocol
+from leakfree.data.pixels import PixelCache, pixel_digest
+from leakfree.split.protocols import CLEAN, IMAGE_LEVEL, Protocol
 
 with deferred:
-    from leakfree.audit import ledger as module
-    from leakfree.audit.ledger import CHECK_EVERY, Ledger, LedgerError, consumed_hash
-    from leakfree.splits import Manifest, image_level, patient_level
+    from leakfree.ledger import ledger as module
+    from leakfree.ledger.ledger import CHECK_EVERY, Ledger, LedgerError, consumed_hash
+    from leakfree.split.manifest import Manifest, image_level, patient_level
 
 N = 120
 BATCH = 16

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from leakfree.own.limits import UNKNOWN, limits, no_siblings
-from leakfree.patients import SUBJECT
+from leakfree_study.own.limits import UNKNOWN, limits, no_siblings
+from leakfree.data.patients import SUBJECT
 
 
 def cohort(patients, each=2, part="train", named=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leakfree.own.listing import (
+from leakfree.data.sources.listing import (
     Listed,
     as_target,
     csv_images,
@@ -15,9 +15,9 @@ from leakfree.own.listing import (
     read_csv,
     with_pattern,
 )
-from leakfree.own.study_file import StudyFileError
-from leakfree.patients import SUBJECT
-from leakfree.sources.base import SourceError
+from leakfree.data.study_file import StudyFileError
+from leakfree.data.patients import SUBJECT
+from leakfree.data.sources.base import SourceError
 
 
 def listed(*files, labels=(), parts=()):

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.files import write_json
-from leakfree.images import to_grey
-from leakfree.protocols import CLEAN
+from leakfree.base.files import write_json
+from leakfree.data.images import to_grey
+from leakfree.split.protocols import CLEAN
 
 with deferred:
     import torch
@@ -25,10 +25,10 @@ with deferred:
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from torch.utils.data import DataLoader, DistributedSampler, Subset
 
-    from leakfree.audit.ledger import Ledger, LedgerError
-    from leakfree.audit.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
-    from leakfree.pixels import pixel_digest
-    from leakfree.splits import Manifest, patient_level
+    from leakfree.ledger.ledger import Ledger, LedgerError
+    from leakfree.ledger.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
+    from leakfree.data.pixels import pixel_digest
+    from leakfree.split.manifest import Manifest, patient_level
     from recorded_films import (
         BATCH,
         DIGESTS,

@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree import provenance
-from leakfree.images import to_grey
-from leakfree.pixels import pixel_digest
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree.base import provenance
+from leakfree.data.images import to_grey
+from leakfree.data.pixels import pixel_digest
+from leakfree.data.sources.base import LABELS
+from leakfree.data.tasks import TASKS
 
 with deferred:
-    from leakfree.audit.ledger import LedgerError
-    from leakfree.inflation import material as module
-    from leakfree.inflation.material import (
+    from leakfree.ledger.ledger import LedgerError
+    from leakfree_study.inflation import material as module
+    from leakfree_study.inflation.material import (
         VARIANTS,
         Features,
         Material,
@@ -99,7 +99,7 @@ def test_digests_name_every_row_of_every_variant(table, pixels):
 def test_threads_and_chunks_change_nothing_and_the_seed_only_copies(
     phantom_cohort, table, pixels, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("leakfree.cohort.CHUNK", 7)
+    monkeypatch.setattr("leakfree.data.cohort.CHUNK", 7)
     same(pixels, pixel_features(phantom_cohort, table, SIZE, tmp_path / "threads", jobs=3))
     other = pixel_features(phantom_cohort, table, SIZE, tmp_path / "seed", seed=1)
     np.testing.assert_array_equal(values_of(other), values_of(pixels))

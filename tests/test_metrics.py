@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree import metrics as module
-from leakfree.metrics import (
+from leakfree.scores import metrics as module
+from leakfree.scores.metrics import (
     bootstrap,
     confusion,
     difference,
@@ -18,7 +18,7 @@ from leakfree.metrics import (
     weighted_metric,
     weighted_sensitivity,
 )
-from leakfree.predictions import check_predictions
+from leakfree.scores.predictions import check_predictions
 
 with deferred:
     from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, roc_curve

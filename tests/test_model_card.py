@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from leakfree.model_card import model_card
+from leakfree_study.networks.model_card import model_card
 
 
 def described(name, sha, **more):

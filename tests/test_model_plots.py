@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.calibration import reliability
+from leakfree.scores.calibration import reliability
 from test_calibration import sampled
 
 with deferred:
-    from leakfree import model_plots
+    from leakfree_study.figures import model_plots
 
 
 def test_reliability_shows_every_bin_with_images():

@@ -15,10 +15,10 @@ import yaml
 
 import eyes
 from leakfree.cli import main
-from leakfree.cohort import CohortError, open_cohort
-from leakfree.own.limits import UNKNOWN
-from leakfree.own.study_file import read_study
-from leakfree.patients import DECLARED, SUBJECT, patient_ids
+from leakfree.data.cohort import CohortError, open_cohort
+from leakfree_study.own.limits import UNKNOWN
+from leakfree.data.study_file import read_study
+from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
 
 PATTERN = r"eye_(\d+)_"
 
@@ -238,7 +238,7 @@ def test_other_tasks_or_patients_are_another_cohort_and_another_title_is_not(sta
     ],
 )
 def test_a_study_file_that_is_wrong_gives_one_line_and_code_2(started, tmp_path, capsys, change, told):
-    from leakfree.study import main as run_all
+    from leakfree_study.compendium.study import main as run_all
 
     content = yaml.safe_load((started / "study.yaml").read_text(encoding="utf-8"))
     path = tmp_path / "study.yaml"
@@ -251,7 +251,7 @@ def test_a_study_file_that_is_wrong_gives_one_line_and_code_2(started, tmp_path,
 
 def command(*arguments):
     """Return the command that runs the study in a process of its own."""
-    code = "import sys; from leakfree.study import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from leakfree_study.compendium.study import main; sys.exit(main(sys.argv[1:]))"
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
@@ -327,8 +327,8 @@ def test_every_table_has_the_labels_and_tasks_of_the_study(finished):
 
 @pytest.mark.slow
 def test_the_run_verifies_and_its_splits_share_no_patient(finished):
-    from leakfree.splits import Manifest
-    from leakfree.verify import verify_run
+    from leakfree.split.manifest import Manifest
+    from leakfree_study.record.verify import verify_run
 
     run, _ = finished
     found = verify_run(run)

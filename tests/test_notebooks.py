@@ -11,7 +11,13 @@ with deferred:
     import papermill
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-    from leakfree.notebooks import NotebookError, execute, known_parameters, output_hashes, source_digest
+    from leakfree_study.run.notebooks import (
+        NotebookError,
+        execute,
+        known_parameters,
+        output_hashes,
+        source_digest,
+    )
 
 WORK = """
 import sys, warnings

@@ -6,7 +6,7 @@ import pytest
 from deferred import deferred
 
 with deferred:
-    from leakfree.novelty import COMPONENTS, KEPT, SIDE, Novelty, NoveltyError
+    from leakfree.predict.novelty import COMPONENTS, KEPT, SIDE, Novelty, NoveltyError
 
 
 def made(n, seed, size=48):
@@ -58,7 +58,7 @@ def test_a_film_has_one_score_whoever_stands_beside_it(novelty):
 def test_the_components_are_those_of_a_principal_component_analysis(novelty):
     from sklearn.decomposition import PCA
 
-    from leakfree.novelty import _small
+    from leakfree.predict.novelty import _small
 
     pca = PCA(COMPONENTS, svd_solver="full").fit(_small(made(300, 0)))
     left = _small(made(50, 7))

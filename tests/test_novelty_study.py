@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.novelty import Novelty
+from leakfree.predict.novelty import Novelty
 
 with deferred:
-    from leakfree.novelty_study import changed_films, novelty_table, strangers
+    from leakfree_study.networks.novelty_study import changed_films, novelty_table, strangers
 
 
 class Bright(Novelty):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.audit.overlap import Overlap, expected_overlap, overlap, repeat_image_level
+from leakfree.audit.checks.overlap import Overlap, expected_overlap, overlap, repeat_image_level
 
 with deferred:
     from sklearn.model_selection import train_test_split

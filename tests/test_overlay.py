@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leakfree.serving.overlay import LONGER_SIDE, draw_overlay
+from leakfree.predict.overlay import LONGER_SIDE, draw_overlay
 
 
 def encoded(width, height, mode="L", exif=None):

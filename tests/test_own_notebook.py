@@ -3,13 +3,13 @@
 import pytest
 
 from deferred import deferred
-from leakfree.own.study_file import OwnStudy, one_task
+from leakfree.data.study_file import OwnStudy, one_task
 
 with deferred:
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    from leakfree.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
+    from leakfree_study.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
 
 STUDY = OwnStudy(
     name="eyes",

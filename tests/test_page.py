@@ -13,12 +13,12 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from deferred import deferred
-from leakfree.accept import Limits
+from leakfree.predict.intake import Limits
 from leakfree.serving.settings import ServiceSettings
-from leakfree.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_image import draw_film
 
 with deferred:
-    from leakfree.classifier import WARNING, Classifier
+    from leakfree.predict.classifier import WARNING, Classifier
     from leakfree.serving.app import create_app
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -9,8 +9,8 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from deferred import deferred
-from leakfree import parallel
-from leakfree.parallel import SchedulerError, workers
+from leakfree.base import parallel
+from leakfree.base.parallel import SchedulerError, workers
 
 with deferred:
     from leakfree.models.classical import estimator, search, search_table

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.audit.findings import STATUSES
-from leakfree.audit.parts import MINIMUM, images_needed, parts
+from leakfree.audit.checks.findings import STATUSES
+from leakfree.audit.checks.parts import MINIMUM, images_needed, parts
 
 with deferred:
     from scipy.stats import binomtest

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.audit.findings import FAIL_ON
+from leakfree.audit.checks.findings import FAIL_ON
 
 with deferred:
-    from leakfree.audit.patient_checks import (
+    from leakfree.audit.checks.patient_checks import (
         available_scopes,
         linked_groups_check,
         ordered_parts,

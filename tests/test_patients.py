@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.patients import (
+from leakfree.data.patients import (
     DECLARED,
     SCOPES,
     SUBJECT,
@@ -16,8 +16,8 @@ from leakfree.patients import (
     patient_ids,
     scope_summary,
 )
-from leakfree.sources.base import LABELS
-from leakfree.sources.folder import label_from_path, part_from_path
+from leakfree.data.sources.base import LABELS
+from leakfree.data.sources.folder import label_from_path, part_from_path
 
 
 def cohort_rows(files, numbers=None, labels=None):

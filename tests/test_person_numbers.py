@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.person_numbers import collisions, counters, likeness
+from leakfree_study.identity.person_numbers import collisions, counters, likeness
 
 FOLDERS = {"bacteria": "bacterial", "virus": "viral"}
 

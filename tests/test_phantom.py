@@ -10,9 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree.sources.base import LABELS, RawImage
-from leakfree.sources.phantom import TRUTH_COLUMNS, PhantomSettings, PhantomSource, make_plan
-from leakfree.sources.phantom_plan import CLASS_SHARE, PLANTED
+from leakfree.data.sources.base import LABELS, RawImage
+from leakfree.data.sources.phantom import TRUTH_COLUMNS, PhantomSettings, PhantomSource, make_plan
+from leakfree.data.sources.phantom_plan import CLASS_SHARE, PLANTED
 
 with deferred:
     from sklearn.linear_model import LogisticRegression
@@ -21,7 +21,7 @@ with deferred:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from leakfree.sources.phantom_image import draw_film
+    from leakfree.data.sources.phantom_image import draw_film
 
 PERSON = re.compile(r"person(\d+)_(bacteria|virus)_\d+\.jpeg$")
 NORMAL = re.compile(r"(NORMAL2-IM|IM)-(\d{4})-0001(-\d{4})?\.jpeg$")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leakfree import provenance
-from leakfree.cohort import CHUNK, ingest
-from leakfree.images import to_grey
-from leakfree.pixels import load_pixels, pixel_digest
-from leakfree.sources.base import RawImage
-from leakfree.sources.folder import FolderSource
+from leakfree.base import provenance
+from leakfree.data.cohort import CHUNK, ingest
+from leakfree.data.images import to_grey
+from leakfree.data.pixels import load_pixels, pixel_digest
+from leakfree.data.sources.base import RawImage
+from leakfree.data.sources.folder import FolderSource
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def decoded(monkeypatch):
         calls.append(size)
         return to_grey(data, size)
 
-    monkeypatch.setattr("leakfree.pixels.to_grey", spy)
+    monkeypatch.setattr("leakfree.data.pixels.to_grey", spy)
     return calls
 
 

@@ -8,8 +8,8 @@ from deferred import deferred
 with deferred:
     import matplotlib.pyplot as plt
 
-    from leakfree.inflation import plots
-    from leakfree.inflation.catalogue import LEAKS
+    from leakfree_study.inflation import plots
+    from leakfree_study.inflation.catalogue import LEAKS
 
 
 def rows():

@@ -7,13 +7,13 @@ import pytest
 
 from deferred import deferred
 from leakfree.cli import main
-from leakfree.precision import SETTING, PrecisionError, autocast, bfloat16_is_native, forced, resolve
+from leakfree.base.precision import SETTING, PrecisionError, autocast, bfloat16_is_native, forced, resolve
 
 with deferred:
     import torch
 
-    from leakfree.study import parse
-    from leakfree.training import Budget
+    from leakfree_study.compendium.study import parse
+    from leakfree.models.training import Budget
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_autocast_computes_in_what_it_is_told():
 
 
 def test_the_setting_can_be_read_without_pytorch():
-    code = "import sys; from leakfree.precision import forced; forced(); print('torch' in sys.modules)"
+    code = "import sys; from leakfree.base.precision import forced; forced(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

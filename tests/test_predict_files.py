@@ -11,11 +11,11 @@ from PIL import Image
 
 from deferred import deferred
 from leakfree.cli import main
-from leakfree.serving.overlay import draw_overlay
+from leakfree.predict.overlay import draw_overlay
 
 with deferred:
-    from leakfree.classifier import WARNING, Classifier
-    from leakfree.predict_files import Film, InputError, find_films, predict_films
+    from leakfree.predict.classifier import WARNING, Classifier
+    from leakfree.predict.predict_files import Film, InputError, find_films, predict_films
 
 
 @pytest.fixture(scope="module")

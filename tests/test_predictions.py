@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.predictions import PredictionsError, check_predictions, read_predictions, save_predictions
+from leakfree.scores.predictions import (
+    PredictionsError,
+    check_predictions,
+    read_predictions,
+    save_predictions,
+)
 
 
 def make_frame(n=6, seed=0):

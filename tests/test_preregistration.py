@@ -8,14 +8,14 @@ import yaml
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree.config import PROFILES
-from leakfree.inflation.preregistration import Preregistration, preregistration, text
-from leakfree.tasks import TASKS
+from leakfree_study.run.config import PROFILES
+from leakfree_study.inflation.preregistration import Preregistration, preregistration, text
+from leakfree.data.tasks import TASKS
 
 with deferred:
-    from leakfree.inflation import heads
+    from leakfree_study.inflation import heads
 
-FILE = "lib/leakfree/inflation/preregistration.yaml"
+FILE = "lib/leakfree_study/inflation/preregistration.yaml"
 RESULT = "artifacts/chest_xray/tables/inflation.csv"
 
 

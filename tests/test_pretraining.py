@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.pixels import PixelCache, pixel_digest
+from leakfree.data.pixels import PixelCache, pixel_digest
 
 with deferred:
     import torch
 
-    from leakfree import pretraining
-    from leakfree.audit.ledger import Ledger
+    from leakfree.models import pretraining
+    from leakfree.ledger.ledger import Ledger
     from leakfree.models.networks import build
-    from leakfree.pretraining import REDUNDANCY, barlow_loss, pretrain, view
-    from leakfree.training import TrainingError
+    from leakfree.models.pretraining import REDUNDANCY, barlow_loss, pretrain, view
+    from leakfree.models.training import TrainingError
 
 SIZE = 32  # ResNet18 in bfloat16 fails on 16
 TRAIN = np.arange(3, 75)  # a batch of 64 and one of 8

@@ -2,9 +2,9 @@
 
 import pytest
 
-from leakfree import progress
-from leakfree.config import EXPECTED_SECONDS, NOTEBOOKS, PROFILES
-from leakfree.progress import Progress
+from leakfree_study.compendium import progress
+from leakfree_study.run.config import EXPECTED_SECONDS, NOTEBOOKS, PROFILES
+from leakfree_study.compendium.progress import Progress
 
 
 @pytest.fixture

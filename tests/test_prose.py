@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leakfree.prose import main, renew
-from leakfree.quotes import QUOTES, Quotes
-from leakfree.quoting import QuoteError
+from leakfree_study.book.prose import main, renew
+from leakfree_study.book.quotes import QUOTES, Quotes
+from leakfree_study.book.quoting import QuoteError
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"

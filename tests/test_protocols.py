@@ -3,10 +3,10 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from deferred import deferred
-from leakfree import protocols
+from leakfree.split import protocols
 
 with deferred:
-    from leakfree.audit.ledger import Ledger
+    from leakfree.ledger.ledger import Ledger
 
 
 def test_clean_declares_nothing_and_no_other_protocol_does():

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.record import ABOUT, TABLE
+from leakfree.data.record import ABOUT, TABLE
 
 with deferred:
-    from leakfree.cohort import CohortError, open_cohort
-    from leakfree.record import RecordedCohort, is_record, save_cohort
-    from leakfree.run import Run
+    from leakfree.data.cohort import CohortError, open_cohort
+    from leakfree.data.record import RecordedCohort, is_record, save_cohort
+    from leakfree_study.run.run import Run
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.cohort import open_cohort
+from leakfree.data.cohort import open_cohort
 
 with deferred:
     from sklearn.model_selection import train_test_split
 
-    from leakfree import reference
+    from leakfree_study.identity import reference
 
 PUBLISHED = {
     "missing identifiers": 1341,

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.audit.findings import CHECKS, FAIL_ON, SCHEMA, STATUSES, Check, Report, not_run
+from leakfree.audit.checks.findings import CHECKS, FAIL_ON, SCHEMA, STATUSES, Check, Report, not_run
 from leakfree.audit.report import load_json, print_report, verdict, write_html, write_json, write_junit
 from leakfree.audit.report.exchange import MAX_FILES
 from leakfree.audit.report.words import WHY
 
 with deferred:
-    from leakfree.figures import OKABE_ITO
+    from leakfree_study.figures.plots import OKABE_ITO
 
 SCRIPT = "train/<script>alert(1)</script>.png"
 #: Names that a file system can hold: a byte that is no UTF-8, controls, quotes, direction marks, non-ASCII.

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leakfree.cli import main
-from leakfree.files import write_json
-from leakfree.table_differences import read_table
-from leakfree.tolerances import tolerances
+from leakfree.base.files import write_json
+from leakfree_study.record.table_differences import read_table
+from leakfree_study.record.tolerances import tolerances
 
 TABLES = sorted(tolerances().tables)
 

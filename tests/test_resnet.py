@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from deferred import deferred
-from leakfree.precision import autocast
+from leakfree.base.precision import autocast
 
 with deferred:
     import torch

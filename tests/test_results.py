@@ -9,10 +9,10 @@ from deferred import deferred
 with deferred:
     from sklearn.metrics import roc_auc_score
 
-    from leakfree.inflation import results as tables
-    from leakfree.inflation.jobs import Job, Outcome
-    from leakfree.inflation.material import Material
-    from leakfree.inflation.store import Arm, Results
+    from leakfree_study.inflation import results as tables
+    from leakfree_study.inflation.jobs import Job, Outcome
+    from leakfree_study.inflation.material import Material
+    from leakfree_study.inflation.store import Arm, Results
 
     CLEAN = Arm("etiology", "pixels", "1-nn", "clean")
     LEAKY = Arm("etiology", "pixels", "1-nn", "siblings-100")

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.cohort import CohortError, ingest
-from leakfree.tasks import TASKS
+from leakfree.data.cohort import CohortError, ingest
+from leakfree.data.tasks import TASKS
 
 with deferred:
     import matplotlib.pyplot as plt
 
-    from leakfree.run import Run, cache_folder, project_root, read_outputs
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.splits import image_level
+    from leakfree_study.run.run import Run, cache_folder, project_root, read_outputs
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split.manifest import image_level
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -190,7 +190,7 @@ def test_pixels_are_decoded_once(run, monkeypatch):
     first = run.pixels(16)
     assert first.pixels.shape == (len(run.development()), 16, 16)
     assert first.ids.tolist() == run.development()["image_id"].tolist()
-    monkeypatch.setattr("leakfree.run.load_pixels", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr("leakfree_study.run.run.load_pixels", lambda *a, **k: pytest.fail("decoded again"))
     assert run.pixels(16) is first
 
 

@@ -18,7 +18,7 @@ from figure_index import read_index, size_on_screen, which_figure
 from PIL import Image
 
 from deferred import deferred
-from leakfree.book import JUPYTER_BOOK, OPTIONS
+from leakfree_study.book.build import JUPYTER_BOOK, OPTIONS
 
 with deferred:
     import nbformat

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from deferred import deferred
-from leakfree.files import write_json
-from leakfree.run_identity import RunError, identity
+from leakfree.base.files import write_json
+from leakfree_study.record.run_identity import RunError, identity
 
 with deferred:
     import nbformat

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from leakfree.audit import scan as module
-from leakfree.audit.scan import FACTS, scan, scan_shard
+from leakfree.audit.copies import scan as module
+from leakfree.audit.copies.scan import FACTS, scan, scan_shard
 from leakfree.audit.target import FileReader, Target, open_target
-from leakfree.sources.base import Problem
+from leakfree.data.sources.base import Problem
 
 
 def png(array, **options):

@@ -9,16 +9,24 @@ import pytest
 import yaml
 
 from deferred import deferred
-from leakfree.cohort import CohortError, ingest
-from leakfree.predictions import read_predictions
-from leakfree.tasks import TASKS
+from leakfree.data.cohort import CohortError, ingest
+from leakfree.scores.predictions import read_predictions
+from leakfree.data.tasks import TASKS
 
 with deferred:
     from sklearn.metrics import accuracy_score, roc_auc_score
 
-    from leakfree import sealed
-    from leakfree.sealed import SealError, committed, is_before, open_seal, read_log, read_plan, verify_log
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree_study.networks import sealed
+    from leakfree_study.networks.sealed import (
+        SealError,
+        committed,
+        is_before,
+        open_seal,
+        read_log,
+        read_plan,
+        verify_log,
+    )
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 ENTRIES = [
     {"task": "binary", "model": "resnet18", "image_size": 24, "seeds": [1, 2]},

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.audit import separability as module
+from leakfree.audit.checks import separability as module
 
 with deferred:
     from sklearn.metrics import roc_auc_score

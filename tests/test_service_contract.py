@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.formats import unregister_string_format
 from schemathesis.transport.serialization import Binary
 
 from deferred import deferred
-from leakfree.conformal import Conformal
+from leakfree.scores.conformal import Conformal
 
 with deferred:
     from jsonschema import Draft202012Validator

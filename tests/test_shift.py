@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.audit import shift as module
-from leakfree.audit.findings import STATUSES
-from leakfree.audit.separability import LEAST_GROUPS
-from leakfree.audit.shift import components, runs_p, shift
-from leakfree.audit.shortcuts import FAMILIES
+from leakfree.audit.checks import shift as module
+from leakfree.audit.checks.findings import STATUSES
+from leakfree.audit.checks.separability import LEAST_GROUPS
+from leakfree.audit.checks.shift import components, runs_p, shift
+from leakfree.audit.checks.shortcuts import FAMILIES
 
 GREYS = [*FAMILIES["border"], *FAMILIES["intensity"]]
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.audit.findings import STATUSES
-from leakfree.audit.shortcuts import FAMILIES, shortcuts
-from leakfree.patients import patient_ids
+from leakfree.audit.checks.findings import STATUSES
+from leakfree.audit.checks.shortcuts import FAMILIES, shortcuts
+from leakfree.data.patients import patient_ids
 
 with deferred:
     from scipy.stats import norm

@@ -3,7 +3,7 @@
 import base64
 import xml.etree.ElementTree as ElementTree
 
-from leakfree.shown import ShownFigure
+from leakfree_study.run.shown import ShownFigure
 
 
 def test_the_page_holds_file_caption_and_alternative_text(tmp_path):

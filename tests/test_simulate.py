@@ -9,7 +9,7 @@ from deferred import deferred
 with deferred:
     from scipy import stats
 
-    from leakfree.inflation.simulate import World, coverage, studies, study
+    from leakfree_study.inflation.simulate import World, coverage, studies, study
 
 SMALL = ((0, 20, 10), (0, 20, 10))
 

@@ -14,8 +14,8 @@ from deferred import deferred
 with deferred:
     from sklearn.model_selection import train_test_split
 
-    from leakfree import splits
-    from leakfree.splits import (
+    from leakfree.split import manifest as splits
+    from leakfree.split.manifest import (
         Manifest,
         ManifestError,
         equalise,

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.inflation.draws import draw
-from leakfree.patients import SCOPES
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree_study.inflation.draws import draw
+from leakfree.data.patients import SCOPES
+from leakfree.data.sources.base import LABELS
+from leakfree.data.tasks import TASKS
 
 with deferred:
-    from leakfree.inflation import store
-    from leakfree.inflation.jobs import Job, Outcome
-    from leakfree.inflation.material import Material
+    from leakfree_study.inflation import store
+    from leakfree_study.inflation.jobs import Job, Outcome
+    from leakfree_study.inflation.material import Material
 
     CLEAN = store.Arm("binary", "pixels", "1-nn", "clean")
     OTHER = store.Arm("three-class", "pixels", "1-nn", "clean", "merged")

@@ -13,16 +13,16 @@ import psutil
 import pytest
 
 from deferred import deferred
-from leakfree.cohort import ingest
-from leakfree.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
+from leakfree.data.cohort import ingest
+from leakfree_study.run.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
 
 with deferred:
     import deeplake
     import nbformat
 
-    from leakfree import study
-    from leakfree.notebooks import known_parameters
-    from leakfree.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree_study.compendium import study
+    from leakfree_study.run.notebooks import known_parameters
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 ROOT = Path(__file__).resolve().parents[1]
 

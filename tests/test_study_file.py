@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from leakfree.own.study_file import OwnStudy, StudyFileError, one_task, parse_study, read_study, write_study
+from leakfree.data.study_file import OwnStudy, StudyFileError, one_task, parse_study, read_study, write_study
 
 CONTENT = {
     "name": "eyes",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakfree.sums import NAME, check_sums, recorded_files, renew_sums, write_sums
+from leakfree.base.sums import NAME, check_sums, recorded_files, renew_sums, write_sums
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leakfree.table_differences import TableError, compare_tables, read_table
-from leakfree.tolerances import TableRules
+from leakfree_study.record.table_differences import TableError, compare_tables, read_table
+from leakfree_study.record.tolerances import TableRules
 
 RULES = TableRules.model_validate(
     {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.tables import across, bracketed, chosen, chosen_sentence, readable
+from leakfree_study.figures.tables import across, bracketed, chosen, chosen_sentence, readable
 
 
 def test_an_estimate_and_its_interval_are_one_text():

@@ -7,11 +7,11 @@ import pytest
 from deferred import deferred
 from leakfree.audit import target as module
 from leakfree.audit.target import FileReader, StoreReader, TargetError, from_cohort, open_target, with_parts
-from leakfree.patients import patient_ids
-from leakfree.sources.base import Problem
+from leakfree.data.patients import patient_ids
+from leakfree.data.sources.base import Problem
 
 with deferred:
-    from leakfree.splits import Manifest, image_level, patient_level
+    from leakfree.split.manifest import Manifest, image_level, patient_level
 
 
 def rows(target, *columns):

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.sources.base import LABELS
-from leakfree.tasks import TASKS
+from leakfree.data.sources.base import LABELS
+from leakfree.data.tasks import TASKS
 
 
 def table(*labels):

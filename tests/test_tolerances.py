@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from leakfree.table_differences import read_table
-from leakfree.tolerances import TableRules, Tolerances, listing, summary, tolerances
+from leakfree_study.record.table_differences import read_table
+from leakfree_study.record.tolerances import TableRules, Tolerances, listing, summary, tolerances
 
 CLASSICAL = ("logistic_regression", "random_forest", "xgboost")
 #: Columns that hold a score or its interval.

@@ -10,12 +10,12 @@ from deferred import deferred
 with deferred:
     import torch
 
-    from leakfree import training
-    from leakfree.audit.ledger import Ledger, LedgerError
-    from leakfree.checkpoint import Checkpoint
+    from leakfree.models import training
+    from leakfree.ledger.ledger import Ledger, LedgerError
+    from leakfree.models.checkpoint import Checkpoint
     from leakfree.models.networks import SimpleCNN, build
-    from leakfree.pixels import PixelCache, pixel_digest
-    from leakfree.training import Budget, Normalisation, TrainingError, augment, fit, predict
+    from leakfree.data.pixels import PixelCache, pixel_digest
+    from leakfree.models.training import Budget, Normalisation, TrainingError, augment, fit, predict
 
     PLAIN = Budget(
         epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, precision="float32"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from leakfree.audit import vectors as module
-from leakfree.audit.keypoints import EXACT, neighbours
-from leakfree.audit.vectors import COSINE, near_vectors
+from leakfree.audit.copies import vectors as module
+from leakfree.audit.copies.keypoints import EXACT, neighbours
+from leakfree.audit.copies.vectors import COSINE, near_vectors
 
 
 def unit(rng, n, d=128):
@@ -91,7 +91,7 @@ def test_narrow_vectors(d, monkeypatch):
 
 def test_many_vectors_go_through_the_index(monkeypatch):
     calls = []
-    monkeypatch.setattr("leakfree.audit.keypoints.near_vectors", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("leakfree.audit.copies.keypoints.near_vectors", lambda *arguments: calls.append(arguments))
     vectors = unit(np.random.default_rng(5), EXACT + 1, 8)
     neighbours(vectors[:-1], 1)
     assert calls == []

@@ -13,17 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree.files import file_hash, write_json, write_text
-from leakfree.pixels import pixel_digest
-from leakfree.predictions import save_predictions
-from leakfree.protocols import CLEAN, IMAGE_LEVEL
-from leakfree.sums import NAME as SUMS
-from leakfree.sums import write_sums
+from leakfree.base.files import file_hash, write_json, write_text
+from leakfree.data.pixels import pixel_digest
+from leakfree.scores.predictions import save_predictions
+from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.base.sums import NAME as SUMS
+from leakfree.base.sums import write_sums
 
 with deferred:
-    from leakfree.audit.ledger import Ledger, consumed_hash
-    from leakfree.splits import image_level, patient_level
-    from leakfree.verify import NotARunError, verify_command, verify_run
+    from leakfree.ledger.ledger import Ledger, consumed_hash
+    from leakfree.split.manifest import image_level, patient_level
+    from leakfree_study.record.verify import NotARunError, verify_command, verify_run
 
 N = 48
 IDS = np.array([f"train/X/film-{row:04d}.jpeg" for row in range(N)], dtype=object)
@@ -178,7 +178,7 @@ def test_the_published_run_agrees(repository):
 
 
 def test_it_needs_no_torch(run):
-    code = f"import sys, leakfree.verify as v; v.verify_run({str(run)!r}); sys.exit('torch' in sys.modules)"
+    code = f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
@@ -188,9 +188,9 @@ def test_other_tables_among_the_manifests_are_no_manifests(run):
     write_text(run / "ledgers" / "06_sizes.csv", "film\n0\n")
     seal(run)
     assert problems(run) == []
-    module = "leakfree.inflation.check"
+    module = "leakfree_study.inflation.check"
     code = (
-        f"import sys, leakfree.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
+        f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 

@@ -9,7 +9,7 @@ import api_page
 from provenance_page import provenance_of
 
 from leakfree import layout as code
-from leakfree.checklists.checklist import CHECKLISTS, Item, answer, read_checklist
+from leakfree_study.book.checklists.checklist import CHECKLISTS, Item, answer, read_checklist
 
 #: Cohort that the answers are about.
 PUBLISHED = "chest_xray"
@@ -23,7 +23,7 @@ def checklist_page(name: str, run: Path) -> str:
     Parameters
     ----------
     name : str
-        One of `leakfree.checklists.checklist.CHECKLISTS`.
+        One of `leakfree_study.book.checklists.checklist.CHECKLISTS`.
     run : Path
         Folder of the run.
 

@@ -39,9 +39,9 @@ def explore_data(run: Path) -> dict[str, object]:
     # Seconds to import, and most builds of a small book need none of it.
     import pandas as pd
 
-    from leakfree.inflation import plots
-    from leakfree.inflation.catalogue import LEAKS
-    from leakfree.inflation.preregistration import preregistration
+    from leakfree_study.inflation import plots
+    from leakfree_study.inflation.catalogue import LEAKS
+    from leakfree_study.inflation.preregistration import preregistration
 
     file = run / TABLE
     if not file.is_file():

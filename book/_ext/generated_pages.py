@@ -26,7 +26,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from leakfree import layout as code
-from leakfree.cell_text import QuoteError
+from leakfree_study.book.cell_text import QuoteError
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
 #: Files of the run that the generated pages link to, beside the folders that other pages need.

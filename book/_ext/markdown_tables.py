@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from leakfree.escape import html, markdown
+from leakfree.base.escape import html, markdown
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

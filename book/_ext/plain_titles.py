@@ -13,7 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 from sphinx.application import Sphinx
 
-from leakfree.escape import html
+from leakfree.base.escape import html
 
 #: What templates call the title of the book.
 _TITLES = ("docstitle", "shorttitle", "project")

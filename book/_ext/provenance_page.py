@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from architecture_page import openings
 from markdown_tables import code, duration, short_hash, size, table
 
-from leakfree.escape import markdown
+from leakfree.base.escape import markdown
 
 #: Folders of a run, in the order in which a run fills them; others follow by name.
 _ORDER = (

@@ -1,6 +1,6 @@
 """Sphinx extension that shows numbers and tables of a run in prose, each with a link to where it comes from.
 
-The role ``{quote}`name``` shows a number of `leakfree.quotes`. The directive ``run-table`` shows columns of a
+The role ``{quote}`name``` shows a number of `leakfree_study.book.quotes`. The directive ``run-table`` shows columns of a
 table of the run: its body says, one line a column, what stands above it and how its cells are written.
 """
 
@@ -20,10 +20,10 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import leakfree
-from leakfree.cell_text import Missing, QuoteError, matching, read_source, written
-from leakfree.files import file_hash
-from leakfree.quotes import Quotes
-from leakfree.quoting import NOT_MEASURED, PREREGISTRATION
+from leakfree_study.book.cell_text import Missing, QuoteError, matching, read_source, written
+from leakfree.base.files import file_hash
+from leakfree_study.book.quotes import Quotes
+from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION
 
 logger = logging.getLogger(__name__)
 #: Where what was decided before the first run is shown.

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from leakfree.files import replacing
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.base.files import replacing
+from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder", type=Path, metavar="FOLDER", help="gets part/class/film.jpeg")

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leakfree import __version__
-from leakfree.escape import Arguments, log_lines, say
+from leakfree.base.escape import Arguments, log_lines, say
 from leakfree.models.recipes import RECIPES
-from leakfree.precision import PrecisionError, forced
+from leakfree.base.precision import PrecisionError, forced
 
 #: Exit codes of ``leakfree audit`` and ``leakfree verify``.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
@@ -160,7 +160,7 @@ def _add_new(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_new_profile(new: argparse.ArgumentParser) -> None:
-    from leakfree.config import PROFILES
+    from leakfree_study.run.config import PROFILES
 
     new.add_argument(
         "--profile", choices=list(PROFILES), help="size of its runs (default: quick; --run: smoke)"
@@ -194,7 +194,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_train_sizes(train: argparse.ArgumentParser) -> None:
-    from leakfree.config import PROFILES
+    from leakfree_study.run.config import PROFILES
 
     made = PROFILES["full"]["05_leakfree_deep"]
     for name, what in (
@@ -357,7 +357,7 @@ def _audit(given: argparse.Namespace) -> int:
     except TargetError as error:
         return _refuse("audit", str(error))
     except Exception as error:
-        from leakfree.parallel import SchedulerError
+        from leakfree.base.parallel import SchedulerError
 
         if not isinstance(error, SchedulerError):
             raise
@@ -367,7 +367,7 @@ def _audit(given: argparse.Namespace) -> int:
     if given.junit:
         write_junit(report, given.junit)
     if given.html:
-        from leakfree.audit.pictures import Pictures
+        from leakfree.audit.report.pictures import Pictures
 
         pictures = Pictures(target, read)
         write_html(report, given.html, pictures.picture, pictures.describe)
@@ -398,9 +398,9 @@ def _demo(given: argparse.Namespace) -> int:
 def _new(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from leakfree.own.new import Wanted, compendium, start, tell
-    from leakfree.own.study_file import RUN_FOLDER, StudyFileError
-    from leakfree.sources.base import SourceError
+    from leakfree_study.compendium.new import Wanted, compendium, start, tell
+    from leakfree.data.study_file import RUN_FOLDER, StudyFileError
+    from leakfree.data.sources.base import SourceError
 
     options = {name: getattr(given, name) for name in Wanted.__dataclass_fields__}
     options["profile"] = given.profile or "quick"
@@ -420,20 +420,20 @@ def _new(given: argparse.Namespace) -> int:
     if started.unreadable and not started.study.allow_problems:
         lost = started.unreadable[0]
         return _refuse("new", f"{lost}: cannot be read; pass --allow-problems to go on without it")
-    from leakfree.study import main as run_all
+    from leakfree_study.compendium.study import main as run_all
 
     arguments = ["--data", str(started.path), "--profile", given.profile or "smoke", "--resume"]
     return run_all([*arguments, "--out", str(started.path.parent / RUN_FOLDER), "--jobs", str(given.jobs)])
 
 
 def _train(given: argparse.Namespace) -> int:
-    from leakfree.cohort import CohortError
-    from leakfree.deep import train_model, trained_line
+    from leakfree.data.cohort import CohortError
+    from leakfree_study.networks.deep import train_model, trained_line
     from leakfree.models.networks import WeightsError
-    from leakfree.run import Run
-    from leakfree.sources import SourceError
-    from leakfree.training import TrainingError
-    from leakfree.weights import PublishedError
+    from leakfree_study.run.run import Run
+    from leakfree.data.sources import SourceError
+    from leakfree.models.training import TrainingError
+    from leakfree.predict.weights import PublishedError
 
     try:
         run = Run(
@@ -469,11 +469,11 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from leakfree.classifier import Classifier
-    from leakfree.files import write_text
-    from leakfree.parallel import available_cores
-    from leakfree.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
-    from leakfree.weights import PublishedError, default_model
+    from leakfree.predict.classifier import Classifier
+    from leakfree.base.files import write_text
+    from leakfree.base.parallel import available_cores
+    from leakfree.predict.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
+    from leakfree.predict.weights import PublishedError, default_model
 
     if given.jobs < 0:
         return _refuse("predict", f"--jobs: must be 0 or more, not {given.jobs}")
@@ -507,7 +507,7 @@ def _serve(given: argparse.Namespace) -> int:
 
     from leakfree.serving.server import serve
     from leakfree.serving.settings import ServiceSettings
-    from leakfree.weights import PublishedError, default_model
+    from leakfree.predict.weights import PublishedError, default_model
 
     names = ServiceSettings.model_fields
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
@@ -522,13 +522,13 @@ def _serve(given: argparse.Namespace) -> int:
 
 
 def _unseal(given: argparse.Namespace) -> int:
-    from leakfree.cohort import CohortError
-    from leakfree.official import open_official
-    from leakfree.run import Run
-    from leakfree.sealed import SealError
-    from leakfree.sources import SourceError
-    from leakfree.tables import readable
-    from leakfree.weights import PublishedError
+    from leakfree.data.cohort import CohortError
+    from leakfree_study.networks.official import open_official
+    from leakfree_study.run.run import Run
+    from leakfree_study.networks.sealed import SealError
+    from leakfree.data.sources import SourceError
+    from leakfree_study.figures.tables import readable
+    from leakfree.predict.weights import PublishedError
 
     try:
         run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
@@ -541,10 +541,10 @@ def _unseal(given: argparse.Namespace) -> int:
 
 
 def _rebuild(given: argparse.Namespace) -> int:
-    from leakfree.cohort import CohortError
-    from leakfree.notebooks import NotebookError
-    from leakfree.rebuild import RebuildError, rebuild
-    from leakfree.run import project_root
+    from leakfree.data.cohort import CohortError
+    from leakfree_study.run.notebooks import NotebookError
+    from leakfree_study.record.rebuild import RebuildError, rebuild
+    from leakfree_study.run.run import project_root
 
     logging.getLogger("leakfree").setLevel(logging.INFO)
     try:
@@ -566,16 +566,16 @@ def _rebuild(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from leakfree.verify import verify_command
+    from leakfree_study.record.verify import verify_command
 
     return verify_command(given.folder)
 
 
 def _reproduce(given: argparse.Namespace) -> int:
-    from leakfree.files import write_json
-    from leakfree.reproduce import compare_runs, published_run
-    from leakfree.reproduce_report import as_json, report
-    from leakfree.run_identity import RunError
+    from leakfree.base.files import write_json
+    from leakfree_study.record.reproduce import compare_runs, published_run
+    from leakfree_study.record.reproduce_report import as_json, report
+    from leakfree_study.record.run_identity import RunError
 
     try:
         found = compare_runs(given.folder, given.published or published_run(), partial=given.partial)

@@ -13,19 +13,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.copy_checks import copies_checks
-from leakfree.audit.duplicates import Copies, find_copies
-from leakfree.audit.findings import CHECKS, FAIL_ON, Check, Report, not_run
-from leakfree.audit.parts import parts as parts_check
-from leakfree.audit.patient_checks import DECLARED, available_scopes, linked_groups_check, patients_check
-from leakfree.audit.scan import Scan, scan
-from leakfree.audit.shift import shift as shift_check
-from leakfree.audit.shortcuts import shortcuts as shortcuts_check
+from leakfree.audit.checks.copy_checks import copies_checks
+from leakfree.audit.copies.duplicates import Copies, find_copies
+from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
+from leakfree.audit.checks.parts import parts as parts_check
+from leakfree.audit.checks.patient_checks import (
+    DECLARED,
+    available_scopes,
+    linked_groups_check,
+    patients_check,
+)
+from leakfree.audit.copies.scan import Scan, scan
+from leakfree.audit.checks.shift import shift as shift_check
+from leakfree.audit.checks.shortcuts import shortcuts as shortcuts_check
 from leakfree.audit.target import Target, is_foreign, open_target
-from leakfree.parallel import available_cores
-from leakfree.patients import SCOPES, identifiers
-from leakfree.provenance import versions
-from leakfree.sources.base import Problem
+from leakfree.base.parallel import available_cores
+from leakfree.data.patients import SCOPES, identifiers
+from leakfree.base.provenance import versions
+from leakfree.data.sources.base import Problem
 
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 
@@ -152,7 +157,7 @@ def _bands(scheduler: str | None) -> Iterator[Callable | None]:
         return
     from joblib import Parallel, delayed
 
-    from leakfree.parallel import workers
+    from leakfree.base.parallel import workers
 
     with workers(1, scheduler):
 

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from leakfree.audit.auditor import AuditSettings, audit_and_scan
 from leakfree.audit.faults import FAULTS, inject, write_phantom
-from leakfree.audit.findings import Report
-from leakfree.audit.pictures import Pictures
+from leakfree.audit.checks.findings import Report
+from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.report import write_html, write_json
 from leakfree.audit.target import open_target
-from leakfree.escape import say
-from leakfree.files import replacing
-from leakfree.sources.phantom import PhantomSettings
+from leakfree.base.escape import say
+from leakfree.base.files import replacing
+from leakfree.data.sources.phantom import PhantomSettings
 
 #: Films of the cohort before faults are planted, and their size in pixels.
 FILMS, SIZE = 400, 160

@@ -16,13 +16,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from leakfree.audit.alterations import ALTERATIONS, alter, alter_and_tell, decode, encode, scaled
-from leakfree.files import file_hash, replacing, write_text
-from leakfree.images import ImageError, inspect
-from leakfree.patients import identifiers, patient_ids
-from leakfree.sources.base import SourceError
-from leakfree.sources.folder import IMAGE_SUFFIXES, label_from_path
-from leakfree.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.audit.copies.alterations import ALTERATIONS, alter, alter_and_tell, decode, encode, scaled
+from leakfree.base.files import file_hash, replacing, write_text
+from leakfree.data.images import ImageError, inspect
+from leakfree.data.patients import identifiers, patient_ids
+from leakfree.data.sources.base import SourceError
+from leakfree.data.sources.folder import IMAGE_SUFFIXES, label_from_path
+from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 __all__ = ["FAULTS", "PIXEL_KINDS", "alter", "inject", "list_images", "write_phantom"]
 
@@ -70,7 +70,7 @@ def list_images(source: Path) -> pd.DataFrame:
 
     Raises
     ------
-    leakfree.sources.base.SourceError
+    leakfree.data.sources.base.SourceError
         If the folder is missing or holds no such image.
     """
     source = Path(source)
@@ -164,7 +164,7 @@ def inject(
 
     Raises
     ------
-    leakfree.sources.base.SourceError
+    leakfree.data.sources.base.SourceError
         If the folder does not fit, or has too few images.
     ValueError
         If a kind is unknown.

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pandas as pd
 
-from leakfree.audit.findings import FAIL_ON, Check
+from leakfree.audit.checks.findings import FAIL_ON, Check
 from leakfree.audit.linked import CohortCopies
-from leakfree.audit.patient_checks import linked_groups_check, patients_check
-from leakfree.protocols import Protocol
-from leakfree.splits import Manifest
+from leakfree.audit.checks.patient_checks import linked_groups_check, patients_check
+from leakfree.split.protocols import Protocol
+from leakfree.split.manifest import Manifest
 
 
 class GateError(Exception):

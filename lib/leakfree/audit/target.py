@@ -12,10 +12,10 @@ from typing import Protocol
 
 import pandas as pd
 
-from leakfree.patients import SUBJECT
-from leakfree.sources.base import Problem, SourceError
-from leakfree.sources.folder import IMAGE_SUFFIXES, label_from_path, list_files
-from leakfree.sources.hub import is_deeplake
+from leakfree.data.patients import SUBJECT
+from leakfree.data.sources.base import Problem, SourceError
+from leakfree.data.sources.folder import IMAGE_SUFFIXES, label_from_path, list_files
+from leakfree.data.sources.hub import is_deeplake
 
 #: Columns of a target's table.
 COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
@@ -92,7 +92,7 @@ class StoreReader:
 
 @lru_cache(maxsize=4)
 def _open_store(path: str) -> object:
-    from leakfree.cohort import Cohort
+    from leakfree.data.cohort import Cohort
 
     return Cohort(Path(path))
 
@@ -263,8 +263,8 @@ def from_csv(path: Path) -> Target:
 
 
 def _from_cohort(target: str, cache: Path | None) -> Target:
-    from leakfree.cohort import CohortError, open_cohort
-    from leakfree.run import cache_folder, project_root
+    from leakfree.data.cohort import CohortError, open_cohort
+    from leakfree_study.run.run import cache_folder, project_root
 
     if Path(target).name == target and not Path(target).exists() and target not in ("phantom", "hub"):
         raise TargetError(f"{target}: no such file or folder")
@@ -276,7 +276,7 @@ def _from_cohort(target: str, cache: Path | None) -> Target:
 
 
 def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
-    """List the images of a `leakfree.cohort.Cohort`, or of some of its rows."""
+    """List the images of a `leakfree.data.cohort.Cohort`, or of some of its rows."""
     table = cohort.table if rows is None else cohort.table.loc[list(rows)]
     listed = pd.DataFrame(
         {
@@ -328,7 +328,7 @@ def with_parts(target: Target, part_of: dict[str, str], name: str) -> Target:
 
 
 def _with_manifest(target: Target, path: Path) -> Target:
-    from leakfree.splits import Manifest, ManifestError
+    from leakfree.split.manifest import Manifest, ManifestError
 
     try:
         manifest = Manifest.load(path)

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from xgboost import XGBClassifier
 
-from leakfree.models.pixels import LogisticPixels, OrderedForest, to_unit
+from leakfree.models.pixel_models import LogisticPixels, OrderedForest, to_unit
 
 #: Models in the order of the tables.
 MODELS = ("logistic_regression", "random_forest", "xgboost")
@@ -189,7 +189,7 @@ def search(
     folds : int
         Number of folds.
     n_jobs : int or None
-        Fits at a time. None takes what `leakfree.parallel.workers` has set. Results do not depend
+        Fits at a time. None takes what `leakfree.base.parallel.workers` has set. Results do not depend
         on it: one fit runs on one thread.
     space : mapping of str to sequence, optional
         Candidates in place of those in `SPACES`.

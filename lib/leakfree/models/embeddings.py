@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from leakfree.files import file_hash
+from leakfree.base.files import file_hash
 from leakfree.models.networks import efficientnet_lite0, efficientnet_lite0_file
 
 #: Side of the images that the network was trained on and the least that it takes, in pixels.

@@ -1,1 +1,1 @@
-"""The service: HTTP around `leakfree.classifier`."""
+"""The service: HTTP around `leakfree.predict.classifier`."""

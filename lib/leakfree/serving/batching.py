@@ -11,7 +11,7 @@ from concurrent.futures import Future
 import numpy as np
 import torch
 
-from leakfree.classifier import Answer, Classifier
+from leakfree.predict.classifier import Answer, Classifier
 
 
 class BusyError(Exception):

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from leakfree import __version__
-from leakfree.classifier import WARNING
+from leakfree.predict.classifier import WARNING
 from leakfree.serving import schema, uploads
 from leakfree.serving.settings import ServiceSettings
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 
-from leakfree.classifier import WARNING
+from leakfree.predict.classifier import WARNING
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -29,7 +29,7 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
 
     Raises
     ------
-    leakfree.weights.PublishedError
+    leakfree.predict.weights.PublishedError
         If the model cannot be loaded; nothing listens then.
     OSError
         If the address cannot be listened on.
@@ -81,7 +81,7 @@ def _refuse_taken(settings: ServiceSettings) -> None:
 def _application(settings: ServiceSettings) -> Flask:
     import torch
 
-    from leakfree.classifier import Classifier
+    from leakfree.predict.classifier import Classifier
     from leakfree.serving.app import create_app
 
     # One thread each: the parent must not have a pool of threads when it forks.

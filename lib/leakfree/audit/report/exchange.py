@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from leakfree.audit.findings import CHECKS, SCHEMA, Check, Report
+from leakfree.audit.checks.findings import CHECKS, SCHEMA, Check, Report
 from leakfree.audit.report.words import not_checked, number, plain, real, verdict
-from leakfree.escape import one_line
-from leakfree.files import write_text
+from leakfree.base.escape import one_line
+from leakfree.base.files import write_text
 
 #: Files of one check that the XML names; CI systems keep such texts in a database.
 MAX_FILES = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
-from leakfree.audit.findings import CHECKS, Check, Report
+from leakfree.audit.checks.findings import CHECKS, Check, Report
 from leakfree.audit.report.words import (
     WHY,
     found,
@@ -27,8 +27,8 @@ from leakfree.audit.report.words import (
     scopes,
     verdict,
 )
-from leakfree.escape import one_line
-from leakfree.files import write_text
+from leakfree.base.escape import one_line
+from leakfree.base.files import write_text
 
 #: Longest side of an embedded picture in pixels.
 SIDE = 160

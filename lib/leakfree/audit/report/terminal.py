@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from leakfree.audit.findings import CHECKS, STATUSES, Check, Report
+from leakfree.audit.checks.findings import CHECKS, STATUSES, Check, Report
 from leakfree.audit.report.words import (
     found,
     not_checked,
@@ -21,7 +21,7 @@ from leakfree.audit.report.words import (
     scopes,
     verdict,
 )
-from leakfree.escape import terminal
+from leakfree.base.escape import terminal
 
 #: Columns where the output is no terminal, and the fewest in one.
 WIDTH = 80

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from leakfree.audit.findings import FAIL_ON, Check, Report
+from leakfree.audit.checks.findings import FAIL_ON, Check, Report
 
 #: Why each check matters, for readers who meet the subject here.
 WHY: dict[str, str] = {

@@ -1,0 +1,259 @@
+"""Checks of patients, and of linked groups: whether any stands in several parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from leakfree.audit.checks.copy_checks import MOST_EXAMPLES
+from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.overlap import overlap
+from leakfree.data.groups import linked_groups
+from leakfree.data.patients import DECLARED, SCOPES, SUBJECT, missing_identifier, patient_ids
+
+
+def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Give each image its patient, str of shape (n,), under each scope; ``image:...`` without identifier."""
+    found = {}
+    for scope in scopes:
+        if scope == DECLARED and SUBJECT not in table:
+            alone = "image:" + table["image_id"] + "#" + table.index.astype(str)
+            found[scope] = table["patient"].where(table["patient"] != "", alone).to_numpy(dtype=object)
+        else:
+            found[scope] = patient_ids(table, scope)
+    return found
+
+
+def available_scopes(table: pd.DataFrame) -> list[str]:
+    """Scopes that the table can be read under: `DECLARED` if it is given, and those of file names."""
+    if SUBJECT in table:
+        return [] if missing_identifier(table).all() else [DECLARED]
+    scopes = [DECLARED] if (table["patient"] != "").any() else []
+    if len(table) and not missing_identifier(table).all():
+        scopes += list(SCOPES)
+    return scopes
+
+
+def without_identifier(table: pd.DataFrame, scope: str) -> np.ndarray:
+    """Tell which images have no identifier under a scope: bool, shape (n,)."""
+    if scope == DECLARED and SUBJECT not in table:
+        return (table["patient"] == "").to_numpy()
+    return missing_identifier(table)
+
+
+def patients_check(
+    table: pd.DataFrame, declared: str | None, fail_on: Collection[str], incomplete: str
+) -> Check:
+    """Check whether patients stand in several parts, under every scope that there is.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    declared : str or None
+        The scope that decides; None if no identifier can be read.
+    fail_on, incomplete
+        As `copies_checks`.
+    """
+    name = "patients"
+    scopes = available_scopes(table)
+    parts = table["part"].to_numpy(dtype=object)
+    if declared is None or declared not in scopes:
+        return not_run(
+            name,
+            "No file name or column tells a patient.",
+            "Give a CSV with a column patient, or --patient-pattern.",
+        )
+    if len(set(parts) - {""}) < 2:
+        return not_run(
+            name, "There are no two parts to compare.", "Name the parts by folder, column or manifest."
+        )
+    found = patients_by_scope(table, scopes)
+    entries = {
+        scope: _scope_entry(table, values, scope, scope == declared, fail_on)
+        for scope, values in found.items()
+    }
+    entry = entries[declared]
+    lacking = int(without_identifier(table, declared).sum())
+    no_part = int((parts == "").sum())
+    gap = "; ".join(
+        filter(
+            None,
+            [
+                incomplete,
+                f"{lacking:,} images have no identifier and count as a patient each" if lacking else "",
+                f"{no_part:,} images have no part" if no_part else "",
+            ],
+        )
+    )
+    others = [f"{scope}: {other['count']}" for scope, other in entries.items() if scope != declared]
+    beside = f" (other scopes: {', '.join(others)})" if others else ""
+    details = {"declared_scope": declared, "images_without_identifier": lacking, **entries}
+    worst = [scope for scope, other in entries.items() if scope != declared and other["count"]]
+    if entry["count"]:
+        status, severity = ("FAIL" if name in fail_on else "WARN"), "leak"
+        summary = (
+            f"{entry['count']} patients stand in several parts under {declared}{beside}; "
+            f"{entry['share_of_test_images_with_sibling']:.1%} of the test images have a sibling in training."
+        )
+    elif worst:
+        status, severity = "WARN", "warning"
+        summary = f"No patient stands in several parts under {declared}{beside}."
+    else:
+        status, severity = ("INCONCLUSIVE" if gap else "PASS"), "none"
+        summary = f"No patient stands in several parts under {declared}{beside}."
+    return Check(
+        name,
+        status,
+        summary if not gap else f"{summary[:-1]}; {gap}.",
+        "Split by patient: all images of one in one part." if entry["count"] else
+        "Find out whether the other scopes join the same child; if so, declare that scope." if worst else "",
+        entry["count"],
+        tuple(entry["files"]),
+        severity,
+        tuple(entry["examples"]),
+        details,
+    )  # fmt: skip
+
+
+def _scope_entry(
+    table: pd.DataFrame, patients: np.ndarray, scope: str, declared: bool, fail_on: Collection[str]
+) -> dict[str, object]:
+    ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
+    placed = parts != ""
+    frame = pd.DataFrame({"patient": patients[placed], "part": parts[placed], "id": ids[placed]})
+    spread = frame.groupby("patient")["part"].nunique()
+    shared = spread.index[spread > 1]
+    touched = frame[frame["patient"].isin(shared)]
+    training, others = _training(parts)
+    test = np.isin(parts, others)
+    sides = overlap(patients[parts == training], patients[test])
+    examples = []
+    for _, images in list(touched.groupby("patient", sort=True))[:MOST_EXAMPLES]:
+        examples.append(tuple(images.drop_duplicates("part")["id"])[:4])
+    pairs = {}
+    for one, two in combinations(ordered_parts(parts), 2):
+        both = overlap(patients[parts == one], patients[parts == two])
+        pairs[f"{one} and {two}"] = both.shared
+    count = len(shared)
+    leak = count and declared
+    return {
+        "count": count,
+        "files": sorted(touched["id"]),
+        "severity": "leak" if leak else "warning" if count else "none",
+        "fails": bool(leak and "patients" in fail_on),
+        "patients": int(pd.unique(patients).size),
+        "patients_with_several_images": int((pd.Series(patients).value_counts() > 1).sum()),
+        "images_without_identifier": int(without_identifier(table, scope).sum()),
+        "share_of_test_images_with_sibling": round(sides.share_of_images, 6) if sides.test_images else None,
+        "test_images_with_sibling": sides.test_images_with_sibling,
+        "test_images": sides.test_images,
+        "training_part": training,
+        "between": pairs,
+        "examples": examples,
+    }
+
+
+def ordered_parts(parts: np.ndarray) -> list[str]:
+    """Parts in the order training, validation, test, others by name."""
+
+    def rank(part: str) -> tuple[int, str]:
+        low = part.lower()
+        return (0 if low.startswith("train") else 1 if low.startswith(("val", "dev")) else 2), part
+
+    return sorted(set(parts) - {""}, key=rank)
+
+
+def _training(parts: np.ndarray) -> tuple[str, list[str]]:
+    first, *others = ordered_parts(parts)
+    return first, others
+
+
+def linked_groups_check(
+    table: pd.DataFrame,
+    copies: np.ndarray | None,
+    declared: str | None,
+    fail_on: Collection[str],
+    incomplete: str,
+) -> tuple[Check, np.ndarray | None]:
+    """Join patients and copies, and check whether a group stands in several parts.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    copies : numpy.ndarray, shape (n,), or None
+        A key for each image that copies share; None if they were not searched.
+    declared : str or None
+        The patient scope that decides; None if no identifier can be read.
+    fail_on, incomplete
+        As `leakfree.audit.checks.copy_checks.copies_checks`.
+
+    Returns
+    -------
+    check : Check
+    groups : numpy.ndarray of int64, shape (n,), or None
+        Linked group of each image; None if neither patients nor copies are known.
+    """
+    name = "linked_groups"
+    keys, linked_by = [], []
+    gaps = [incomplete] if incomplete else []
+    if declared is not None and declared in available_scopes(table):
+        keys.append(patients_by_scope(table, [declared])[declared])
+        linked_by.append("patients")
+        lacking = int(without_identifier(table, declared).sum())
+        if lacking:
+            gaps.append(f"{lacking:,} images have no identifier")
+    else:
+        gaps.append("no patients are known")
+    if copies is not None:
+        keys.append(copies)
+        linked_by.append("copies")
+    else:
+        gaps.append("copies were not searched")
+    if not keys:
+        return not_run(name, "Neither patients nor copies are known."), None
+    groups = linked_groups(*keys)
+    parts = table["part"].to_numpy(dtype=object)
+    if len(set(parts) - {""}) < 2:
+        return not_run(name, "There are no two parts to compare."), groups
+    no_part = int((parts == "").sum())
+    if no_part:
+        gaps.append(f"{no_part:,} images have no part")
+    ids = table["image_id"].to_numpy(dtype=object)
+    spread = pd.Series(parts).where(parts != "").groupby(groups).nunique()
+    shared = spread.index[spread > 1].to_numpy()
+    touched = np.isin(groups, shared)
+    members: dict[int, list[str]] = {}
+    for group, image_id in zip(groups[touched].tolist(), ids[touched], strict=True):
+        members.setdefault(group, []).append(image_id)
+    part_of = dict(zip(ids[touched], parts[touched], strict=True))
+    sizes = np.bincount(groups)
+    training, others = _training(parts)
+    sides = overlap(groups[parts == training], groups[np.isin(parts, others)])
+    details = {
+        "scope": declared,
+        "linked_by": linked_by,
+        "groups_in_all": len(sizes),
+        "largest": int(sizes.max()),
+        "test_images_with_sibling": sides.test_images_with_sibling,
+        "share_of_test_images_with_sibling": round(sides.share_of_images, 6) if sides.test_images else None,
+        "groups": list(members.values()),
+    }
+    gap = "; ".join(gaps)
+    check = Check(
+        name,
+        ("FAIL" if name in fail_on else "WARN") if len(shared) else ("INCONCLUSIVE" if gap else "PASS"),
+        f"{len(shared) or 'No'} linked groups stand in several parts" + (f"; {gap}." if gap else "."),
+        "Split by linked groups: patients and copies together." if len(shared) else "",
+        len(shared),
+        tuple(sorted(ids[touched])),
+        "leak" if len(shared) else "none",
+        tuple(
+            tuple({part_of[image_id]: image_id for image_id in reversed(group)}.values())[:4]
+            for group in list(members.values())[:MOST_EXAMPLES]
+        ),
+        details,
+    )
+    return check, groups

@@ -1,0 +1,1 @@
+"""Images that are copies of one another: hashes, keypoints, alignment."""

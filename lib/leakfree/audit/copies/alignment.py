@@ -1,0 +1,118 @@
+"""Do two films show the same picture? Decided on the pixels, after one is laid over the other."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from leakfree.audit.copies.hashes import SYMMETRIES
+from leakfree.audit.copies.keypoints import SIDE
+
+#: Side of the squares that are compared, in pixels.
+DETAIL = 224
+#: Correlation from which two aligned films are called copies. `benchmarks/agreement.py` measures, on real
+#: films, how far copies of every kind lie above it and the nearest films that are no copies below it.
+AGREEMENT = 0.90
+#: Part of the square that must overlap.
+OVERLAP = 0.5
+#: Worth refining: an alignment that begins below this, on small squares, is left as it is.
+_PROMISING = 0.6
+#: Standard deviations in pixels of the two blurs whose difference is compared, and of those that align.
+#: Detail decides: two exposures seconds apart agree in everything that is coarser.
+_COMPARED, _ALIGNED = (1.0, 2.5), (1.0, 5.0)
+
+
+def to_square(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Squash a grey film, uint8 (h, w), to a square."""
+    shrinks = grey.shape[0] >= side and grey.shape[1] >= side
+    return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def turned(square: np.ndarray, symmetry: str | None, *, inverted: bool = False) -> np.ndarray:
+    """Apply a symmetry of `leakfree.audit.copies.hashes.SYMMETRIES`, and invert the grey values."""
+    transposed, mirrored, flipped = SYMMETRIES[symmetry] if symmetry else (False, False, False)
+    square = square.T if transposed else square
+    square = square[:, ::-1] if mirrored else square
+    square = square[::-1] if flipped else square
+    return np.ascontiguousarray(255 - square if inverted else square)
+
+
+def agreement(first: np.ndarray, second: np.ndarray, affine: np.ndarray | None = None) -> float:
+    """Correlate two films where they overlap, after alignment.
+
+    Compared are differences of two Gaussian blurs: broad shading, which all chest films share, and the
+    finest detail, which JPEG loses, are left out. The first estimate of the map is refined on smaller
+    squares by maximising the enhanced correlation coefficient (Evangelidis and Psarakis, 2008).
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray of uint8, shape (side, side)
+        The threshold `AGREEMENT` holds for a side of `DETAIL`.
+    affine : numpy.ndarray, shape (2, 3), optional
+        Map from `second` to `first` on squares of `leakfree.audit.copies.keypoints.SIDE`; without it they are
+        compared as they lie, refined by a small move.
+
+    Returns
+    -------
+    float
+        Correlation in [-1, 1]; 0 where too little overlaps or nothing varies.
+    """
+    start = np.eye(2, 3) if affine is None else np.asarray(affine, dtype=np.float64)
+    small = to_square(first), to_square(second)
+    side = first.shape[0]
+    best = _correlation(first, second, _scaled(start, side), _COMPARED)
+    if best >= 0.99 or _correlation(*small, start, _ALIGNED) < _PROMISING:
+        return best
+    inverse = cv2.invertAffineTransform(start).astype(np.float32)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-5)
+    bands = (_band(square, _ALIGNED) for square in small)
+    try:
+        _, refined = cv2.findTransformECC(*bands, inverse, cv2.MOTION_AFFINE, criteria, None, 3)
+    except cv2.error:  # did not converge: the first estimate stands
+        return best
+    refined = cv2.invertAffineTransform(refined.astype(np.float64))
+    return max(best, _correlation(first, second, _scaled(refined, side), _COMPARED))
+
+
+def _scaled(affine: np.ndarray, side: int) -> np.ndarray:
+    """Carry a map from squares of `SIDE` over to squares of another side, pixel centres to pixel centres."""
+    scale = side / SIDE
+    centre = np.full(2, (scale - 1) / 2)
+    moved = affine.copy()
+    moved[:, 2] = affine[:, 2] * scale + centre - affine[:, :2] @ centre
+    return moved
+
+
+def _band(square: np.ndarray, sigmas: tuple[float, float], weight: np.ndarray | None = None) -> np.ndarray:
+    """Difference of two blurs; with a weight in [0, 1] for each pixel, of what has weight alone."""
+    pixels = square.astype(np.float32)
+    if weight is None:
+        fine, coarse = (cv2.GaussianBlur(pixels, (0, 0), sigma) for sigma in sigmas)
+        return fine - coarse
+    pixels = pixels * weight
+    fine, coarse = (
+        cv2.GaussianBlur(pixels, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+        for sigma in sigmas
+    )
+    return fine - coarse
+
+
+def _correlation(
+    first: np.ndarray, second: np.ndarray, affine: np.ndarray, sigmas: tuple[float, float]
+) -> float:
+    side = first.shape[0]
+    laid = cv2.warpAffine(second, affine, (side, side), flags=cv2.INTER_LINEAR)
+    covered = cv2.warpAffine(np.full((side, side), 255, np.uint8), affine, (side, side))
+    margin = np.ones((2 * (side // 32) + 1,) * 2, dtype=np.uint8)
+    inside = cv2.erode(covered, margin, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 250
+    if inside.mean() < OVERLAP:
+        return 0.0
+    # Blurs see what both films show, and nothing beyond it.
+    weight = inside.astype(np.float32)
+    x, y = _band(first, sigmas, weight)[inside], _band(laid, sigmas, weight)[inside]
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    # The variance of rounding to grey levels is 1/12: what varies no more agrees with anything.
+    if scale < 0.1 * len(x):
+        return 0.0
+    return float((x * y).sum() / scale)

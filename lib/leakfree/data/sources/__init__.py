@@ -1,0 +1,59 @@
+"""Where images come from: a folder, the Deep Lake hub, the phantom, a study's own, or a store made before."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from leakfree.data.sources.base import Problem, RawImage, Source, SourceError
+
+__all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
+
+HUB_ADDRESS = "hub://activeloop/chest-xray-train"
+
+
+def open_source(data: str, **options: object) -> Source:
+    """Turn the value of ``--data`` into a source.
+
+    Parameters
+    ----------
+    data : str
+        ``phantom``, ``phantom:N`` for one of N images, ``hub``, an address such as ``hub://owner/name`` (any
+        scheme that Deep Lake reads),
+        a Deep Lake dataset in the hub's format, a folder of images, or the file of a study on own images.
+    **options
+        Settings of the phantom, or ``token`` for the hub.
+
+    Raises
+    ------
+    SourceError
+        If nothing usable is there.
+    """
+    if phantom := re.fullmatch(r"phantom(?::(\d+))?", data):
+        from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+
+        return PhantomSource(
+            PhantomSettings(**({"n_images": int(phantom[1])} if phantom[1] else {}), **options)
+        )
+    from leakfree.data.sources.hub import HubSource, is_deeplake
+
+    if data == "hub":
+        return HubSource(HUB_ADDRESS, **options)
+    if re.match(r"^[a-z][a-z0-9+.-]+://", data):
+        return HubSource(data, **options)
+    path = Path(data)
+    if not path.exists():
+        raise SourceError(f"{data}: no such file or folder")
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        from leakfree.data.sources.own import OwnSource
+
+        return OwnSource(path)
+    if not path.is_dir():
+        raise SourceError(
+            f"{data}: is a file; a folder of images, a Deep Lake dataset or a study.yaml is needed"
+        )
+    if is_deeplake(path):
+        return HubSource(str(path), **options)
+    from leakfree.data.sources.folder import FolderSource
+
+    return FolderSource(path)

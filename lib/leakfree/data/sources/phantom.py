@@ -1,0 +1,137 @@
+"""The embedded default cohort: synthetic chest films whose truth is known.
+
+The plan is made first and is cheap; films are drawn when they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import ndimage
+
+from leakfree.data.sources.base import RawImage
+from leakfree.data.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_plan import PhantomSettings, PlannedImage, make_plan
+
+__all__ = ["PhantomSettings", "PhantomSource", "PlannedImage", "encode", "make_plan"]
+
+#: Columns of the truth.
+TRUTH_COLUMNS = (
+    "file", "patient", "label", "part", "planted", "of", "missing_identifier", "width", "height", "mode",
+)  # fmt: skip
+
+
+def encode(
+    film: np.ndarray,
+    width: int,
+    height: int,
+    mode: str = "L",
+    quality: int = 90,
+    shift: tuple[int, int] = (0, 0),
+    gain: float = 1.0,
+) -> bytes:
+    """Stretch a film to its size and encode it as JPEG.
+
+    Parameters
+    ----------
+    film : numpy.ndarray
+        (size, size) uint8.
+    width, height : int
+        Size of the file in pixels.
+    mode : str
+        ``L`` or ``RGB``.
+    quality : int
+        JPEG quality.
+    shift : tuple of int
+        Pixels to the right and down, the edge repeated; for near-duplicates.
+    gain : float
+        Factor on the brightness; for near-duplicates.
+
+    Returns
+    -------
+    bytes
+        The JPEG file.
+    """
+    image = Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR)
+    if shift != (0, 0) or gain != 1.0:
+        pixels = np.asarray(image, dtype=np.float32) * gain
+        pixels = ndimage.shift(pixels, (shift[1], shift[0]), order=0, mode="nearest")
+        image = Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+    buffer = io.BytesIO()
+    image.convert(mode).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+class PhantomSource:
+    r"""The phantom cohort as a source of images.
+
+    Parameters
+    ----------
+    settings : PhantomSettings, optional
+        The settings; the defaults without it.
+
+    Attributes
+    ----------
+    plan : list of PlannedImage
+        What iteration yields, in order of the file names.
+
+    Examples
+    --------
+    >>> source = PhantomSource(PhantomSettings(n_images=60, size=32))
+    >>> len(source), next(iter(source)).data[:2]
+    (60, b'\xff\xd8')
+    """
+
+    name = "phantom"
+
+    modules = ("sources/phantom", "sources/phantom_image", "sources/phantom_plan")
+
+    def __init__(self, settings: PhantomSettings | None = None):
+        self.settings = settings or PhantomSettings()
+        self.plan = make_plan(self.settings)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[RawImage]:
+        return map(self.render, self.plan)
+
+    def render(self, image: PlannedImage) -> RawImage:
+        """Draw and encode one image of the plan; safe to call from threads, in any order."""
+        s = self.settings
+        # The middle number keeps the streams of patients and of images apart.
+        film = draw_film(
+            s.size,
+            image.drawn,
+            s.identity,
+            s.disease,
+            (s.seed, 0, image.patient_number),
+            (s.seed, 1, image.number),
+        )
+        data = encode(film, image.width, image.height, image.mode, image.quality, image.shift, image.gain)
+        return RawImage(file=image.file, data=data, label=image.label, part=image.part)
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of the settings."""
+        return hashlib.sha256(self.settings.model_dump_json().encode()).hexdigest()
+
+    def truth(self) -> pd.DataFrame:
+        """Return what is true of each file, which no analysis may read but every one can be checked against.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a file in order of iteration: ``file``, ``patient`` (latent; a copy has its original's),
+            ``label`` (of the picture, before a conflicting label was planted), ``part``, ``planted`` (one of
+            `PLANTED`), ``of`` (the original's file, else missing), ``missing_identifier``, ``width``,
+            ``height`` (px) and ``mode``.
+        """
+        rows = pd.DataFrame([asdict(image) for image in self.plan]).drop(columns="label")
+        rows = rows.rename(columns={"drawn": "label"})
+        return rows[list(TRUTH_COLUMNS)]

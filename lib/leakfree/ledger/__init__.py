@@ -1,0 +1,1 @@
+"""Which images a stage really consumed."""

@@ -1,1 +1,0 @@
-"""A study on the user's own images: its configuration, its images, its book."""

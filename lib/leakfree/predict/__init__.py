@@ -1,0 +1,1 @@
+"""A published network answers for new images."""

@@ -1,0 +1,250 @@
+"""A published model as one object: an image in; class, calibrated probabilities, set and warnings out.
+
+Command and service both predict with it. It imports neither scikit-learn nor pandas, Deep Lake or
+torchvision: the service starts in seconds and a worker stays small.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from leakfree import __version__
+from leakfree.predict.calibrated import Calibrated
+from leakfree.scores.calibration import CalibrationError, scale
+from leakfree.data.images import ImageError, to_grey
+from leakfree.predict.novelty import Novelty, NoveltyError
+from leakfree.base.precision import Precision, autocast, resolve
+from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
+
+#: What every answer must be read with.
+WARNING = "Not a medical device: no clinical use."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one image.
+
+    Attributes
+    ----------
+    diagnosis : str
+        The most probable class, as a name.
+    confidence : float
+        Its calibrated probability.
+    probabilities : dict of str to float
+        Calibrated probability of each class.
+    prediction_set : tuple of str or None
+        Classes that cannot be ruled out at the promised coverage; None where no sets were calibrated.
+    coverage : float or None
+        Share of patients like those of the calibration part whose true class is in the set.
+    novelty : float or None
+        Distance from training films in units of the limit; over 1 is warned of.
+    warnings : tuple of str
+    """
+
+    diagnosis: str
+    confidence: float
+    probabilities: dict[str, float]
+    prediction_set: tuple[str, ...] | None
+    coverage: float | None
+    novelty: float | None
+    warnings: tuple[str, ...]
+
+
+class Classifier:
+    """A network with its preprocessing, calibration and novelty score.
+
+    Parameters
+    ----------
+    description : Description
+    network : torch.nn.Module
+        In evaluation mode.
+    calibrated : Calibrated
+    novelty : Novelty or None
+    precision : {"auto", "bfloat16", "float32"}
+        Number format, see `leakfree.base.precision`; by default what training takes on this processor.
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        network: nn.Module,
+        calibrated: Calibrated,
+        novelty: Novelty | None,
+        precision: Precision = "auto",
+    ) -> None:
+        self.description, self.network = description, network.requires_grad_(False)
+        self.calibrated, self.novelty = calibrated, novelty
+        self.precision = resolve(precision)
+        self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
+        if self.precision == "bfloat16":
+            # Autocast would round the weights anew for every batch; the numbers are the same.
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.to(torch.bfloat16)
+        # Explaining hooks into a network, and other threads would run into the hook.
+        self._explained, self._explaining = copy.deepcopy(network), threading.Lock()
+
+    @classmethod
+    def load(cls, path: Path, precision: Precision = "auto") -> Classifier:
+        """Load a published model.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            Folder of published models, or one's description in it.
+        precision : {"auto", "bfloat16", "float32"}
+
+        Raises
+        ------
+        leakfree.predict.weights.PublishedError
+            If a file is missing, damaged, or belongs to other weights.
+        """
+        path = Path(path)
+        path = path / DESCRIPTION if path.is_dir() else path
+        described = read_description(path)
+        before = path.name.removesuffix(DESCRIPTION)
+        try:
+            network = load_network(described, path.name)
+            calibrated = Calibrated.load(
+                path.with_name(f"{before}calibration.json"), described.weights_sha256
+            )
+            novelty = path.with_name(f"{before}novelty.safetensors")
+            fitted = Novelty.load(novelty, described.manifest_hash) if novelty.is_file() else None
+        except OSError as error:
+            raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
+        except (CalibrationError, NoveltyError) as error:
+            raise PublishedError(str(error)) from error
+        return cls(described, network, calibrated, fitted, precision)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Which model answers: name, hash, versions of preprocessing and package, precision."""
+        return {
+            "name": self.description.path.stem,
+            "weights_sha256": self.description.weights_sha256,
+            "preprocessing": self.description.preprocessing,
+            "precision": self.precision,
+            "version": __version__,
+        }
+
+    @property
+    def size(self) -> int:
+        """Side of the images that the network takes, in pixels."""
+        return self.description.image_size
+
+    def prepare(self, data: bytes) -> np.ndarray:
+        """Turn an encoded image into what the network takes, uint8 (size, size); raises `ImageError`."""
+        try:
+            return to_grey(data, self.size)
+        except ImageError:
+            raise
+        except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
+            raise ImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+    def probabilities(self, films: np.ndarray) -> np.ndarray:
+        """Predict films, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
+
+        Its neighbours in the batch change a film's numbers by `leakfree.base.precision.SAME_PROBABILITY` at most.
+        """
+        with torch.inference_mode(), autocast(self.precision):
+            logits = self.network(self._normalised(films)).double()
+        return torch.softmax(logits, dim=1).numpy()
+
+    def answer(self, films: np.ndarray) -> list[Answer]:
+        """Say all that there is to say of films, uint8 (n, size, size), one answer each."""
+        scaled = scale(self.probabilities(films), self.calibrated.temperature)
+        conformal = self.calibrated.conformal
+        sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
+        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(films).tolist()
+        return [self._answer(*row) for row in zip(scaled, sets, novelty, strict=True)]
+
+    def _answer(self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None) -> Answer:
+        best = int(scaled.argmax())
+        conformal = self.calibrated.conformal
+        warnings = []
+        if novelty is not None and novelty > 1:
+            warnings.append(
+                "This does not look like the chest films that the model learned from "
+                f"(novelty {novelty:.1f}, limit 1): do not believe the class."
+            )
+        if inside is not None and not inside.any():
+            warnings.append("No class fits this film as films of the calibration part fitted theirs.")
+        return Answer(
+            self.names[best],
+            float(scaled[best]),
+            dict(zip(self.names, scaled.tolist(), strict=True)),
+            None if inside is None else tuple(n for n, held in zip(self.names, inside, strict=True) if held),
+            None if conformal is None else 1 - conformal.alpha,
+            novelty,
+            tuple(warnings),
+        )
+
+    def heat(self, films: np.ndarray, classes: Sequence[int] | None = None) -> np.ndarray:
+        """Compute Grad-CAM as `leakfree_study.networks.explain.grad_cam` does, without what that imports.
+
+        Parameters
+        ----------
+        films : numpy.ndarray of uint8, shape (n, size, size)
+        classes : sequence of int, optional
+            Class to explain, for each film; the most probable one by default.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n, size, size)
+            From 0 to 1 within each film; all 0 where nothing speaks for the class.
+        """
+        with self._explaining:
+            return self._heat(films, classes)
+
+    def _heat(self, films: np.ndarray, classes: Sequence[int] | None) -> np.ndarray:
+        maps: list[torch.Tensor] = []
+
+        def keep(_module: nn.Module, _input: object, output: torch.Tensor) -> torch.Tensor:
+            # Only what follows the map needs gradients.
+            maps.append(output.detach().requires_grad_())
+            return maps[-1]
+
+        handle = last_map(self._explained).register_forward_hook(keep)
+        try:
+            with torch.enable_grad(), autocast(self.precision):
+                logits = self._explained(self._normalised(films)).float()
+                chosen = logits.argmax(dim=1) if classes is None else torch.tensor(classes, dtype=torch.int64)
+                of_class = logits.gather(1, chosen.unsqueeze(1)).sum()
+            (gradient,) = torch.autograd.grad(of_class, maps[0])
+        finally:
+            handle.remove()
+        weights = gradient.float().mean(dim=(2, 3), keepdim=True)
+        heat = torch.relu((weights * maps[0].detach().float()).sum(dim=1, keepdim=True))
+        heat = nn.functional.interpolate(heat, films.shape[1:], mode="bilinear")[:, 0]
+        peak = heat.amax(dim=(1, 2), keepdim=True)
+        return (heat / torch.where(peak > 0, peak, torch.ones_like(peak))).numpy()
+
+    def _normalised(self, films: np.ndarray) -> torch.Tensor:
+        """Normalise as `leakfree.models.training.Normalisation.apply` does, to the bit: float32, channels last."""
+        mean, std = self.description.mean, self.description.std
+        x = torch.from_numpy(np.require(films, requirements=("C", "W"))).unsqueeze(1)
+        x = x.to(memory_format=torch.channels_last, dtype=torch.float32)
+        return x.mul_(1.0 / (255.0 * std)).sub_(mean / std)
+
+
+def last_map(network: nn.Module) -> nn.Module:
+    """Find the layer whose output is the last map before pooling: the last convolution that keeps a map.
+
+    Raises
+    ------
+    ValueError
+        If the network has no convolution.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if not convolutions:
+        raise ValueError(f"{type(network).__name__} has no convolution to explain")
+    # ResNet adds its shortcut after the last convolution: the block as a whole is the map.
+    return getattr(network, "layer4", None) or convolutions[-1]

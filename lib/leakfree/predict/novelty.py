@@ -1,0 +1,135 @@
+"""How unlike the training films an image is, so that a photograph is not diagnosed in silence.
+
+Films of one view are alike: a few principal components of small, standardised pictures carry most of what
+differs between them. What the components leave over is the score ("distance from face space": Turk and
+Pentland, "Eigenfaces for recognition", Journal of Cognitive Neuroscience 3, 1991, 71-86, section on locating
+faces). It knows nothing of the classes, and looks at no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from leakfree.base.files import replacing
+
+#: Side of the small pictures in pixels, and components kept.
+SIDE, COMPONENTS = 32, 16
+#: Share of held-out films under the limit.
+KEPT = 0.99
+#: Standard deviation in grey levels under which a picture is flat, and its noise is not blown up.
+_FLAT = 8.0
+
+
+class NoveltyError(Exception):
+    """A novelty score cannot be fitted or read; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """A fitted score.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray of float32, shape (SIDE * SIDE,)
+    components : numpy.ndarray of float32, shape (COMPONENTS, SIDE * SIDE)
+    limit : float
+        Residual that a share `KEPT` of held-out films does not exceed.
+    manifest_hash : str
+        Of the split whose training part was learned from.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    limit: float
+    manifest_hash: str
+
+    @classmethod
+    def fit(cls, train: np.ndarray, held_out: np.ndarray, manifest_hash: str) -> Novelty:
+        """Learn what films have in common, and set the limit on films that were not learned from.
+
+        Parameters
+        ----------
+        train, held_out : numpy.ndarray of uint8, shape (n, size, size)
+            Films of the training part, and of parts disjoint from it by patient.
+        manifest_hash : str
+
+        Raises
+        ------
+        NoveltyError
+            If there are fewer training films than components, or no film is held out.
+        """
+        if len(train) <= COMPONENTS or not len(held_out):
+            raise NoveltyError(
+                f"{len(train)} training films and {len(held_out)} held out are too few to say what a film is"
+            )
+        small = _small(train)
+        mean = small.mean(axis=0)
+        # Principal components from the 1,024 x 1,024 second moments: less memory than of all the films.
+        centred = small - mean
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        components = vectors[:, np.argsort(values)[::-1][:COMPONENTS]].T
+        fitted = cls(mean.astype(np.float32), components.astype(np.float32), 1.0, manifest_hash)
+        return cls(
+            fitted.mean, fitted.components, float(np.quantile(fitted.score(held_out), KEPT)), manifest_hash
+        )
+
+    def score(self, films: np.ndarray) -> np.ndarray:
+        """Return residuals in units of the limit, float64 (n,), of uint8 (n, size, size); over 1 is novel."""
+        centred = _small(films) - self.mean
+        components = self.components.astype(np.float64)
+        # Both parts are orthogonal, but the difference of two large sums is not exact; the residual is.
+        left = centred - (centred @ components.T) @ components
+        return np.einsum("ij,ij->i", left, left) / self.limit
+
+    def save(self, path: Path) -> Path:
+        """Write the score as safetensors, atomically."""
+        facts = {"limit": repr(self.limit), "manifest_hash": self.manifest_hash}
+        with replacing(path) as temporary:
+            save_file({"mean": self.mean, "components": self.components}, temporary, metadata=facts)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: Path, manifest_hash: str) -> Novelty:
+        """Read a score back.
+
+        Raises
+        ------
+        NoveltyError
+            If the file cannot be read, is none, or was fitted under another split.
+        """
+        try:
+            with safe_open(path, "numpy") as stored:
+                facts = stored.metadata()
+                found = cls(
+                    stored.get_tensor("mean"),
+                    stored.get_tensor("components"),
+                    float(facts["limit"]),
+                    facts["manifest_hash"],
+                )
+        except OSError as error:
+            raise NoveltyError(f"{path}: {error.strerror or error}") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise NoveltyError(f"{path}: not a novelty score: {type(error).__name__} {error}") from error
+        if (found.mean.shape, found.components.shape) != ((SIDE**2,), (COMPONENTS, SIDE**2)):
+            raise NoveltyError(f"{path}: not a novelty score: its arrays have other shapes")
+        if found.manifest_hash != manifest_hash:
+            raise NoveltyError(f"{path}: fitted under another split than the weights")
+        return found
+
+
+def _small(films: Sequence[np.ndarray]) -> np.ndarray:
+    """Shrink films, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
+    small = [
+        np.asarray(Image.fromarray(film).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
+        for film in films
+    ]
+    small = np.array(small, dtype=np.float64).reshape(len(small), SIDE**2)
+    spread = np.maximum(small.std(axis=1, keepdims=True), _FLAT)
+    return (small - small.mean(axis=1, keepdims=True)) / spread

@@ -1,0 +1,41 @@
+"""Draw what a network looks at over the film as it was sent."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from leakfree.data.images import decode
+
+#: Longer side of the picture in pixels, and how much of the film the hottest spot hides.
+LONGER_SIDE, STRONGEST = 512, 0.6
+#: Orange of Okabe and Ito on grey: told apart without colour vision, since it is also lighter.
+_COLOUR = (230.0, 159.0, 0.0)
+
+
+def draw_overlay(data: bytes, heat: np.ndarray) -> bytes:
+    """Lay a heat map over a film.
+
+    Parameters
+    ----------
+    data : bytes
+        Encoded film.
+    heat : numpy.ndarray of float32, shape (size, size)
+        From 0 to 1; the film squashed to a square is what it was made from.
+
+    Returns
+    -------
+    bytes
+        PNG with the film's own aspect.
+    """
+    _, film = decode(data)
+    film.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BILINEAR)
+    grey = np.asarray(film, dtype=np.float32)[..., None]
+    smooth = Image.fromarray(heat.astype(np.float32)).resize(film.size, Image.Resampling.BICUBIC)
+    share = STRONGEST * np.clip(np.asarray(smooth), 0, 1)[..., None]
+    blended = grey * (1 - share) + np.array(_COLOUR, dtype=np.float32) * share
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(blended).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()

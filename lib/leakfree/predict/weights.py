@@ -1,0 +1,162 @@
+"""Published weights: their description, checked before anything in either file is believed.
+
+The service reads models with this module, so it imports neither torchvision nor what training needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from leakfree.base.files import file_hash
+
+#: What of a description changes the pixels that a network sees.
+_OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
+#: Ending of a description's file; what belongs to the same model has the same beginning.
+DESCRIPTION = "preprocessing.json"
+
+
+class PublishedError(Exception):
+    """Published weights cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is needed to use a file of weights.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File of weights.
+    weights_sha256 : str
+    task, model : str
+    classes : tuple of str
+    image_size : int
+        Side in pixels.
+    mean, std : float
+        Of the training part's grey values, on the scale 0 to 1.
+    manifest_hash : str
+        Of the split that the network was trained under.
+    preprocessing : str
+        Version of the preprocessing: 12 hex digits that change with anything that changes pixels.
+    """
+
+    path: Path
+    weights_sha256: str
+    task: str
+    model: str
+    classes: tuple[str, ...]
+    image_size: int
+    mean: float
+    std: float
+    manifest_hash: str
+    preprocessing: str
+
+    @classmethod
+    def of(cls, path: Path, content: Mapping[str, object]) -> Description:
+        """Take a description from what its JSON file holds; raises KeyError, TypeError or ValueError."""
+        pixels = json.dumps([content.get(name) for name in _OF_PIXELS])
+        return cls(
+            Path(path),
+            str(content["weights_sha256"]),
+            str(content["task"]),
+            str(content["model"]),
+            tuple(map(str, content["classes"])),
+            int(content["image_size"]),
+            float(content["mean"]),
+            float(content["std"]),
+            str(content["manifest_hash"]),
+            hashlib.sha256(pixels.encode()).hexdigest()[:12],
+        )
+
+
+def default_model() -> Path:
+    """Return the folder of the model to take where none is named: ``LEAKFREE_MODEL``, or the published run's.
+
+    That is looked for where the command runs, then in the checkout that this package was installed from.
+    """
+    if named := os.environ.get("LEAKFREE_MODEL"):
+        return Path(named)
+    published = Path("artifacts", "chest_xray", "models")
+    return published if published.is_dir() else Path(__file__).resolve().parents[2] / published
+
+
+def read_description(path: Path) -> Description:
+    """Read ``models/preprocessing.json`` of a run, or another model's.
+
+    Raises
+    ------
+    PublishedError
+        If the file is missing or no description of weights.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Description.of(path.with_name(Path(content["weights"]).name), content)
+    except OSError as error:
+        raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishedError(
+            f"{path}: not a description of weights: {type(error).__name__} {error}"
+        ) from error
+
+
+def load_network(description: Description, where: str) -> nn.Module:
+    """Build a network and fill it with its weights; no code in the file is run.
+
+    Parameters
+    ----------
+    description : Description
+    where : str
+        Where the hash of the weights stands, for messages.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, float32, channels last.
+
+    Raises
+    ------
+    OSError
+        If the weights cannot be read.
+    PublishedError
+        If they are not those of the description.
+    """
+    weights = description.path
+    if file_hash(weights) != description.weights_sha256:
+        raise PublishedError(f"{weights}: SHA-256 is not the one in {where}; the file was changed")
+    network = _build(description)
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise PublishedError(f"{weights}: not weights: {error}") from error
+    wanted = network.state_dict()
+    if wrong := sorted(set(state) ^ set(wanted)) or [
+        name for name, value in state.items() if value.shape != wanted[name].shape
+    ]:
+        raise PublishedError(f"{weights}: {wrong[0]} does not fit {description.model}")
+    network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def _build(description: Description) -> nn.Module:
+    if description.model == "resnet18":
+        from leakfree.models.resnet import ResNet18
+
+        # Initial draws and all: a network without them (on the meta device) imports two seconds of SymPy.
+        return ResNet18(len(description.classes))
+    from leakfree.models import networks
+
+    try:
+        return networks.build(description.model, len(description.classes), description.image_size)[0]
+    except ValueError as error:
+        raise PublishedError(f"{description.path}: {error}") from error

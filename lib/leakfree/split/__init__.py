@@ -1,0 +1,1 @@
+"""Which image trains and which one tests: split manifests."""

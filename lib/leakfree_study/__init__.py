@@ -1,0 +1,1 @@
+"""What only this compendium uses: its notebooks, its runs, its book."""

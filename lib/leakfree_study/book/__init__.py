@@ -1,0 +1,1 @@
+"""The book: pages, and numbers quoted in them."""

@@ -1,0 +1,259 @@
+"""Every number that prose quotes, once, by name; pages say ``{quote}`name```, and README is checked.
+
+``python -m leakfree_study.book.quotes README.md`` says where a file does not agree with the run; ``--write`` renews it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from leakfree_study.book.cell_text import Differs, Like
+from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, SameAs
+
+_INTERVAL = "{estimate:.3f} ({low:.3f} to {high:.3f})"
+_SIGNED = "{estimate:+.3f} ({low:+.3f} to {high:+.3f})"
+_RANGE = "{estimate.min:+.3f} to {estimate.max:+.3f}"
+_FAULT = "{fault:.3f} ({fault_low:.3f} to {fault_high:.3f})"
+_RIGHT = "{right:.3f} ({right_low:.3f} to {right_high:.3f})"
+_OVERLAP = "{shared:.0f} ({shared_min:,d} to {shared_max:,d})"
+_LIKENESS = "{percentile:.2f} ({low:.2f} to {high:.2f})"
+
+_CLAIM = {"notebook": "leak-free deep", "model": "ResNet18, ImageNet weights"}
+_LEAKY_CLAIM = {"notebook": "leaky CNN", "metric": "roc_auc"}
+#: The comparisons that the study counts: the primary metric, all tested patients leaked.
+_FULL = {"primary": "True", "dose": 1}
+_PERSON = {"scope": "person"}
+_SPLIT = "patients in both parts, {} 80/20 split"
+_TRAIN = {"part": "train"}
+_PUBLISHED = {"task": "binary", "model": "resnet18", "seed": 42}
+_HIDDEN = {"metric": "roc_auc", "hidden": "lungs"}
+_NAMES = {
+    "xgboost": "XGBoost",
+    "random_forest": "random forest",
+    "logistic_regression": "logistic regression",
+    "resnet18": "ResNet18",
+    "efficientnet-lite0-imagenet": "EfficientNet-Lite0",
+    "simple-cnn-32": "SimpleCNN",
+}
+_JUDGED = {"protocol": Like("?*"), "verdict_here": Like("?*")}
+_SYNTHETIC = "phantom, synthetic films whose numbers say nothing about patients"
+
+
+def _selected(task: str, metric: str) -> dict[str, object]:
+    return {"task": task, "selected": "True", "metric": metric}
+
+
+def _opened(task: str, metric: str, selected: str) -> dict[str, object]:
+    """Return what picks the row of a selected model in the table of the official test."""
+    return {"task": task, "metric": metric, "model": SameAs(selected), "seed": SameAs(selected)}
+
+
+def _inflation(protocol: str | tuple[str, ...], form: str = _RANGE, **more: object) -> Quote:
+    return Quote("inflation", form, {"protocol": protocol, **_FULL}, absent=NOT_MEASURED, **more)
+
+
+def _measured(table: str, form: str, where: dict | None = None, **more: object) -> Quote:
+    """Return a quote of what a run may lack: another cohort, `--only`, a small profile."""
+    return Quote(table, form, where or {}, absent=NOT_MEASURED, **more)
+
+
+QUOTES = {
+    # The run.
+    "cohort": Quote(
+        "provenance.json",
+        "{data.name}",
+        words={"phantom": _SYNTHETIC, "chest_xray": "chest_xray, real X-rays"},
+    ),
+    "profile": Quote("provenance.json", "{notebooks.results.parameters.profile}", absent="unknown"),
+    "n_images": Quote("provenance.json", "{data.images:,d}"),
+    "n_images_train": _measured("01_classes", "{images.sum:,d}", _TRAIN),
+    "n_images_official": _measured("01_classes", "{images.sum:,d}", {"part": "test"}),
+    # Who is a patient.
+    "patients_series": _measured("01_scopes", "{patients:,d}", {"scope": "series"}),
+    "numbers": _measured(
+        "reference_counts", "{observed:,d}", {"name": "distinct patient numbers", **_PERSON}
+    ),
+    "numbers_on_both": _measured("06_person_collisions", "{observed:,d}", _TRAIN | {"null": "shifts"}),
+    "numbers_on_both_expected": _measured(
+        "06_person_collisions", "{expected:.0f} ({low:.0f} to {high:.0f})", _TRAIN | {"null": "shifts"}
+    ),
+    "rising_bacteria": _measured(
+        "06_person_counters", "{share_rising:.0 %}", _TRAIN | {"etiology": "bacteria"}
+    ),
+    "rising_virus": _measured("06_person_counters", "{share_rising:.0 %}", _TRAIN | {"etiology": "virus"}),
+    "rising_pooled": _measured("06_person_counters", "{share_rising:.0 %}", _TRAIN | {"etiology": "pooled"}),
+    "alike_same_patient": _measured("06_person_likeness", _LIKENESS, {"pairs_of": "same series"}),
+    "alike_same_number": _measured("06_person_likeness", _LIKENESS, {"pairs_of": "across, same number"}),
+    "alike_next_number": _measured("06_person_likeness", _LIKENESS, {"pairs_of": "across, next number"}),
+    # What splits and folders share.
+    "overlap_series": _measured("02_overlap", _OVERLAP, {"split": "plain", "scope": "series"}),
+    "overlap_seeds": _measured("02_overlap", "{seeds:,d}", {"split": "plain", "scope": "series"}),
+    "overlap_person": _measured("02_overlap", _OVERLAP, {"split": "plain", **_PERSON}),
+    "overlap_merged": _measured("02_overlap", _OVERLAP, {"split": "plain", "scope": "merged"}),
+    "overlap_reference": _measured(
+        "reference_counts", "{observed:,d}", {"name": _SPLIT.format("plain"), **_PERSON}
+    ),
+    "overlap_reference_stratified": _measured(
+        "reference_counts", "{observed:,d}", {"name": _SPLIT.format("stratified"), **_PERSON}
+    ),
+    "official_shared_series": _measured("02_official", "{shared:,d}", {"scope": "series"}),
+    "official_shared_person": _measured("02_official", "{shared:,d}", _PERSON),
+    "official_shared_merged": _measured("02_official", "{shared:,d}", {"scope": "merged"}),
+    "identical_groups": _measured("audit/official-parts.json", "{checks.exact_duplicates.count:,d}"),
+    "identical_groups_across": _measured(
+        "audit/official-parts.json", "{checks.exact_duplicates.across_parts.count:,d}"
+    ),
+    # The study that this one answers.
+    "reference_claim": _measured("06_claims", "{claim:.4f}", _CLAIM),
+    "reference_fault": _measured("06_claims", _FAULT, _CLAIM),
+    "reference_fault_films": _measured("06_claims", "{fault_n_images:,d}", _CLAIM),
+    "reference_right": _measured("06_claims", _RIGHT, _CLAIM),
+    "reference_right_patients": _measured("06_claims", "{right_n_patients:,d}", _CLAIM),
+    "leaky_claim": _measured("06_claims", "{claim:.3f}", _LEAKY_CLAIM),
+    "leaky_fault": _measured("06_claims", _FAULT, _LEAKY_CLAIM),
+    "leaky_right": _measured("06_claims", _RIGHT, _LEAKY_CLAIM),
+    # Scores on patients that no part of the training saw.
+    "classical_model": _measured(
+        "04_scores",
+        "{model}",
+        _selected("etiology", "macro_f1"),
+        words=_NAMES,
+    ),
+    "classical_f1": _measured("04_scores", _INTERVAL, _selected("etiology", "macro_f1")),
+    "selected_model": _measured("05_scores", "{model}", _selected("binary", "accuracy"), words=_NAMES),
+    "selected_kind": _measured(
+        "05_scores",
+        "{seed}",
+        _selected("binary", "accuracy"),
+        words={"ensemble": "the mean of several seeds", "*": "one seed"},
+    ),
+    "selected_accuracy": _measured("05_scores", _INTERVAL, _selected("binary", "accuracy")),
+    "selected_auc": _measured("05_scores", _INTERVAL, _selected("binary", "roc_auc")),
+    "three_class_f1": _measured("05_scores", _INTERVAL, _selected("three-class", "macro_f1")),
+    "official_accuracy": Quote(
+        "05_official", _INTERVAL, _opened("binary", "accuracy", "selected_accuracy"), absent=SEALED
+    ),
+    "official_auc": Quote(
+        "05_official", _INTERVAL, _opened("binary", "roc_auc", "selected_accuracy"), absent=SEALED
+    ),
+    "official_three_class_f1": Quote(
+        "05_official", _INTERVAL, _opened("three-class", "macro_f1", "three_class_f1"), absent=SEALED
+    ),
+    "kermany_accuracy": Quote(
+        "05_beside_published",
+        "{estimate:.3f}",
+        {"who": "Kermany et al. 2018", "metric": "accuracy"},
+        absent=SEALED,
+    ),
+    # The weights that are published: those of one seed.
+    "published_accuracy": _measured("05_scores", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}),
+    "published_official_accuracy": Quote(
+        "05_official", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}, absent=SEALED
+    ),
+    "published_ece": _measured(
+        "05_calibration_error",
+        "{ece:.3f} ({low:.3f} to {high:.3f})",
+        _PUBLISHED | {"when": "after", "part": "internal"},
+    ),
+    "published_official_ece": Quote(
+        "05_calibration_error",
+        "{ece:.3f} ({low:.3f} to {high:.3f})",
+        _PUBLISHED | {"when": "after", "part": "official"},
+        absent=SEALED,
+    ),
+    "published_coverage": _measured(
+        "05_coverage",
+        "{coverage:.3f} ({low:.3f} to {high:.3f})",
+        _PUBLISHED | {"group": "all", "part": "internal"},
+    ),
+    "published_official_coverage": Quote(
+        "05_coverage",
+        "{coverage:.3f} ({low:.3f} to {high:.3f})",
+        _PUBLISHED | {"group": "all", "part": "official"},
+        absent=SEALED,
+    ),
+    "hidden_lungs": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
+    "hidden_lungs_probe": _measured("05_hidden_probe", _INTERVAL, _HIDDEN),
+    # How much a leak inflates.
+    "n_comparisons": _measured("inflation", "{rows:,d}", _FULL),
+    "n_no_difference": _measured("inflation", "{rows:,d}", _FULL | {"verdict": Like("no difference*")}),
+    "n_undecided": _measured("inflation", "{rows:,d}", _FULL | {"verdict": "undecided"}),
+    "inflation_no_test_set": _inflation("no-test-set"),
+    "inflation_exact": _inflation("exact"),
+    "inflation_near": _inflation("near"),
+    "inflation_oversampled": _inflation("oversampled"),
+    "inflation_augmented": _inflation("augmented"),
+    "inflation_preprocessing": _inflation(
+        ("scaling", "pca", "tuning"), "{estimate.min:+.4f} to {estimate.max:+.4f}"
+    ),
+    "siblings_comparisons": _inflation("siblings", "{rows}"),
+    "siblings_inflating": _measured(
+        "inflation", "{rows}", _FULL | {"protocol": "siblings", "verdict": Like("inflates*")}
+    ),
+    "siblings_largest": _inflation("siblings", _SIGNED, pick=("max", "estimate")),
+    "siblings_model": _inflation("siblings", "{model}, {task}", pick=("max", "estimate")),
+    "size_largest": _inflation("size-and-mode", _SIGNED, pick=("max", "estimate")),
+    "natural_range": _measured("inflation_natural", _RANGE.replace("+.3f", "+z.3f")),
+    # What the intervals hold, and what could have been found.
+    "margin_auc": Quote(PREREGISTRATION, "{margins.roc_auc}"),
+    "margin_f1": Quote(PREREGISTRATION, "{margins.macro_f1}"),
+    "draws_cells": Quote(PREREGISTRATION, "{draws.cells}"),
+    "draws_networks": Quote(PREREGISTRATION, "{draws.networks}"),
+    "detectable_binary": _measured(
+        "06_minimal_detectable_effect", "{minimal_detectable_effect:.3f}", {"task": "binary"}
+    ),
+    "detectable_etiology": _measured(
+        "06_minimal_detectable_effect", "{minimal_detectable_effect:.3f}", {"task": "etiology"}
+    ),
+    "interval_coverage": _measured(
+        "06_coverage", "{share.min:.0 %} to {share.max:.0 %}", {"what": "coverage"}
+    ),
+    "false_alarms": _measured(
+        "06_coverage", "{share.min:.0 %} to {share.max:.0 %}", {"what": "false alarms"}
+    ),
+    "false_alarms_pooled": _measured(
+        "06_coverage",
+        "{share:.0 %}",
+        {
+            "world": "no identity, seeds on one draw",
+            "what": "false alarms, draws pooled as if independent",
+        },
+    ),
+    "processors_pixels": _measured(
+        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on pixels")}
+    ),
+    "processors_embeddings": _measured(
+        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on embeddings")}
+    ),
+    "processors_networks": _measured(
+        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on *", matches=False)}
+    ),
+    "verdicts_judged": _measured("06_processors", "{rows:,d}", _JUDGED),
+    "verdicts_changed": _measured(
+        "06_processors", "{rows:,d}", _JUDGED | {"verdict_here": Differs("verdict_there")}
+    ),
+    # What the grid of leaks costs.
+    "grid_jobs": _measured("06_cost", "{jobs.sum:,d}"),
+    "grid_seconds": _measured("06_cost", "{total.sum/jobs.sum:.2f}"),
+    "grid_hours_10000": _measured("06_cost", "{total.sum/jobs.sum:.1f}", times=10_000 / 3600),
+}
+
+
+class Quotes(Lookup):
+    """All quotes of a run by name; see `leakfree_study.book.quoting.Lookup`.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of the run.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(run, QUOTES)
+
+
+if __name__ == "__main__":
+    from leakfree_study.book.prose import main
+
+    sys.exit(main())

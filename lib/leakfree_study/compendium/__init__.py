@@ -1,0 +1,1 @@
+"""The whole study, started by one command."""

@@ -1,0 +1,95 @@
+"""Pictures of one model: its reliability, what it looks at, and what hiding parts of films does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from leakfree_study.figures.plots import OKABE_ITO
+
+_BEFORE_AFTER = {"before": OKABE_ITO["orange"], "after": OKABE_ITO["blue"]}
+#: Sides of shown films are at most this many pixels.
+_THUMBNAIL = 96
+
+
+def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str = "Reliability") -> Figure:
+    """Draw accuracy by confidence, one line a name, with the numbers of images below.
+
+    Parameters
+    ----------
+    tables : mapping of str to pandas.DataFrame
+        As `leakfree.scores.calibration.reliability`; ``before`` and ``after`` have colours of their own.
+    """
+    fig, (above, below) = plt.subplots(
+        2, 1, figsize=(4.6, 4.8), sharex=True, height_ratios=(3, 1), layout="constrained"
+    )
+    above.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="as sure as right")
+    for number, (name, table) in enumerate(tables.items()):
+        colour = _BEFORE_AFTER.get(name, list(OKABE_ITO.values())[1 + number])
+        known = table[table["images"] > 0]
+        above.plot(known["confidence"], known["accuracy"], "os^D"[number % 4] + "-", color=colour, label=name)
+        width = table["high"].iloc[0] - table["low"].iloc[0]
+        below.bar(
+            table["low"] + width * (0.28 + 0.42 * number), table["images"], width=width * 0.4, color=colour
+        )
+    lowest = min(float(table.loc[table["images"] > 0, "low"].min()) for table in tables.values())
+    above.set(ylabel="Share that was right", ylim=(0, 1.03), xlim=(lowest, 1.01))
+    above.legend(frameon=False)
+    below.set(xlabel="Probability of the predicted class", ylabel="Images", yscale="symlog")
+    below.yaxis.set_major_formatter("{x:,.0f}")
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig
+
+
+def hidden_scores(table: pd.DataFrame, title: str = "What is left when a region is hidden") -> Figure:
+    """Draw ROC AUC with each region hidden.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``hidden, estimate, low, high``, in the order to be drawn.
+    """
+    fig, axis = plt.subplots(figsize=(5.2, 0.9 + 0.42 * len(table)), layout="constrained")
+    y = np.arange(len(table))
+    axis.axvline(0.5, color="#888888", linewidth=1, linestyle="--")
+    axis.hlines(y, table["low"], table["high"], color=OKABE_ITO["blue"], linewidth=2)
+    axis.plot(table["estimate"], y, "o", color=OKABE_ITO["blue"])
+    axis.set_yticks(y, table["hidden"])
+    axis.set(xlabel="ROC AUC (95 % interval); dashed: chance", ylim=(len(table) - 0.5, -0.5))
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig
+
+
+def heat_panels(
+    films: Sequence[np.ndarray], heat: np.ndarray, titles: Sequence[str], *, credit: str, title: str
+) -> Figure:
+    """Draw films above the same films under their heat.
+
+    Parameters
+    ----------
+    films : sequence of numpy.ndarray of uint8, shape (h, w)
+    heat : numpy.ndarray of float32, shape (n, h, w), from 0 to 1
+    titles : sequence of str
+    credit : str
+        Source and licence of the films.
+    title : str
+    """
+    n = len(films)
+    fig, axes = plt.subplots(2, n, figsize=(1.35 * n, 3.3), layout="constrained", squeeze=False)
+    step = max(1, -(-films[0].shape[0] // _THUMBNAIL))
+    for column, (film, warm, text) in enumerate(zip(films, heat, titles, strict=True)):
+        for row in (0, 1):
+            axes[row, column].imshow(film[::step, ::step], cmap="gray", vmin=0, vmax=255)
+            axes[row, column].set_axis_off()
+        axes[1, column].imshow(warm[::step, ::step], cmap="viridis", vmin=0, vmax=1, alpha=0.5)
+        axes[0, column].set_title(text, fontsize=7, pad=2)
+    fig.supxlabel(credit, fontsize=7, color="#555555")
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig

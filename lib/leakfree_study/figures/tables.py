@@ -1,0 +1,194 @@
+"""Tables for readers: scores with their intervals in brackets, one row a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from leakfree.base.escape import html
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "macro_f1": "macro F1",
+    "average_precision": "average precision",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
+}
+_NAMES = {"image_size": "px"}
+# Shown also where they have one value: what was scored, and what its network started from.
+_KEPT = ("task", "model", "weights")
+
+
+def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Turn a score table of one row a metric into one row a model.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As `leakfree_study.run.cells.score_table`.
+    keys : sequence of str
+        Columns that name a row, in this order. One that has a single value in several rows is left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The keys, ``0.975 (0.962–0.984)`` for each metric, and ``images (patients)``. What cannot be measured,
+        since the part lacks a class, is ``undefined``.
+    """
+    several = scores["predictions"].nunique() > 1
+    keys = [key for key in keys if not several or scores[key].nunique() > 1 or key in _KEPT]
+    rows = []
+    for values, group in scores.groupby([*keys, "predictions"], sort=False):
+        row = {_NAMES.get(key, key): _text(value) for key, value in zip(keys, values[:-1], strict=True)}
+        for score in group.itertuples():
+            name = METRIC_NAMES.get(score.metric, score.metric)
+            row[name] = _with_interval(score.estimate, score.low, score.high)
+        first = group.iloc[0]
+        row["images (patients)"] = f"{first['n_images']:,} ({first['n_patients']:,})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _with_interval(estimate: float, low: float, high: float) -> str:
+    if np.isnan(estimate):
+        return "undefined"
+    return f"{estimate:.3f}" if np.isnan(low) or np.isnan(high) else f"{estimate:.3f} ({low:.3f}–{high:.3f})"
+
+
+def chosen(validation: pd.DataFrame) -> pd.DataFrame:
+    """Choose the model of each task by its mean macro F1 on validation, over its seeds.
+
+    Where that is undefined for every model, since the part lacks a class, accuracy decides.
+
+    Parameters
+    ----------
+    validation : pandas.DataFrame
+        ``task, model, metric, estimate``, with both metrics for every model.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by task: ``model``, and ``by``, the metric that decided.
+    """
+    means = validation.groupby(["metric", "task", "model"], sort=False)["estimate"].mean()
+    rows = {}
+    for task in validation["task"].unique():
+        metric = "macro_f1" if means["macro_f1"][task].notna().any() else "accuracy"
+        rows[task] = {"model": means[metric][task].idxmax(), "by": metric}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def chosen_sentence(choice: pd.DataFrame) -> str:
+    """Say which models `chosen` selected, and by what.
+
+    Parameters
+    ----------
+    choice : pandas.DataFrame
+        As `chosen`.
+    """
+    found = ", ".join(f"{task} {model}" for task, model in choice["model"].items())
+    text = f"Selected by validation macro F1: {found}."
+    if by_accuracy := choice.index[choice["by"] == "accuracy"].tolist():
+        told = ", ".join(by_accuracy)
+        text += f" By accuracy instead, since validation lacks a class and macro F1 is undefined: {told}."
+    return text
+
+
+def bracketed(
+    frame: pd.DataFrame, name: str = "estimate", *, digits: int = 3, signed: bool = False
+) -> pd.Series:
+    """Write an estimate and its interval as one text, ``0.051 (0.031 to 0.070)``.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        With a column `name`; the ends are in ``low`` and ``high``, or in ``<name>_low`` and ``<name>_high``
+        where those exist.
+    name : str
+    digits : int
+    signed : bool
+        Put a sign before positive numbers too, for differences.
+
+    Returns
+    -------
+    pandas.Series
+        Of str; empty where the estimate is missing, without brackets where an end is.
+    """
+    ends = [f"{name}_{end}" if f"{name}_{end}" in frame else end for end in ("low", "high")]
+    form = f"{{:{'+' if signed else ''}.{digits}f}}"
+    return pd.Series(
+        [
+            ""
+            if pd.isna(row[0])
+            else (form if pd.isna(row[1]) or pd.isna(row[2]) else f"{form} ({form} to {form})").format(*row)
+            for row in frame[[name, *ends]].itertuples(index=False)
+        ],
+        index=frame.index,
+        dtype=object,
+    )
+
+
+def across(
+    frame: pd.DataFrame,
+    index: Sequence[str],
+    columns: str,
+    name: str = "estimate",
+    *,
+    signed: bool = False,
+) -> pd.DataFrame:
+    """Put estimates with their intervals side by side, in the order in which they stand.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        As for `bracketed`, one row for each combination of `index` and `columns`.
+    index : sequence of str
+        Columns that name a row.
+    columns : str
+        Column whose values become columns; metrics get the names that readers know.
+    name, signed
+        As for `bracketed`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of str; empty where a combination is missing.
+    """
+    text = frame.assign(_text=bracketed(frame, name, signed=signed))
+    wide = text.pivot_table(index=list(index), columns=columns, values="_text", aggfunc="first", sort=False)
+    wide = wide.rename(columns=METRIC_NAMES).fillna("").reset_index()
+    wide.columns.name = None
+    return wide
+
+
+def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
+    """Begin the table that a notebook shows: `pandas.DataFrame.style`, which writes markup as it is, escaped.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    links : sequence of str
+        Columns that hold HTML of the caller's making, with everything in it escaped.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        Without the index; texts in cells and in names of columns are plain.
+    """
+    made = frame.map(_escaped)
+    for name in links:
+        made[name] = frame[name]
+    return made.rename(columns=_escaped).style.hide()
+
+
+def _escaped(value: object) -> object:
+    return html(value) if isinstance(value, str) else value
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else ""
+    return value.replace("_", " ") if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""How patient numbers were checked against other sources."""

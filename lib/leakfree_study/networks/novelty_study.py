@@ -1,0 +1,136 @@
+"""Measure the novelty score: how often it warns of films, of changed films, and of pictures that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+from scipy.stats import binomtest
+from sklearn.datasets import load_sample_images
+
+from leakfree.predict.novelty import Novelty
+
+#: Pictures of each kind that is made or cut out.
+_EACH = 50
+
+
+def changed_films(films: np.ndarray) -> dict[str, np.ndarray]:
+    """Change films, uint8 (n, size, size), as a hurried sender might; each kind has as many."""
+    size = films.shape[1]
+
+    def each(change: object) -> np.ndarray:
+        return np.stack([np.asarray(change(Image.fromarray(film))) for film in films])
+
+    def quarter(image: Image.Image) -> Image.Image:
+        return image.crop((0, 0, size // 2, size // 2)).resize((size, size), Image.Resampling.BILINEAR)
+
+    return {
+        "mirrored": films[:, :, ::-1],
+        "turned by 7 degrees": each(lambda image: image.rotate(7, Image.Resampling.BILINEAR)),
+        "upside down": films[:, ::-1, ::-1],
+        "turned by 90 degrees": np.rot90(films, 1, (1, 2)),
+        "negative": 255 - films,
+        "a quarter of the film": each(quarter),
+    }
+
+
+def strangers(size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Make pictures that are no films, uint8 (n, size, size): photographs, text, noise, plain grey.
+
+    Parameters
+    ----------
+    size : int
+        Side in pixels.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    # Two photographs that scikit-learn ships, a temple and a flower.
+    photographs = [
+        _cut(Image.fromarray(picture).convert("L"), size, rng)
+        for picture in load_sample_images().images
+        for _ in range(_EACH // 2)
+    ]
+    coarse = rng.integers(0, 256, (_EACH, 6, 6), dtype=np.uint8)
+    return {
+        "photographs": np.stack(photographs),
+        "text": np.stack([_page(size, rng) for _ in range(_EACH)]),
+        "clouds": np.stack(
+            [np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC)) for c in coarse]
+        ),
+        "noise": rng.integers(0, 256, (_EACH, size, size), dtype=np.uint8),
+        "plain grey": np.stack(
+            [np.full((size, size), grey, np.uint8) for grey in np.linspace(0, 255, _EACH).astype(np.uint8)]
+        ),
+    }
+
+
+def novelty_table(
+    novelty: Novelty,
+    films: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    size: int,
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure how often the score warns.
+
+    Parameters
+    ----------
+    novelty : Novelty
+    films : mapping of str to (numpy.ndarray, numpy.ndarray)
+        By group: films uint8 (n, size, size) that it was not fitted on, and their patients (n,). The first
+        group is also changed in several ways.
+    size : int
+        Side of the pictures that are no films, in pixels.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``kind`` (film, changed film, no film), ``group``, ``warned`` (share), ``low, high``, ``n_images``,
+        ``n_patients``, ``seed``. Intervals of 95 %: percentile bootstrap over patients; Clopper and Pearson's
+        for what has none.
+    """
+    shown = [("film", group, *pair) for group, pair in films.items()]
+    some, patients = next(iter(films.values()))
+    shown += [("changed film", group, pictures, patients) for group, pictures in changed_films(some).items()]
+    shown += [("no film", group, pictures, None) for group, pictures in strangers(size, seed).items()]
+    rows = []
+    for number, (kind, group, pictures, owners) in enumerate(shown):
+        warned = novelty.score(pictures) > 1
+        if owners is None:
+            interval = binomtest(int(warned.sum()), len(warned)).proportion_ci()
+            low, high, n_patients = interval.low, interval.high, 0
+        else:
+            low, high, n_patients = _over_patients(warned, owners, n_resamples, [seed, number])
+        rows.append((kind, group, warned.mean(), low, high, len(warned), n_patients, seed))
+    columns = ["kind", "group", "warned", "low", "high", "n_images", "n_patients", "seed"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _over_patients(
+    warned: np.ndarray, patients: np.ndarray, n_resamples: int, seed: list[int]
+) -> tuple[float, float, int]:
+    names, patient = np.unique(patients.astype(str), return_inverse=True)
+    images, hits = np.bincount(patient), np.bincount(patient, warned)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(n_resamples, len(names)))
+    low, high = np.quantile(hits[drawn].sum(axis=1) / images[drawn].sum(axis=1), [0.025, 0.975])
+    return float(low), float(high), len(names)
+
+
+def _cut(picture: Image.Image, size: int, rng: np.random.Generator) -> np.ndarray:
+    side = int(rng.integers(size, min(picture.size) + 1))
+    left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
+    piece = picture.crop((left, top, left + side, top + side))
+    return np.asarray(piece.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def _page(size: int, rng: np.random.Generator) -> np.ndarray:
+    page = Image.new("L", (4 * size, 4 * size), 255)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=max(10, size // 4))
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz     "))
+    for top in range(0, 4 * size, size // 3 or 1):
+        draw.text((4, top), "".join(rng.choice(letters, 40)), fill=0, font=font)
+    return np.asarray(page.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))

@@ -1,0 +1,208 @@
+"""The official test of a run: predicted without its labels, opened by the committed plan, and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from leakfree.predict.calibrated import Calibrated
+from leakfree.scores.calibration import scale
+from leakfree_study.run.cells import Cell, Result
+from leakfree.data.cohort import SEALED_PART
+from leakfree.models.recipes import RECIPES
+from leakfree.scores.predictions import Predictions, read_predictions
+from leakfree.split.protocols import CLEAN
+from leakfree_study.networks.published import load_trained
+from leakfree_study.run.run import Run
+from leakfree_study.networks.sealed import FOLDER, SealError, open_seal, read_log, read_plan
+from leakfree.split.manifest import Manifest, ManifestError
+from leakfree.base.sums import renew_sums
+from leakfree.data.vocabulary import words_of
+
+#: File of the plan, in the run folder.
+PLAN = "sealed_plan.yaml"
+#: What others report on the same 624 films, normal against pneumonia.
+PUBLISHED = (
+    ("Kermany et al. 2018", "accuracy", 0.928),
+    ("Kermany et al. 2018", "roc_auc", 0.968),
+    ("MedMNIST v2, its best", "accuracy", 0.946),
+)
+
+
+def trained(run: Run, task: str, recipe: str, seed: int, image_size: int) -> Result:
+    """Find a network that notebook 05 of a run trained.
+
+    Raises
+    ------
+    SealError
+        If the run has no such cell, or its record cannot be read.
+    """
+    if recipe not in RECIPES:
+        raise SealError(f"{task} {recipe}: unknown network; known: {', '.join(RECIPES)}")
+    made, words = RECIPES[recipe], words_of(run.cohort)
+    if task not in words.tasks:
+        raise SealError(f"{task} {recipe}: unknown task; known: {', '.join(words.tasks)}")
+    path = run.folder / "manifests" / f"05-patient-level-{task}.json"
+    try:
+        manifest = Manifest.load(path)
+        cell = Cell(
+            words.tasks[task], made.model, CLEAN, manifest, seed, image_size, words.scope, made.variant
+        )
+    except ManifestError as error:
+        raise SealError(f"{error}; run notebook 05 first") from error
+    name = cell.name(run.number)
+    record = run.folder / "cells" / f"{name}.json"
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        facts, history = content["facts"], pd.DataFrame(**json.loads(content["history"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SealError(f"{record}: not the record of a trained network; run notebook 05 first") from error
+    weights = run.folder / ".cache" / "weights" / f"{name}.safetensors"
+    return Result(cell, run.folder / "predictions" / f"{name}.csv", history, facts, weights=weights)
+
+
+def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame:
+    """Predict the sealed images with a network's kept weights; nobody knows their labels.
+
+    Parameters
+    ----------
+    run : Run
+    result : Result
+        As `trained`.
+    temperature : float
+        Probabilities are scaled by it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id`` and ``p_<class>``, in the order of the cohort.
+
+    Raises
+    ------
+    leakfree.predict.weights.PublishedError
+        If the weights are gone or are others than the record says.
+    """
+    model, cell = load_trained(result), result.cell
+    ids = run.cohort.table.loc[run.cohort.table["part"] == SEALED_PART, "image_id"].to_numpy()
+    scaled = scale(model.predict(run.sealed_pixels(cell.image_size), ids, "sealed"), temperature)
+    columns = {f"p_{name}": scaled[:, k] for k, name in enumerate(cell.task.classes)}
+    return pd.DataFrame({"image_id": ids, **columns})
+
+
+def open_official(run: Run) -> pd.DataFrame:
+    """Open the sealed test of a run once, for all that its committed plan names.
+
+    The probabilities are calibrated: scaled by each network's temperature, which moves no decision and no
+    order within a binary task, but weighs the members of an ensemble.
+
+    Parameters
+    ----------
+    run : Run
+        Of notebook 05, with the weights that its training kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `leakfree_study.networks.sealed.open_seal`.
+
+    Raises
+    ------
+    SealError, leakfree.predict.weights.PublishedError
+        If anything that the plan names is missing; then nothing was opened.
+    """
+    plan_path = run.folder / PLAN
+    plan = read_plan(plan_path)
+    predictions, weights, manifests = {}, {}, {}
+    for entry in plan.entries:
+        for seed in entry.seeds:
+            result = trained(run, entry.task, entry.model, seed, entry.image_size)
+            key = (entry.task, entry.model, seed)
+            predictions[key] = predict_sealed(run, result, Calibrated.of_cell(result).temperature)
+            weights[key] = result.facts["weights_sha256"]
+            manifests[entry.task] = result.cell.manifest.hash
+    scores = open_seal(
+        run.cohort,
+        run.folder,
+        plan_path,
+        predictions,
+        weights=weights,
+        manifests=manifests,
+        project=run.project,
+    )
+    renew_sums(run.folder)
+    return scores
+
+
+def official_scores(folder: Path) -> pd.DataFrame:
+    """Read the results of the first opening of a run; empty where there was none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``opening, date, task, model, seed, metric, estimate, low, high, n_images, n_patients, predictions``.
+    """
+    lines = [line for line in read_log(folder) if line["results"]]
+    if not lines:
+        return pd.DataFrame()
+    first = lines[0]
+    return pd.DataFrame(first["results"]).assign(opening=first["opening"], date=first["date"])
+
+
+def official_predictions(folder: Path, task: str, model: str, seed: object) -> Predictions:
+    """Read labelled, calibrated predictions of the sealed test; the seed may be ``ensemble``."""
+    name = f"{task}_{model}_{'' if seed == 'ensemble' else 's'}{seed}.csv"
+    return read_predictions(Path(folder) / FOLDER / name)
+
+
+def selected_scores(scores: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
+    """Set the scores of what validation selected beside the same on the official test.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Table ``05_scores`` of a run.
+    opened : pandas.DataFrame
+        As `official_scores`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of `scores` that are selected, with ``official_estimate, official_low, official_high,
+        official_n_images, official_n_patients``; NaN where the opening did not score them.
+    """
+    keys = ["task", "model", "seed", "metric"]
+    values = ["estimate", "low", "high", "n_images", "n_patients"]
+    chosen = scores[scores["selected"]].assign(seed=scores["seed"].astype(str))
+    there = (opened if len(opened) else pd.DataFrame(columns=[*keys, *values]))[[*keys, *values]]
+    there = there.astype({**dict.fromkeys(keys, str), **dict.fromkeys(values, float)})
+    there = there.rename(columns={name: f"official_{name}" for name in values})
+    return chosen.merge(there, how="left", on=keys, validate="one_to_one")
+
+
+def beside_published(scores: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Set ensembles of the binary task beside what others report on the same films.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As `official_scores`.
+    names : mapping of str to str
+        Model to what the table calls it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``who, metric, estimate, low, high, n_images``; others give no interval.
+    """
+    ours = scores[
+        (scores["task"] == "binary")
+        & (scores["seed"].astype(str) == "ensemble")
+        & scores["metric"].isin({metric for _, metric, _ in PUBLISHED})
+    ]
+    ours = ours.assign(who=[names.get(model, model) for model in ours["model"]])
+    theirs = pd.DataFrame(PUBLISHED, columns=["who", "metric", "estimate"])
+    columns = ["who", "metric", "estimate", "low", "high", "n_images"]
+    return pd.concat([theirs, ours], ignore_index=True).reindex(columns=columns)

@@ -1,0 +1,89 @@
+"""The notebooks of the compendium as a study on own images runs them: what is not theirs is left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import nbformat
+
+from leakfree_study.book.own_book import plural
+from leakfree.data.study_file import OwnStudy
+
+#: Tag of cells that are about chest films, the reference study or the published run.
+CHEST = "chest-xray"
+#: Tag of cells that need patients with several images, see `leakfree_study.own.limits.no_siblings`.
+SIBLINGS = "needs-siblings"
+_FILM = re.compile(r"(?<![\w/.-])(?:([Aa])(\s+))?(films?|Films?)(?![\w/-]|\.\w)")
+#: What a page holds besides text: pictures, and links to files.
+_KEPT = re.compile(r"(data:[^\"')]*|href=\"[^\"]*\"|`[^`]*`)")
+
+
+def adapted(
+    notebook: nbformat.NotebookNode, study: OwnStudy, left_out: Mapping[str, str], note: str = ""
+) -> nbformat.NotebookNode:
+    """Return the notebook that a study runs.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        As the compendium has it; it stays as it is.
+    study : OwnStudy
+    left_out : mapping of str to str
+        Further tags whose cells are left out, with the reason, which stands once in their place.
+    note : str
+        Stands under the title; none if empty.
+    """
+    made = nbformat.from_dict({**notebook, "cells": []})
+    told = set()
+    for number, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        if CHEST in tags:
+            continue
+        lacking = next((tag for tag in tags if tag in left_out), None)
+        if lacking is not None:
+            if lacking not in told:
+                made.cells.append(_markdown(left_out[lacking], f"left-out-{lacking}"))
+                told.add(lacking)
+            continue
+        copied = nbformat.from_dict(cell)
+        if copied.cell_type == "markdown":
+            copied.source = in_words(copied.source, study.image)
+        made.cells.append(copied)
+        if number == 0 and note:
+            made.cells.append(_markdown(f"> **{note}**", "own-note"))
+    return made
+
+
+def say_in_words(cell: nbformat.NotebookNode, image: str) -> None:
+    """Call films what the study calls its images, in the text that a cell put out."""
+    for output in cell.get("outputs", ()):
+        for kind in ("text/markdown", "text/html", "text/plain"):
+            if text := output.get("data", {}).get(kind):
+                output["data"][kind] = in_words(text, image)
+
+
+def in_words(text: str, image: str) -> str:
+    """Call films what a study calls its images; names of files and pictures stay.
+
+    Examples
+    --------
+    >>> in_words("Films of a draw, one film each; see 06_films.csv.", "photo")
+    'Photos of a draw, one photo each; see 06_films.csv.'
+    """
+    many = plural(image)
+
+    def word(found: re.Match) -> str:
+        article, space, film = found.groups(default="")
+        said = many if film.endswith("s") else image
+        said = said[0].upper() + said[1:] if film[0] == "F" else said
+        return f"{article}{'n' if article and image[0] in 'aeiou' else ''}{space}{said}"
+
+    parts = _KEPT.split(text)
+    return "".join(part if place % 2 else _FILM.sub(word, part) for place, part in enumerate(parts))
+
+
+def _markdown(text: str, name: str) -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_markdown_cell(text)
+    cell.id = name  # not a random one
+    return cell

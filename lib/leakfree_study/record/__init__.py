@@ -1,0 +1,1 @@
+"""A finished run: checked, made again, compared."""

@@ -1,0 +1,180 @@
+"""Execute one notebook with papermill, and keep the executed copy clean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+from leakfree.base.files import file_hash, replacing, write_text
+
+if TYPE_CHECKING:
+    from leakfree.data.study_file import OwnStudy
+
+_TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
+_FIGURE = re.compile(r'<figure class="leakfree-figure"[^>]* data-figure="([^"]+)"')
+
+
+class NotebookError(Exception):
+    """A notebook cannot be run, or failed; the message is one line with notebook, cell and error."""
+
+
+def known_parameters(path: Path) -> dict[str, str]:
+    """Return the parameters that a notebook declares: name to default, as Python source.
+
+    Raises
+    ------
+    NotebookError
+        If the notebook does not exist.
+    """
+    import papermill
+
+    if not path.is_file():
+        raise NotebookError(f"{path}: no such notebook")
+    return {name: found["default"] for name, found in papermill.inspect_notebook(str(path)).items()}
+
+
+def source_digest(path: Path) -> str:
+    """Return a SHA-256 over the source of a notebook's cells; outputs and metadata do not count."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = [[cell.cell_type, cell.source] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: dict[str, Any],
+    *,
+    cwd: Path,
+    study: OwnStudy | None = None,
+    left_out: Mapping[str, str] | None = None,
+    note: str = "",
+) -> None:
+    """Run a notebook and write its executed copy, and the copy as HTML beside it.
+
+    The copy appears only when every cell ran. A failed one is left as ``<name>.failed.ipynb``.
+
+    Parameters
+    ----------
+    source, target : pathlib.Path
+        Notebook, and where its executed copy goes.
+    parameters : dict
+        Values for its ``parameters`` cell; an unknown name is refused (papermill would only warn).
+    cwd : pathlib.Path
+        Working directory of the kernel.
+    study : OwnStudy, optional
+        Study on other images, whose notebook is the one that `leakfree_study.own.notebook.adapted` makes.
+    left_out, note
+        As `leakfree_study.own.notebook.adapted`.
+
+    Raises
+    ------
+    NotebookError
+        If a parameter is unknown or a cell fails.
+    """
+    import papermill
+
+    unknown = sorted(set(parameters) - set(known_parameters(source)))
+    if unknown:
+        raise NotebookError(f"{source.name}: unknown parameter {', '.join(unknown)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    working = target.with_name(f".{target.stem}.running.ipynb")
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    failed.unlink(missing_ok=True)
+    shown = target.with_name(f".{target.stem}.source.ipynb")
+    if study is not None:
+        from leakfree_study.own.notebook import adapted
+
+        made = adapted(nbformat.read(source, as_version=4), study, left_out or {}, note)
+        with replacing(shown) as temporary:
+            nbformat.write(made, temporary)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # papermill and nbclient warn about their own event loops
+            papermill.execute_notebook(
+                os.path.relpath(source if study is None else shown, Path.cwd()),
+                os.path.relpath(working, Path.cwd()),
+                parameters=parameters,
+                cwd=str(cwd),
+                log_output=True,
+                progress_bar=True,
+            )
+    except papermill.PapermillExecutionError as error:
+        os.replace(working, failed)
+        value = " ".join(str(error.evalue).split())
+        raise NotebookError(
+            f"{source.name}: cell {error.exec_count} failed: {error.ename}: {value} (see {failed.name})"
+        ) from error
+    except Exception as error:
+        raise NotebookError(f"{source.name}: could not be run: {' '.join(str(error).split())}") from error
+    else:
+        _finish(working, target, study)
+    finally:
+        working.unlink(missing_ok=True)
+        shown.unlink(missing_ok=True)
+
+
+def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
+    """Drop progress bars, times, paths and random ids, then put notebook and HTML in place."""
+    from nbconvert import HTMLExporter
+
+    from leakfree_study.own.notebook import say_in_words
+
+    notebook = nbformat.read(working, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            tags = cell.metadata.setdefault("tags", [])
+            if "injected-parameters" in tags:
+                tags.append("hide-input")
+                cell.id = "injected-parameters"  # papermill's own is a random one
+            _forget_chance(cell)
+            if study is not None:
+                say_in_words(cell, study.image)
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    notebook.metadata.pop("papermill", None)
+    with replacing(target) as temporary:
+        nbformat.write(notebook, temporary)
+    exporter = HTMLExporter()
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": target.stem}})
+    write_text(target.with_suffix(".html"), re.sub(r"[ \t]+\n", "\n", html))
+
+
+def _forget_chance(cell: nbformat.NotebookNode) -> None:
+    """Give tables ids by their place in the cell instead of random ones, and objects no address in memory."""
+    for place, output in enumerate(cell.outputs):
+        if text := output.get("data", {}).get("text/plain"):
+            output["data"]["text/plain"] = _ADDRESS.sub("", text)
+        page = output.get("data", {}).get("text/html", "")
+        for number, found in enumerate(dict.fromkeys(_TABLE_ID.findall(page))):
+            page = page.replace(f"T_{found}", f"T_{cell.id}_{place}_{number}")
+        if page:
+            output["data"]["text/html"] = page
+
+
+def figure_cells(path: Path) -> dict[str, int]:
+    """Return the figures that an executed notebook shows, each with the execution count of its cell."""
+    shown = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", ()):
+            for name in _FIGURE.findall(output.get("data", {}).get("text/html", "")):
+                shown[name] = cell.execution_count
+    return shown
+
+
+def output_hashes(folder: Path, outputs: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of files of a run folder, ``missing`` where one is not there."""
+    return {
+        name: file_hash(folder / name) if (folder / name).is_file() else "missing" for name in sorted(outputs)
+    }
