@@ -19,12 +19,12 @@ from threadpoolctl import threadpool_limits
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
 from leakfree.audit.copies.alterations import ALTERATIONS
 from leakfree.audit.copies.duplicates import TURNED_RADIUS, find_copies
-from leakfree.audit.faults import alter
 from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, film_hashes, transform
 from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match
 from leakfree.audit.copies.scan import Scan, scan, thumbnail
-from leakfree.audit.target import open_target
 from leakfree.audit.copies.vectors import COSINE
+from leakfree.audit.faults import alter
+from leakfree.audit.target import open_target
 from leakfree.base.files import write_text
 from leakfree.data.images import decode, to_grey
 

@@ -46,13 +46,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import norm
 
 from leakfree.audit.copies import hashes, keypoints
-from leakfree.audit.faults import write_phantom
 from leakfree.audit.copies.scan import scan
-from leakfree.audit.target import TargetError, open_target
 from leakfree.audit.copies.vectors import near_vectors
-from leakfree_study.figures.plots import OKABE_ITO, use_style
+from leakfree.audit.faults import write_phantom
+from leakfree.audit.target import TargetError, open_target
 from leakfree.base.files import write_text
 from leakfree.data.sources.phantom import PhantomSettings
+from leakfree_study.figures.plots import OKABE_ITO, use_style
 
 CROWD = 10_000
 FARTHEST = 12

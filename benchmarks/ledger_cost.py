@@ -21,10 +21,10 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from leakfree.base.precision import autocast, resolve
 from leakfree.ledger.ledger import Ledger
 from leakfree.ledger.loaders import Stamped, Watched, digests_of, watch
 from leakfree.models import networks
-from leakfree.base.precision import autocast, resolve
 
 
 class Films(Dataset):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
+from leakfree.data.sources.phantom_plan import IMAGES_A_PATIENT
 from leakfree_study.inflation.draws import draw
 from leakfree_study.inflation.simulate import World, studies
-from leakfree.data.sources.phantom_plan import IMAGES_A_PATIENT
 
 #: Task to the classes in it, and the strength of the disease in a dimension.
 TASKS = {

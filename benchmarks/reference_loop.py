@@ -34,10 +34,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parent))
 from training_throughput import bare, loop
 
-from leakfree.ledger.ledger import Ledger
 from leakfree.data.images import to_grey
-from leakfree.models import networks
 from leakfree.data.pixels import PixelCache, pixel_digest
+from leakfree.ledger.ledger import Ledger
+from leakfree.models import networks
 from leakfree.models.training import Budget
 
 SIZE, THEIR_BATCH, OUR_BATCH, EPOCHS = 224, 8, 32, 5

@@ -35,14 +35,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from leakfree.predict.calibrated import Calibrated
-from leakfree.predict.classifier import Classifier
 from leakfree.base.files import file_hash, write_json, write_text
 from leakfree.data.images import to_grey
-from leakfree.models.resnet import ResNet18
-from leakfree.serving.settings import available_cores
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+from leakfree.models.resnet import ResNet18
+from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.classifier import Classifier
 from leakfree.predict.weights import default_model
+from leakfree.serving.settings import available_cores
 
 SIDE, GOAL_SAME, GOAL_SHIPPED, GOAL_P99 = 224, 2.0, 3.0, 120.0
 BASELINE = """

@@ -21,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-from leakfree_study.book.build import BookError, expected_pages
 from leakfree.base.files import replacing
+from leakfree_study.book.build import BookError, expected_pages
 
 BOOK = Path(__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")

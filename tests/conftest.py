@@ -224,13 +224,13 @@ def models(once):
     import torch
     from safetensors.torch import save_file
 
-    from leakfree.predict.calibrated import Calibrated
-    from leakfree.scores.conformal import Conformal
     from leakfree.base.files import file_hash
     from leakfree.data.images import to_grey
-    from leakfree.models.resnet import ResNet18
-    from leakfree.predict.novelty import Novelty
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.models.resnet import ResNet18
+    from leakfree.predict.calibrated import Calibrated
+    from leakfree.predict.novelty import Novelty
+    from leakfree.scores.conformal import Conformal
 
     def make(folder):
         with torch.random.fork_rng(devices=[]):
@@ -269,9 +269,9 @@ def tiny_app():
 
     from leakfree.predict.calibrated import Calibrated
     from leakfree.predict.classifier import Classifier
+    from leakfree.predict.weights import Description
     from leakfree.serving.app import create_app
     from leakfree.serving.settings import ServiceSettings
-    from leakfree.predict.weights import Description
 
     def make(conformal=None, **settings):
         with torch.random.fork_rng(devices=[]):

@@ -7,11 +7,11 @@ from deferred import deferred
 from leakfree.data.tasks import TASKS
 
 with deferred:
+    from leakfree.data.cohort import ingest
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import aspect
     from leakfree_study.networks.aspect import aspect_study, reshaped
-    from leakfree.data.cohort import ingest
     from leakfree_study.run.run import Run
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 
 def ramp(side=64):

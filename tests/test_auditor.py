@@ -9,8 +9,8 @@ from PIL import Image
 
 from deferred import deferred
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON
-from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.report import write_json
+from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.target import TargetError, from_csv, open_target
 from leakfree.cli import main
 from leakfree.data.patients import patient_ids

@@ -13,10 +13,10 @@ import pytest
 import leakfree
 from deferred import deferred
 from leakfree.base.files import file_hash
-from leakfree.data.patients import patient_ids
 from leakfree.base.precision import SETTING, resolve
-from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
+from leakfree.data.patients import patient_ids
 from leakfree.data.tasks import TASKS
+from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
 
 with deferred:
     import torch
@@ -24,11 +24,18 @@ with deferred:
     from safetensors.torch import load_file
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-    from leakfree_study.run import cells
-    from leakfree.split import manifest as splits
-    from leakfree.models import training
     from leakfree.audit.gate import GateError
+    from leakfree.data.cohort import ingest
+    from leakfree.data.record import COPIES, save_cohort
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.ledger.ledger import Ledger, LedgerError, consumed_hash
+    from leakfree.models import classical, training
+    from leakfree.models.checkpoint import Checkpoint
+    from leakfree.models.networks import build
+    from leakfree.models.training import Budget, Normalisation, batches, predict
+    from leakfree.split import manifest as splits
+    from leakfree.split.manifest import Manifest
+    from leakfree_study.run import cells
     from leakfree_study.run.cells import (
         Cell,
         NetworkJob,
@@ -37,15 +44,7 @@ with deferred:
         network_cells,
         score_table,
     )
-    from leakfree.models.checkpoint import Checkpoint
-    from leakfree.data.cohort import ingest
-    from leakfree.models import classical
-    from leakfree.models.networks import build
-    from leakfree.data.record import COPIES, save_cohort
     from leakfree_study.run.run import Run, read_outputs
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.split.manifest import Manifest
-    from leakfree.models.training import Budget, Normalisation, batches, predict
 
     BUDGET = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree_study.inflation.draws import ROLES, draw
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS
+from leakfree_study.inflation.draws import ROLES, draw
 
 with deferred:
+    from leakfree.data.pixels import pixel_digest
     from leakfree_study.inflation import grid, store
     from leakfree_study.inflation.arms import Arms
     from leakfree_study.inflation.catalogue import LEAKS
@@ -22,7 +23,6 @@ with deferred:
     from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job
     from leakfree_study.inflation.material import VARIANTS, Features, Material
     from leakfree_study.inflation.plans import Plans, known, planned, split_groups
-    from leakfree.data.pixels import pixel_digest
     from leakfree_study.record.verify import verify_run
 
 SEEDS = (4, 5)

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from leakfree.layout import module_file
 from leakfree_study.book.cell_text import QuoteError
 from leakfree_study.book.checklists.checklist import (
     ABSENT,
@@ -15,7 +16,6 @@ from leakfree_study.book.checklists.checklist import (
     read_checklist,
     typed_digits,
 )
-from leakfree.layout import module_file
 
 NAMES = tuple(CHECKLISTS)
 SENTENCES = ("There are {n_images} films.", "Opened {openings} time.", "No number.")

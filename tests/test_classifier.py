@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.predict.calibrated import Calibrated
-from leakfree.scores.calibration import scale
+from leakfree.base.precision import SAME_PROBABILITY
 from leakfree.cli import main
 from leakfree.data.pixels import PixelCache, pixel_digest
-from leakfree.base.precision import SAME_PROBABILITY
+from leakfree.predict.calibrated import Calibrated
+from leakfree.scores.calibration import scale
 from leakfree.scores.predictions import read_predictions
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
     import torch
 
-    from leakfree_study.networks import explain
     from leakfree.ledger.ledger import Ledger
-    from leakfree.predict.classifier import Classifier
-    from leakfree_study.networks.published import load_published
-    from leakfree.serving.app import create_app
     from leakfree.models.training import Normalisation, predict
+    from leakfree.predict.classifier import Classifier
     from leakfree.predict.weights import PublishedError, load_network, read_description
+    from leakfree.serving.app import create_app
+    from leakfree_study.networks import explain
+    from leakfree_study.networks.published import load_published
 
 
 @pytest.fixture(scope="module")

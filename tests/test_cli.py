@@ -15,8 +15,8 @@ from deferred import deferred
 from leakfree.audit.checks.findings import CHECKS, SCHEMA
 from leakfree.cli import main
 from leakfree.data.cohort import ingest
-from leakfree.scores.metrics import evaluate
 from leakfree.data.patients import patient_ids
+from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import read_predictions
 
 with deferred:

@@ -298,7 +298,8 @@ def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, 
     first = open_cohort(str(films), tmp_path / "cache")
     made = []
     monkeypatch.setattr(
-        "leakfree.data.cohort.ingest", lambda *given, **options: made.append(given) or ingest(*given, **options)
+        "leakfree.data.cohort.ingest",
+        lambda *given, **options: made.append(given) or ingest(*given, **options),
     )
     kept = provenance.package_digest
     monkeypatch.setattr(

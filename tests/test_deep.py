@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS
 from leakfree.data.cohort import ingest
-from leakfree.models.recipes import RECIPES, Recipe
-from leakfree.split.protocols import CLEAN
 from leakfree.data.tasks import TASKS
+from leakfree.models.recipes import RECIPES, Recipe
+from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS
+from leakfree.split.protocols import CLEAN
 
 with deferred:
     from leakfree.audit.gate import gate
-    from leakfree_study.run.cells import Cell, network_cells
-    from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
-    from leakfree.predict.novelty import Novelty, NoveltyError
-    from leakfree_study.run.run import Run, read_outputs
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.predict.novelty import Novelty, NoveltyError
     from leakfree.split.manifest import Manifest
+    from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
+    from leakfree_study.run.cells import Cell, network_cells
+    from leakfree_study.run.run import Run, read_outputs
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
+from leakfree.audit.checks.findings import FAIL_ON
 from leakfree.audit.copies.alignment import AGREEMENT
 from leakfree.audit.copies.alterations import ALTERATIONS, alter
-from leakfree.audit.checks.findings import FAIL_ON
 from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import open_target
 

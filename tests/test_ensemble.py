@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
+from leakfree.data.tasks import TASKS
 from leakfree.scores.predictions import Predictions, PredictionsError, save_predictions
 from leakfree.split.protocols import CLEAN
-from leakfree.data.tasks import TASKS
 
 with deferred:
     from sklearn.metrics import roc_auc_score

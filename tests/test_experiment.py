@@ -10,17 +10,17 @@ import pytest
 from deferred import deferred
 
 with deferred:
-    from leakfree_study.run.cells import network_cells
     from leakfree.data.cohort import ingest
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.models.training import Budget
     from leakfree_study.inflation import experiment, reanalysis
     from leakfree_study.inflation.deep import deep_table, draw_manifest, network_jobs
     from leakfree_study.inflation.reanalysis import manifests
     from leakfree_study.inflation.reanalysis import network_jobs as reference_jobs
     from leakfree_study.inflation.reanalysis import table as reference_table
     from leakfree_study.inflation.store import Results
+    from leakfree_study.run.cells import network_cells
     from leakfree_study.run.run import Run
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.models.training import Budget
 
     BUDGET = Budget(epochs=1, batch_size=32)
 

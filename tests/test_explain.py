@@ -12,11 +12,11 @@ with deferred:
     import torch
     from torch import nn
 
-    from leakfree_study.networks import explain
+    from leakfree.data.pixels import PixelCache, pixel_digest
     from leakfree.ledger.ledger import Ledger, LedgerError
     from leakfree.models.networks import build
-    from leakfree.data.pixels import PixelCache, pixel_digest
     from leakfree.models.training import Normalisation, predict
+    from leakfree_study.networks import explain
 
     PLAIN = Normalisation(0.0, 1.0)
 

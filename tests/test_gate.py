@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.split import protocols
 from leakfree.data.cohort import ingest
 from leakfree.data.patients import patient_ids
+from leakfree.split import protocols
 from leakfree.split.protocols import CLEAN, IMAGE_LEVEL, NO_TEST_SET
 
 with deferred:
-    from leakfree.split import manifest as splits
     from leakfree.audit import linked
     from leakfree.audit.gate import GateError, gate
     from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
     from leakfree.data.groups import linked_groups
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.split import manifest as splits
     from leakfree.split.manifest import Manifest
 
 

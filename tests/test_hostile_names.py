@@ -40,22 +40,23 @@ from hostile import (
 with deferred:
     import matplotlib as mpl
 
-    from leakfree_study.figures import plots as figures, model_plots
     from leakfree.audit.checks.findings import CHECKS, Check, Report
     from leakfree.audit.report import load_json, print_report, write_html, write_json, write_junit
-    from leakfree.predict.classifier import Answer
-    from leakfree.cli import main
-    from leakfree_study.run.config import NOTEBOOKS
     from leakfree.base.escape import markdown, one_line
-    from leakfree_study.networks.model_card import model_card
-    from leakfree_study.compendium import new
-    from leakfree_study.book.own_book import stage
-    from leakfree_study.own.notebook import in_words
+    from leakfree.cli import main
     from leakfree.data.study_file import OwnStudy, StudyFileError, parse_study, study_text
+    from leakfree.predict.classifier import Answer
     from leakfree.predict.predict_files import FORMATS, Row, report_unusable
-    from leakfree_study.run.shown import ShownFigure
+    from leakfree_study.book.own_book import stage
+    from leakfree_study.compendium import new
     from leakfree_study.compendium.study import parse
+    from leakfree_study.figures import model_plots
+    from leakfree_study.figures import plots as figures
     from leakfree_study.figures.tables import styled
+    from leakfree_study.networks.model_card import model_card
+    from leakfree_study.own.notebook import in_words
+    from leakfree_study.run.config import NOTEBOOKS
+    from leakfree_study.run.shown import ShownFigure
 
 LABELS = PRINTABLE[:20]
 TITLE = " ".join(PRINTABLE)

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree_study.inflation.draws import draw
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS, Task
+from leakfree_study.inflation.draws import draw
 
 with deferred:
     from sklearn.metrics import f1_score, roc_auc_score
 
+    from leakfree.data.pixels import pixel_digest
     from leakfree.ledger.ledger import LedgerError, consumed_hash
     from leakfree_study.inflation import heads, jobs
     from leakfree_study.inflation.arms import Arms, Rows
     from leakfree_study.inflation.catalogue import LEAKS
     from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute, permuted_classes
     from leakfree_study.inflation.material import VARIANTS, Features, Material
-    from leakfree.data.pixels import pixel_digest
 
 NN, LR = "1-nn", "logistic-regression"
 #: Patients of each label with 1, 2, 3 and 4 films.

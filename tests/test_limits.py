@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from leakfree_study.own.limits import UNKNOWN, limits, no_siblings
 from leakfree.data.patients import SUBJECT
+from leakfree_study.own.limits import UNKNOWN, limits, no_siblings
 
 
 def cohort(patients, each=2, part="train", named=True):

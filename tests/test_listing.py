@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from leakfree.data.patients import SUBJECT
+from leakfree.data.sources.base import SourceError
 from leakfree.data.sources.listing import (
     Listed,
     as_target,
@@ -16,8 +18,6 @@ from leakfree.data.sources.listing import (
     with_pattern,
 )
 from leakfree.data.study_file import StudyFileError
-from leakfree.data.patients import SUBJECT
-from leakfree.data.sources.base import SourceError
 
 
 def listed(*files, labels=(), parts=()):

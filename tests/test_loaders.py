@@ -25,9 +25,9 @@ with deferred:
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
     from torch.utils.data import DataLoader, DistributedSampler, Subset
 
+    from leakfree.data.pixels import pixel_digest
     from leakfree.ledger.ledger import Ledger, LedgerError
     from leakfree.ledger.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
-    from leakfree.data.pixels import pixel_digest
     from leakfree.split.manifest import Manifest, patient_level
     from recorded_films import (
         BATCH,

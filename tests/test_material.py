@@ -13,6 +13,7 @@ from leakfree.data.tasks import TASKS
 
 with deferred:
     from leakfree.ledger.ledger import LedgerError
+    from leakfree.models import embeddings
     from leakfree_study.inflation import material as module
     from leakfree_study.inflation.material import (
         VARIANTS,
@@ -22,7 +23,6 @@ with deferred:
         pixel_features,
         without_copies,
     )
-    from leakfree.models import embeddings
 
 SIZE = 16
 

@@ -16,9 +16,9 @@ import yaml
 import eyes
 from leakfree.cli import main
 from leakfree.data.cohort import CohortError, open_cohort
-from leakfree_study.own.limits import UNKNOWN
-from leakfree.data.study_file import read_study
 from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
+from leakfree.data.study_file import read_study
+from leakfree_study.own.limits import UNKNOWN
 
 PATTERN = r"eye_(\d+)_"
 

@@ -8,20 +8,20 @@ import pytest
 import yaml
 
 from deferred import deferred
-from leakfree.predict.calibrated import Calibrated
+from leakfree.base.files import file_hash
 from leakfree.cli import main
 from leakfree.data.cohort import ingest
-from leakfree.base.files import file_hash
+from leakfree.predict.calibrated import Calibrated
 
 with deferred:
-    from leakfree_study.networks import official
-    from leakfree_study.run.cells import network_cells
-    from leakfree_study.networks.deep import five_parts, network_job
-    from leakfree_study.networks.official import open_official, predict_sealed, trained
-    from leakfree_study.run.run import Run
-    from leakfree_study.networks.sealed import SealError, is_before, read_log
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.weights import PublishedError
+    from leakfree_study.networks import official
+    from leakfree_study.networks.deep import five_parts, network_job
+    from leakfree_study.networks.official import open_official, predict_sealed, trained
+    from leakfree_study.networks.sealed import SealError, is_before, read_log
+    from leakfree_study.run.cells import network_cells
+    from leakfree_study.run.run import Run
 
 SIZE, MODEL = 16, "simple-cnn-32"
 METRICS = ["accuracy", "roc_auc"]

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from leakfree.data.study_file import OwnStudy, one_task
 from leakfree_study.book.own_book import plural, stage
 from leakfree_study.own.limits import UNKNOWN
-from leakfree.data.study_file import OwnStudy, one_task
 
 STUDY = OwnStudy(
     name="eyes",

@@ -13,9 +13,9 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from deferred import deferred
+from leakfree.data.sources.phantom_image import draw_film
 from leakfree.predict.intake import Limits
 from leakfree.serving.settings import ServiceSettings
-from leakfree.data.sources.phantom_image import draw_film
 
 with deferred:
     from leakfree.predict.classifier import WARNING, Classifier

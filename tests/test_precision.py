@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from deferred import deferred
-from leakfree.cli import main
 from leakfree.base.precision import SETTING, PrecisionError, autocast, bfloat16_is_native, forced, resolve
+from leakfree.cli import main
 
 with deferred:
     import torch
 
-    from leakfree_study.compendium.study import parse
     from leakfree.models.training import Budget
+    from leakfree_study.compendium.study import parse
 
 
 @pytest.fixture

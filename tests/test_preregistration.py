@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree_study.run.config import PROFILES
-from leakfree_study.inflation.preregistration import Preregistration, preregistration, text
 from leakfree.data.tasks import TASKS
+from leakfree_study.inflation.preregistration import Preregistration, preregistration, text
+from leakfree_study.run.config import PROFILES
 
 with deferred:
     from leakfree_study.inflation import heads

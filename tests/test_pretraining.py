@@ -12,8 +12,8 @@ from leakfree.data.pixels import PixelCache, pixel_digest
 with deferred:
     import torch
 
-    from leakfree.models import pretraining
     from leakfree.ledger.ledger import Ledger
+    from leakfree.models import pretraining
     from leakfree.models.networks import build
     from leakfree.models.pretraining import REDUNDANCY, barlow_loss, pretrain, view
     from leakfree.models.training import TrainingError

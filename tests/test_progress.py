@@ -3,8 +3,8 @@
 import pytest
 
 from leakfree_study.compendium import progress
-from leakfree_study.run.config import EXPECTED_SECONDS, NOTEBOOKS, PROFILES
 from leakfree_study.compendium.progress import Progress
+from leakfree_study.run.config import EXPECTED_SECONDS, NOTEBOOKS, PROFILES
 
 
 @pytest.fixture

@@ -289,13 +289,13 @@ def test_what_a_cache_was_made_by_follows_modules_and_packages(package, monkeypa
 
 
 def test_every_module_behind_a_cache_makes_it_stale():
-    from leakfree.data import cohort, pixels
     from leakfree import layout
-    from leakfree_study.inflation import control, material
+    from leakfree.data import cohort, pixels
     from leakfree.data.sources.folder import FolderSource
     from leakfree.data.sources.hub import HubSource
     from leakfree.data.sources.own import OwnSource
     from leakfree.data.sources.phantom import PhantomSource
+    from leakfree_study.inflation import control, material
 
     edges = layout.imports()
 

@@ -9,26 +9,26 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.data.cohort import ingest
 from leakfree.base.files import file_hash
+from leakfree.data.cohort import ingest
 from leakfree.data.pixels import load_pixels
+from leakfree.data.tasks import TASKS
 from leakfree.scores.predictions import read_predictions
 from leakfree.split.protocols import CLEAN
-from leakfree.data.tasks import TASKS
 
 with deferred:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from leakfree.split import manifest as splits
-    from leakfree_study.run.cells import Cell, NetworkJob, classical_cell, network_cell
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.models import classical
     from leakfree.models.networks import build
-    from leakfree_study.networks.published import load_published, load_trained, publish
-    from leakfree_study.run.run import Run, read_outputs
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.models.training import Budget
     from leakfree.predict.weights import PublishedError
+    from leakfree.split import manifest as splits
+    from leakfree_study.networks.published import load_published, load_trained, publish
+    from leakfree_study.run.cells import Cell, NetworkJob, classical_cell, network_cell
+    from leakfree_study.run.run import Run, read_outputs
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16

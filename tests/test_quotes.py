@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from leakfree_study.book.cell_text import Differs, Like, QuoteError
-from leakfree_study.inflation.preregistration import preregistration
 from leakfree_study.book.quotes import QUOTES, Quotes
 from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, SameAs
+from leakfree_study.inflation.preregistration import preregistration
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"

@@ -9,16 +9,16 @@ import pytest
 
 from deferred import deferred
 from leakfree import cli
-from leakfree.data.cohort import ingest
 from leakfree.base.sums import write_sums
+from leakfree.data.cohort import ingest
 
 with deferred:
     import nbformat
 
-    from leakfree_study.record import rebuild as module
-    from leakfree_study.compendium import study
-    from leakfree_study.record.rebuild import SCRATCH, RebuildError, rebuild
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree_study.compendium import study
+    from leakfree_study.record import rebuild as module
+    from leakfree_study.record.rebuild import SCRATCH, RebuildError, rebuild
     from leakfree_study.record.verify import verify_run
 
 ROOT = Path(__file__).resolve().parents[1]

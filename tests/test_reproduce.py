@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leakfree.cli import main
 from leakfree.base.files import write_json
+from leakfree.cli import main
 from leakfree_study.record.table_differences import read_table
 from leakfree_study.record.tolerances import tolerances
 

@@ -10,12 +10,13 @@ import yaml
 
 from deferred import deferred
 from leakfree.data.cohort import CohortError, ingest
-from leakfree.scores.predictions import read_predictions
 from leakfree.data.tasks import TASKS
+from leakfree.scores.predictions import read_predictions
 
 with deferred:
     from sklearn.metrics import accuracy_score, roc_auc_score
 
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import sealed
     from leakfree_study.networks.sealed import (
         SealError,
@@ -26,7 +27,6 @@ with deferred:
         read_plan,
         verify_log,
     )
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 ENTRIES = [
     {"task": "binary", "model": "resnet18", "image_size": 24, "seeds": [1, 2]},

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree_study.inflation.draws import draw
 from leakfree.data.patients import SCOPES
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS
+from leakfree_study.inflation.draws import draw
 
 with deferred:
     from leakfree_study.inflation import store

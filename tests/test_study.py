@@ -20,9 +20,9 @@ with deferred:
     import deeplake
     import nbformat
 
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.compendium import study
     from leakfree_study.run.notebooks import known_parameters
-    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,11 +10,11 @@ from deferred import deferred
 with deferred:
     import torch
 
-    from leakfree.models import training
+    from leakfree.data.pixels import PixelCache, pixel_digest
     from leakfree.ledger.ledger import Ledger, LedgerError
+    from leakfree.models import training
     from leakfree.models.checkpoint import Checkpoint
     from leakfree.models.networks import SimpleCNN, build
-    from leakfree.data.pixels import PixelCache, pixel_digest
     from leakfree.models.training import Budget, Normalisation, TrainingError, augment, fit, predict
 
     PLAIN = Budget(

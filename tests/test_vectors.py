@@ -91,7 +91,9 @@ def test_narrow_vectors(d, monkeypatch):
 
 def test_many_vectors_go_through_the_index(monkeypatch):
     calls = []
-    monkeypatch.setattr("leakfree.audit.copies.keypoints.near_vectors", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "leakfree.audit.copies.keypoints.near_vectors", lambda *arguments: calls.append(arguments)
+    )
     vectors = unit(np.random.default_rng(5), EXACT + 1, 8)
     neighbours(vectors[:-1], 1)
     assert calls == []

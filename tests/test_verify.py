@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from deferred import deferred
 from leakfree.base.files import file_hash, write_json, write_text
+from leakfree.base.sums import NAME as SUMS
+from leakfree.base.sums import write_sums
 from leakfree.data.pixels import pixel_digest
 from leakfree.scores.predictions import save_predictions
 from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
-from leakfree.base.sums import NAME as SUMS
-from leakfree.base.sums import write_sums
 
 with deferred:
     from leakfree.ledger.ledger import Ledger, consumed_hash
@@ -189,9 +189,7 @@ def test_other_tables_among_the_manifests_are_no_manifests(run):
     seal(run)
     assert problems(run) == []
     module = "leakfree_study.inflation.check"
-    code = (
-        f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
-    )
+    code = f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 

@@ -20,8 +20,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import leakfree
-from leakfree_study.book.cell_text import Missing, QuoteError, matching, read_source, written
 from leakfree.base.files import file_hash
+from leakfree_study.book.cell_text import Missing, QuoteError, matching, read_source, written
 from leakfree_study.book.quotes import Quotes
 from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION
 

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 from leakfree.base import provenance
-from leakfree.data.cohort import CohortError
 from leakfree.base.files import write_json
+from leakfree.data.cohort import CohortError
+from leakfree.data.sources import SourceError
+from leakfree_study.figures.tables import bracketed
 from leakfree_study.inflation import catalogue, grid, results, store
 from leakfree_study.inflation.experiment import LIGHT, study_material
 from leakfree_study.inflation.preregistration import preregistration
 from leakfree_study.run.notebooks import output_hashes
 from leakfree_study.run.run import Run, read_outputs
-from leakfree.data.sources import SourceError
-from leakfree_study.figures.tables import bracketed
 
 before = preregistration()
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from leakfree import __version__
 from leakfree.base.escape import Arguments, log_lines, say
-from leakfree.models.recipes import RECIPES
 from leakfree.base.precision import PrecisionError, forced
+from leakfree.models.recipes import RECIPES
 
 #: Exit codes of ``leakfree audit`` and ``leakfree verify``.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
@@ -398,9 +398,9 @@ def _demo(given: argparse.Namespace) -> int:
 def _new(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from leakfree_study.compendium.new import Wanted, compendium, start, tell
-    from leakfree.data.study_file import RUN_FOLDER, StudyFileError
     from leakfree.data.sources.base import SourceError
+    from leakfree.data.study_file import RUN_FOLDER, StudyFileError
+    from leakfree_study.compendium.new import Wanted, compendium, start, tell
 
     options = {name: getattr(given, name) for name in Wanted.__dataclass_fields__}
     options["profile"] = given.profile or "quick"
@@ -428,12 +428,12 @@ def _new(given: argparse.Namespace) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     from leakfree.data.cohort import CohortError
-    from leakfree_study.networks.deep import train_model, trained_line
-    from leakfree.models.networks import WeightsError
-    from leakfree_study.run.run import Run
     from leakfree.data.sources import SourceError
+    from leakfree.models.networks import WeightsError
     from leakfree.models.training import TrainingError
     from leakfree.predict.weights import PublishedError
+    from leakfree_study.networks.deep import train_model, trained_line
+    from leakfree_study.run.run import Run
 
     try:
         run = Run(
@@ -469,9 +469,9 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from leakfree.predict.classifier import Classifier
     from leakfree.base.files import write_text
     from leakfree.base.parallel import available_cores
+    from leakfree.predict.classifier import Classifier
     from leakfree.predict.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
     from leakfree.predict.weights import PublishedError, default_model
 
@@ -505,9 +505,9 @@ def _predict(given: argparse.Namespace) -> int:
 def _serve(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
+    from leakfree.predict.weights import PublishedError, default_model
     from leakfree.serving.server import serve
     from leakfree.serving.settings import ServiceSettings
-    from leakfree.predict.weights import PublishedError, default_model
 
     names = ServiceSettings.model_fields
     options = {name: value for name, value in vars(given).items() if name in names and value is not None}
@@ -523,12 +523,12 @@ def _serve(given: argparse.Namespace) -> int:
 
 def _unseal(given: argparse.Namespace) -> int:
     from leakfree.data.cohort import CohortError
-    from leakfree_study.networks.official import open_official
-    from leakfree_study.run.run import Run
-    from leakfree_study.networks.sealed import SealError
     from leakfree.data.sources import SourceError
-    from leakfree_study.figures.tables import readable
     from leakfree.predict.weights import PublishedError
+    from leakfree_study.figures.tables import readable
+    from leakfree_study.networks.official import open_official
+    from leakfree_study.networks.sealed import SealError
+    from leakfree_study.run.run import Run
 
     try:
         run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
@@ -542,8 +542,8 @@ def _unseal(given: argparse.Namespace) -> int:
 
 def _rebuild(given: argparse.Namespace) -> int:
     from leakfree.data.cohort import CohortError
-    from leakfree_study.run.notebooks import NotebookError
     from leakfree_study.record.rebuild import RebuildError, rebuild
+    from leakfree_study.run.notebooks import NotebookError
     from leakfree_study.run.run import project_root
 
     logging.getLogger("leakfree").setLevel(logging.INFO)

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from threadpoolctl import threadpool_limits
 
 from leakfree.audit.checks.copy_checks import copies_checks
-from leakfree.audit.copies.duplicates import Copies, find_copies
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
 from leakfree.audit.checks.parts import parts as parts_check
 from leakfree.audit.checks.patient_checks import (
@@ -23,13 +22,14 @@ from leakfree.audit.checks.patient_checks import (
     linked_groups_check,
     patients_check,
 )
-from leakfree.audit.copies.scan import Scan, scan
 from leakfree.audit.checks.shift import shift as shift_check
 from leakfree.audit.checks.shortcuts import shortcuts as shortcuts_check
+from leakfree.audit.copies.duplicates import Copies, find_copies
+from leakfree.audit.copies.scan import Scan, scan
 from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
-from leakfree.data.patients import SCOPES, identifiers
 from leakfree.base.provenance import versions
+from leakfree.data.patients import SCOPES, identifiers
 from leakfree.data.sources.base import Problem
 
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")

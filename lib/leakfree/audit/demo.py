@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from leakfree.audit.auditor import AuditSettings, audit_and_scan
-from leakfree.audit.faults import FAULTS, inject, write_phantom
 from leakfree.audit.checks.findings import Report
-from leakfree.audit.report.pictures import Pictures
+from leakfree.audit.faults import FAULTS, inject, write_phantom
 from leakfree.audit.report import write_html, write_json
+from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.target import open_target
 from leakfree.base.escape import say
 from leakfree.base.files import replacing

@@ -7,10 +7,10 @@ from collections import Counter
 import pandas as pd
 
 from leakfree.audit.checks.findings import FAIL_ON, Check
-from leakfree.audit.linked import CohortCopies
 from leakfree.audit.checks.patient_checks import linked_groups_check, patients_check
-from leakfree.split.protocols import Protocol
+from leakfree.audit.linked import CohortCopies
 from leakfree.split.manifest import Manifest
+from leakfree.split.protocols import Protocol
 
 
 class GateError(Exception):

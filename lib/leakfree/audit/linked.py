@@ -13,14 +13,14 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from leakfree.audit.auditor import AuditSettings, audit_and_scan
-from leakfree.audit.copies.duplicates import find_copies
 from leakfree.audit.checks.findings import Report
+from leakfree.audit.copies.duplicates import find_copies
 from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import from_cohort, with_parts
-from leakfree.data.cohort import Cohort
 from leakfree.base.files import write_json
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
+from leakfree.data.cohort import Cohort
 from leakfree.split.manifest import Manifest
 
 _PAIRS = ["first", "second", "found_by", "symmetry", "inverted", "agreement"]

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from leakfree.data.images import ImageError, decode
-from leakfree.data.study_file import OwnStudy
-from leakfree.data.patients import SUBJECT
 from leakfree.base.provenance import code_digest
+from leakfree.data.images import ImageError, decode
+from leakfree.data.patients import SUBJECT
 from leakfree.data.sources import Problem, RawImage, Source, SourceError, open_source
 from leakfree.data.sources.base import PARTS
 from leakfree.data.sources.hub import is_deeplake
+from leakfree.data.study_file import OwnStudy
 from leakfree.data.vocabulary import words_of
 
 if TYPE_CHECKING:  # imported where a store is opened: the record of a run is a cohort without one

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from leakfree.data.cohort import Cohort
 from leakfree.base.files import kept_arrays
-from leakfree.data.images import to_grey
 from leakfree.base.provenance import code_digest
+from leakfree.data.cohort import Cohort
+from leakfree.data.images import to_grey
 
 #: Modules and packages that decode: pixels of others are not read back. Rows and stored files are in the name
 #: of the cache, as the checksum of the cohort.

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
 from leakfree.base.files import write_json, write_text
+from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
 from leakfree.data.kept import KEY
-from leakfree.data.study_file import OwnStudy
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources import Problem
+from leakfree.data.study_file import OwnStudy
 
 #: The table of a cohort, and what else is known of it.
 TABLE, ABOUT = "cohort.csv", "cohort.json"

@@ -20,8 +20,8 @@ import numpy as np
 
 from leakfree.base.files import write_json
 from leakfree.data.pixels import pixel_digest
-from leakfree.split.protocols import Protocol
 from leakfree.split.manifest import Manifest
+from leakfree.split.protocols import Protocol
 
 #: The pixels of one row in this many are hashed, at least one in a batch.
 CHECK_EVERY = 8

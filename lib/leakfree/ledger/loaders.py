@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from leakfree.ledger.ledger import Ledger, LedgerError
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import pixel_digest
+from leakfree.ledger.ledger import Ledger, LedgerError
 
 #: Key of a row's id, where rows are dicts.
 ID = "image_id"

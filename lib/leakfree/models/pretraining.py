@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from leakfree.ledger.ledger import Ledger
-from leakfree.data.pixels import PixelCache
 from leakfree.base.precision import Precision, autocast, resolve
+from leakfree.data.pixels import PixelCache
+from leakfree.ledger.ledger import Ledger
 from leakfree.models.training import Normalisation, TrainingError, batches, seed_everything
 
 #: Films a step, width of the two layers that are thrown away afterwards, and weight of the second term.

@@ -19,11 +19,11 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from leakfree.base.escape import say
+from leakfree.base.precision import Precision, autocast, resolve
+from leakfree.data.pixels import PixelCache
 from leakfree.ledger.ledger import Ledger
 from leakfree.models.checkpoint import Checkpoint
-from leakfree.base.escape import say
-from leakfree.data.pixels import PixelCache
-from leakfree.base.precision import Precision, autocast, resolve
 
 #: Batch size of validation and prediction: no gradients are held, so it need not follow training's.
 PREDICT_BATCH = 64

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leakfree.base.files import write_json
 from leakfree.scores.calibration import (
     CalibrationError,
     apply_temperature,
@@ -15,13 +16,12 @@ from leakfree.scores.calibration import (
     fit_temperature,
 )
 from leakfree.scores.conformal import Conformal, ConformalError, calibrate, coverage
-from leakfree.base.files import write_json
 
 if TYPE_CHECKING:  # the service reads calibrations without pandas
     import pandas as pd
 
-    from leakfree_study.run.cells import Result
     from leakfree.scores.predictions import Predictions
+    from leakfree_study.run.cells import Result
 
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
 TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from leakfree import __version__
-from leakfree.predict.calibrated import Calibrated
-from leakfree.scores.calibration import CalibrationError, scale
-from leakfree.data.images import ImageError, to_grey
-from leakfree.predict.novelty import Novelty, NoveltyError
 from leakfree.base.precision import Precision, autocast, resolve
+from leakfree.data.images import ImageError, to_grey
+from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.novelty import Novelty, NoveltyError
 from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
+from leakfree.scores.calibration import CalibrationError, scale
 
 #: What every answer must be read with.
 WARNING = "Not a medical device: no clinical use."

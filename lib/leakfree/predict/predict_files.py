@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from leakfree.predict.intake import Limits, check
-from leakfree.predict.classifier import WARNING, Answer, Classifier
 from leakfree.base.escape import one_line, say, spreadsheet
 from leakfree.base.files import replacing
 from leakfree.data.images import ImageError
+from leakfree.predict.classifier import WARNING, Answer, Classifier
+from leakfree.predict.intake import Limits, check
 from leakfree.predict.overlay import draw_overlay
 
 #: What is taken from folders; a file that is named is read whatever its name.

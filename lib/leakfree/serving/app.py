@@ -12,13 +12,13 @@ import numpy as np
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from leakfree.predict.intake import TooLargeError, check
-from leakfree.predict.classifier import WARNING, Answer, Classifier
 from leakfree.data.images import ImageError
+from leakfree.predict.classifier import WARNING, Answer, Classifier
+from leakfree.predict.intake import TooLargeError, check
+from leakfree.predict.overlay import draw_overlay
 from leakfree.serving import monitoring
 from leakfree.serving.batching import Batcher, BusyError
 from leakfree.serving.openapi import document
-from leakfree.predict.overlay import draw_overlay
 from leakfree.serving.settings import ServiceSettings
 from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 

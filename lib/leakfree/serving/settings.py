@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from leakfree.predict.intake import Limits
 from leakfree.base.parallel import available_cores
+from leakfree.predict.intake import Limits
 
 
 class ServiceSettings(BaseModel):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from leakfree_study.run.config import NOTEBOOKS
 from leakfree.base.escape import code, markdown
 from leakfree.base.files import write_text
-from leakfree_study.own.limits import UNKNOWN, limits
-from leakfree.data.study_file import OwnStudy
 from leakfree.data.patients import DECLARED, SUBJECT
+from leakfree.data.study_file import OwnStudy
 from leakfree_study.figures.tables import bracketed
+from leakfree_study.own.limits import UNKNOWN, limits
+from leakfree_study.run.config import NOTEBOOKS
 
 #: Pages beside the notebooks; all others of the compendium are about its own study.
 PAGES = ("intro", "limits", "words")

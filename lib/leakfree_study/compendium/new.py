@@ -17,7 +17,7 @@ from leakfree.audit.report import print_report, verdict, write_html, write_json
 from leakfree.audit.target import ALIASES
 from leakfree.base.escape import code, markdown, one_line, say
 from leakfree.base.files import write_text
-from leakfree_study.own.limits import limits
+from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.sources.listing import (
     Listed,
     as_target,
@@ -42,7 +42,7 @@ from leakfree.data.study_file import (
     read_study,
     write_study,
 )
-from leakfree.data.patients import DECLARED, SUBJECT
+from leakfree_study.own.limits import limits
 
 #: What is written beside the study file.
 AUDIT, README = "audit", "README.md"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
+from leakfree.data.study_file import RUN_FOLDER, OwnStudy, read_study
 from leakfree_study.own.limits import UNKNOWN, no_siblings
 from leakfree_study.own.notebook import SIBLINGS
-from leakfree.data.study_file import RUN_FOLDER, OwnStudy, read_study
-from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
 
 if TYPE_CHECKING:
     from leakfree.data.cohort import Cohort

@@ -16,7 +16,17 @@ import pandas as pd
 from pydantic import ValidationError
 
 from leakfree.base import precision, provenance
+from leakfree.base.escape import Arguments, log_lines, say
+from leakfree.base.files import file_hash, write_json
+from leakfree.base.parallel import available_cores
+from leakfree.base.sums import write_sums
 from leakfree.data.cohort import Cohort, CohortError, open_cohort
+from leakfree.data.record import is_record, save_cohort
+from leakfree.data.sources import SourceError
+from leakfree.data.study_file import StudyFileError
+from leakfree_study.compendium.own_runs import adaptation, own_parameters, own_run_folder, study_of
+from leakfree_study.compendium.progress import Progress
+from leakfree_study.figures.plots import note_cells
 from leakfree_study.run.config import (
     EXPECTED_SECONDS,
     LEFT_OUT,
@@ -25,9 +35,6 @@ from leakfree_study.run.config import (
     Settings,
     select_notebooks,
 )
-from leakfree.base.escape import Arguments, log_lines, say
-from leakfree_study.figures.plots import note_cells
-from leakfree.base.files import file_hash, write_json
 from leakfree_study.run.notebooks import (
     NotebookError,
     execute,
@@ -36,14 +43,7 @@ from leakfree_study.run.notebooks import (
     output_hashes,
     source_digest,
 )
-from leakfree_study.compendium.own_runs import adaptation, own_parameters, own_run_folder, study_of
-from leakfree.data.study_file import StudyFileError
-from leakfree.base.parallel import available_cores
-from leakfree_study.compendium.progress import Progress
-from leakfree.data.record import is_record, save_cohort
 from leakfree_study.run.run import cache_folder, project_root, read_outputs
-from leakfree.data.sources import SourceError
-from leakfree.base.sums import write_sums
 
 log = logging.getLogger("leakfree")
 

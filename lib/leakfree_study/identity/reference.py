@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from leakfree.data import patients
 from leakfree.audit.checks.overlap import overlap
+from leakfree.data import patients
 
 SEED = 42
 #: Published counts of the reference study (train folder, its rule ``person``).

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from leakfree.data.kept import kept_study
+from leakfree.data.vocabulary import vocabulary
+from leakfree.scores.predictions import SUM_TOLERANCE
 from leakfree_study.inflation.draws import ROLES
 from leakfree_study.inflation.material import Material
 from leakfree_study.inflation.plans import Expected, Plans, known
 from leakfree_study.inflation.store import LEDGER, Arm
-from leakfree.data.kept import kept_study
-from leakfree.scores.predictions import SUM_TOLERANCE
-from leakfree.data.vocabulary import vocabulary
 
 FILMS = "manifests/06_films.csv"
 #: Lines that one file gets at most; what is more is counted.

@@ -11,16 +11,16 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from leakfree.base.files import kept_arrays
+from leakfree.base.provenance import code_digest
 from leakfree.data.images import to_grey
+from leakfree.data.pixels import pixel_digest
+from leakfree.data.sources.base import LABELS
+from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree_study.inflation.estimate import arm_values, check_paired, patient_counts, summarise
 from leakfree_study.inflation.grid import plan, run
 from leakfree_study.inflation.jobs import Job
 from leakfree_study.inflation.material import Features, Material
 from leakfree_study.inflation.store import Arm, Results
-from leakfree.data.pixels import pixel_digest
-from leakfree.base.provenance import code_digest
-from leakfree.data.sources.base import LABELS
-from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 #: Films are drawn at this size and read at the other.
 _DRAWN, _READ = 64, 32

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from leakfree_study.run.cells import Cell, NetworkJob, Result
+from leakfree.models.training import Budget
+from leakfree.split.manifest import Manifest
+from leakfree.split.protocols import CLEAN, SIBLINGS
 from leakfree_study.inflation.arms import Arms
 from leakfree_study.inflation.draws import draw
 from leakfree_study.inflation.estimate import Scored, inflation, patient_counts, swap_test
 from leakfree_study.inflation.material import Material
-from leakfree.split.protocols import CLEAN, SIBLINGS
-from leakfree.split.manifest import Manifest
-from leakfree.models.training import Budget
+from leakfree_study.run.cells import Cell, NetworkJob, Result
 
 
 def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: str) -> Manifest:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from leakfree.data.patients import SCOPES, patient_ids
+from leakfree.data.vocabulary import words_of
 from leakfree_study.inflation import jobs as grid_jobs
 from leakfree_study.inflation.grid import plan
 from leakfree_study.inflation.jobs import Job
 from leakfree_study.inflation.material import Material, embedding_features, pixel_features, without_copies
 from leakfree_study.inflation.store import Results
-from leakfree.data.patients import SCOPES, patient_ids
 from leakfree_study.run.run import Run
-from leakfree.data.vocabulary import words_of
 
 #: Models that get every leak, and models that get siblings and exact copies at full dose on one task.
 LIGHT, HEAVY = ("1-nn", "logistic-regression"), ("random-forest", "xgboost")

@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from leakfree.base.escape import say
 from leakfree.base.files import replacing
-from leakfree_study.inflation.jobs import Job, Outcome, compute
-from leakfree_study.inflation.material import Material
 from leakfree.base.parallel import connect
 from leakfree.base.provenance import package_digest, versions
 from leakfree.data.sources.base import LABELS
+from leakfree_study.inflation.jobs import Job, Outcome, compute
+from leakfree_study.inflation.material import Material
 
 #: Modules whose change makes kept results stale; the rest of the library computes nothing in a job.
 _MODULES = (

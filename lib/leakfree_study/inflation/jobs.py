@@ -14,14 +14,14 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from leakfree.data.pixels import pixel_digest
+from leakfree.data.tasks import Task
 from leakfree.ledger.ledger import Ledger, LedgerError, consumed_hash
+from leakfree.scores.metrics import weighted_roc_auc
 from leakfree_study.inflation import heads
 from leakfree_study.inflation.arms import Arms, Rows
 from leakfree_study.inflation.draws import Draw, draw
 from leakfree_study.inflation.material import Material
-from leakfree.scores.metrics import weighted_roc_auc
-from leakfree.data.pixels import pixel_digest
-from leakfree.data.tasks import Task
 
 #: Doses: shares of the test patients, by class, with at least one film of theirs in training.
 DOSES = (0.25, 0.50, 0.75, 1.00)

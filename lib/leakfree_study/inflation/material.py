@@ -13,14 +13,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from leakfree.audit.copies.alterations import alter
-from leakfree.ledger.ledger import LedgerError
-from leakfree.data.cohort import Cohort
 from leakfree.base.files import kept_arrays
+from leakfree.base.provenance import code_digest
+from leakfree.data.cohort import Cohort
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import pixel_digest
-from leakfree.base.provenance import code_digest
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS, Task
+from leakfree.ledger.ledger import LedgerError
 
 #: What a row of features was made from: the film, a copy that looks the same, or an augmented copy.
 VARIANTS = ("film", "near", "augmented")

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from leakfree.data.tasks import TASKS
 from leakfree_study.figures.plots import OKABE_ITO, colour
 from leakfree_study.inflation.catalogue import LEAKS
-from leakfree.data.tasks import TASKS
 
 #: Models in the order of legends.
 _HEADS = ("1-nn", "logistic-regression", "random-forest", "xgboost", "simple-cnn-16", "resnet18")

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score
 
-from leakfree_study.run.cells import Cell, NetworkJob, Result
-from leakfree.scores.metrics import evaluate
-from leakfree.split.protocols import CLEAN, NO_TEST_SET
-from leakfree_study.run.run import Run
-from leakfree.split.manifest import Manifest, no_test_set, patient_level
 from leakfree.data.tasks import TASKS
 from leakfree.models.training import Budget
+from leakfree.scores.metrics import evaluate
+from leakfree.split.manifest import Manifest, no_test_set, patient_level
+from leakfree.split.protocols import CLEAN, NO_TEST_SET
+from leakfree_study.run.cells import Cell, NetworkJob, Result
+from leakfree_study.run.run import Run
 
 #: The reference study's leak-free deep notebook: its model and claim (binary, macro F1), what is trained here
 #: in its place, and from which weights.

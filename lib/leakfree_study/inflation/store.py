@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 
 from leakfree.base.files import replacing
+from leakfree.data.tasks import Task
 from leakfree_study.inflation.draws import ROLES, draw
 from leakfree_study.inflation.estimate import Scored
 from leakfree_study.inflation.jobs import Job, Outcome
 from leakfree_study.inflation.material import Material
-from leakfree.data.tasks import Task
 
 LEDGER = (
     "n_train", "train_sha256", "n_prepared", "prepared_sha256", "n_test", "test_sha256", "shared_images",

@@ -15,14 +15,14 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leakfree_study.inflation.estimate import patient_counts
-from leakfree_study.inflation.experiment import original_sizes
-from leakfree.scores.metrics import weighted_roc_auc
+from leakfree.data.patients import patient_ids
+from leakfree.data.vocabulary import words_of
 from leakfree.models.embeddings import embed
 from leakfree.models.probe import linear_probe
-from leakfree.data.patients import patient_ids
+from leakfree.scores.metrics import weighted_roc_auc
+from leakfree_study.inflation.estimate import patient_counts
+from leakfree_study.inflation.experiment import original_sizes
 from leakfree_study.run.run import Run
-from leakfree.data.vocabulary import words_of
 
 HANDLINGS = ("squashed", "padded", "cropped")
 FOLDS = 5

@@ -9,24 +9,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from leakfree.base import provenance
-from leakfree.split import manifest as splits
-from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
-from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
 from leakfree.base.escape import say
 from leakfree.base.files import write_json
-from leakfree.scores.metrics import evaluate
-from leakfree.models.recipes import RECIPES
-from leakfree_study.run.notebooks import output_hashes
-from leakfree.predict.novelty import Novelty, NoveltyError
-from leakfree.split.protocols import CLEAN
-from leakfree_study.networks.published import Published, publish
-from leakfree_study.run.run import Run, read_outputs
-from leakfree.split.manifest import Manifest
 from leakfree.base.sums import renew_sums
-from leakfree_study.figures.tables import METRIC_NAMES, bracketed
 from leakfree.data.tasks import TASKS, Task
-from leakfree.models.training import Budget
 from leakfree.data.vocabulary import words_of
+from leakfree.models.recipes import RECIPES
+from leakfree.models.training import Budget
+from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
+from leakfree.predict.novelty import Novelty, NoveltyError
+from leakfree.scores.metrics import evaluate
+from leakfree.split import manifest as splits
+from leakfree.split.manifest import Manifest
+from leakfree.split.protocols import CLEAN
+from leakfree_study.figures.tables import METRIC_NAMES, bracketed
+from leakfree_study.networks.published import Published, publish
+from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
+from leakfree_study.run.notebooks import output_hashes
+from leakfree_study.run.run import Run, read_outputs
 
 #: Metrics that a finished training is told by.
 SHOWN = ("accuracy", "roc_auc", "macro_f1")

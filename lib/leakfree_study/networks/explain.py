@@ -18,14 +18,14 @@ from captum.attr import LayerAttribution, LayerGradCam
 from PIL import Image, ImageDraw
 from torch import nn
 
+from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.ledger.ledger import Ledger
-from leakfree.predict.classifier import last_map
-from leakfree.scores.metrics import evaluate
 from leakfree.models.embeddings import embed
 from leakfree.models.probe import linear_probe
-from leakfree.data.pixels import PixelCache, pixel_digest
-from leakfree.scores.predictions import Predictions
 from leakfree.models.training import Normalisation, predict
+from leakfree.predict.classifier import last_map
+from leakfree.scores.metrics import evaluate
+from leakfree.scores.predictions import Predictions
 
 if TYPE_CHECKING:
     from leakfree.data.cohort import Cohort

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from leakfree.base.escape import markdown
-from leakfree_study.own.limits import UNKNOWN
 from leakfree.data.study_file import OwnStudy
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed
+from leakfree_study.own.limits import UNKNOWN
 
 
 def model_card(folder: Path, study: OwnStudy | None = None) -> str:

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from leakfree.base.sums import renew_sums
+from leakfree.data.cohort import SEALED_PART
+from leakfree.data.vocabulary import words_of
+from leakfree.models.recipes import RECIPES
 from leakfree.predict.calibrated import Calibrated
 from leakfree.scores.calibration import scale
-from leakfree_study.run.cells import Cell, Result
-from leakfree.data.cohort import SEALED_PART
-from leakfree.models.recipes import RECIPES
 from leakfree.scores.predictions import Predictions, read_predictions
+from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
 from leakfree_study.networks.published import load_trained
-from leakfree_study.run.run import Run
 from leakfree_study.networks.sealed import FOLDER, SealError, open_seal, read_log, read_plan
-from leakfree.split.manifest import Manifest, ManifestError
-from leakfree.base.sums import renew_sums
-from leakfree.data.vocabulary import words_of
+from leakfree_study.run.cells import Cell, Result
+from leakfree_study.run.run import Run
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"

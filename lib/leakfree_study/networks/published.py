@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from leakfree.ledger.ledger import Ledger
-from leakfree_study.run.cells import Result
 from leakfree.base.files import file_hash, replacing, write_json
 from leakfree.data.pixels import PixelCache
-from leakfree_study.run.run import Run
+from leakfree.ledger.ledger import Ledger
 from leakfree.models.training import Normalisation, predict
 from leakfree.predict.weights import Description, PublishedError, load_network, read_description
+from leakfree_study.run.cells import Result
+from leakfree_study.run.run import Run
 
 
 @dataclass(frozen=True)

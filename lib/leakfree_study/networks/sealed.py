@@ -19,21 +19,21 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from leakfree.data.cohort import SEALED_PART, Cohort
-from leakfree_study.run.ensemble import mean_predictions
 from leakfree.base.files import file_hash, write_text
-from leakfree.scores.metrics import METRICS, evaluate, point_estimates
+from leakfree.base.provenance import git_state
+from leakfree.data.cohort import SEALED_PART, Cohort
 from leakfree.data.patients import patient_ids
+from leakfree.data.tasks import Task
+from leakfree.data.vocabulary import words_of
+from leakfree.scores.metrics import METRICS, evaluate, point_estimates
 from leakfree.scores.predictions import (
     PredictionsError,
     check_predictions,
     read_predictions,
     save_predictions,
 )
-from leakfree.base.provenance import git_state
-from leakfree.data.tasks import Task
 from leakfree_study.record.verify import SEALED_LOG as LOG
-from leakfree.data.vocabulary import words_of
+from leakfree_study.run.ensemble import mean_predictions
 
 #: Folder of labelled predictions, in the run folder.
 FOLDER = "predictions/sealed"

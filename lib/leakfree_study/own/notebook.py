@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import nbformat
 
-from leakfree_study.book.own_book import plural
 from leakfree.data.study_file import OwnStudy
+from leakfree_study.book.own_book import plural
 
 #: Tag of cells that are about chest films, the reference study or the published run.
 CHEST = "chest-xray"

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import nbformat
 
-from leakfree_study.run.config import NOTEBOOKS
 from leakfree.base.files import replacing, write_json
-from leakfree_study.run.notebooks import execute, known_parameters, output_hashes
-from leakfree_study.compendium.own_runs import adaptation
 from leakfree.base.provenance import git_state
-from leakfree.data.record import RecordedCohort, is_record
-from leakfree_study.compendium.study import finish_notebook
 from leakfree.base.sums import NAME as SUMS
 from leakfree.base.sums import check_sums, recorded_files, write_sums
+from leakfree.data.record import RecordedCohort, is_record
+from leakfree_study.compendium.own_runs import adaptation
+from leakfree_study.compendium.study import finish_notebook
+from leakfree_study.run.config import NOTEBOOKS
+from leakfree_study.run.notebooks import execute, known_parameters, output_hashes
 
 log = logging.getLogger("leakfree")
 

@@ -14,14 +14,14 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from leakfree.split import protocols
-from leakfree.ledger.ledger import consumed_hash, read_by_times
 from leakfree.base.escape import say
 from leakfree.base.files import file_hash
-from leakfree.scores.predictions import PredictionsError, read_predictions
-from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.base.sums import NAME as SUMS
 from leakfree.base.sums import check_sums, recorded_files
+from leakfree.ledger.ledger import consumed_hash, read_by_times
+from leakfree.scores.predictions import PredictionsError, read_predictions
+from leakfree.split import protocols
+from leakfree.split.manifest import Manifest, ManifestError
 
 #: Folders of a run in which every file must be listed, with its hash, by the provenance or by a cell.
 LISTED = ("cells", "ledgers", "manifests", "models", "predictions", "tables")
@@ -273,7 +273,11 @@ class _Checker:
     def _sealed(self, name: str) -> Iterator[str]:
         if not (self.folder / name).is_file():
             return
-        from leakfree_study.networks.sealed import SealError, read_log, verify_log  # opens cohorts, which takes seconds
+        from leakfree_study.networks.sealed import (  # opens cohorts, which takes seconds
+            SealError,
+            read_log,
+            verify_log,
+        )
 
         self.read.add(name)
         try:

@@ -23,25 +23,25 @@ import torch
 from joblib import Parallel, delayed
 from safetensors.torch import save_file
 
-from leakfree.scores import metrics
-from leakfree.base import precision
 from leakfree.audit.gate import gate
-from leakfree.ledger.ledger import Ledger
-from leakfree.models.checkpoint import Checkpoint
+from leakfree.base import precision
 from leakfree.base.escape import say
 from leakfree.base.files import file_hash, replacing, write_json
-from leakfree.models import networks
 from leakfree.base.parallel import die_with_parent
+from leakfree.base.provenance import package_digest, precision_of, versions
 from leakfree.data.patients import patient_ids
 from leakfree.data.pixels import PixelCache
-from leakfree.scores.predictions import Predictions, read_predictions, save_predictions
-from leakfree.models.pretraining import pretrain
-from leakfree.split.protocols import Protocol
-from leakfree.base.provenance import package_digest, precision_of, versions
-from leakfree_study.run.run import Run
-from leakfree.split.manifest import Manifest
 from leakfree.data.tasks import Task
+from leakfree.ledger.ledger import Ledger
+from leakfree.models import networks
+from leakfree.models.checkpoint import Checkpoint
+from leakfree.models.pretraining import pretrain
 from leakfree.models.training import Budget, TrainingError, fit, predict
+from leakfree.scores import metrics
+from leakfree.scores.predictions import Predictions, read_predictions, save_predictions
+from leakfree.split.manifest import Manifest
+from leakfree.split.protocols import Protocol
+from leakfree_study.run.run import Run
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
 _READ = 512

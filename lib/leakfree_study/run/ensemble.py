@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leakfree_study.run.cells import Result, score_rows
 from leakfree.scores.predictions import Predictions, PredictionsError
+from leakfree_study.run.cells import Result, score_rows
 
 
 def mean_predictions(members: Sequence[Predictions]) -> Predictions:

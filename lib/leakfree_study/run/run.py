@@ -14,24 +14,24 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pandas.errors import EmptyDataError
 
-from leakfree_study.figures import plots as figures
 from leakfree.audit.checks.findings import Report
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
 from leakfree.audit.report import load_json as load_report
 from leakfree.audit.report import write_json as write_report
-from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, open_cohort
-from leakfree_study.run.config import NOTEBOOKS
 from leakfree.base.files import replacing, write_json
-from leakfree.data.groups import linked_groups
-from leakfree_study.own.notebook import in_words
 from leakfree.base.parallel import available_cores
+from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, open_cohort
+from leakfree.data.groups import linked_groups
 from leakfree.data.patients import patient_ids
 from leakfree.data.pixels import PixelCache, load_pixels
 from leakfree.data.record import COPIES, MEASUREMENTS, RecordedCohort
-from leakfree_study.run.shown import ShownFigure
-from leakfree.split.manifest import Manifest
 from leakfree.data.tasks import Task
 from leakfree.data.vocabulary import words_of
+from leakfree.split.manifest import Manifest
+from leakfree_study.figures import plots as figures
+from leakfree_study.own.notebook import in_words
+from leakfree_study.run.config import NOTEBOOKS
+from leakfree_study.run.shown import ShownFigure
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from leakfree.audit.copies.duplicates import Copies
 from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.copies.duplicates import Copies
 from leakfree.audit.copies.hashes import RADIUS
 
 #: Findings of a check that the report shows pictures of.

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from leakfree.audit.target import PART_NAMES, FileReader, Target, is_part, make_table, readable_name
-from leakfree.data.study_file import CsvColumn, OwnStudy, PathPattern, StudyFileError
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources.base import Problem, SourceError
 from leakfree.data.sources.folder import IMAGE_SUFFIXES, list_files
+from leakfree.data.study_file import CsvColumn, OwnStudy, PathPattern, StudyFileError
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from leakfree.data.sources.base import Problem, RawImage, SourceError
 from leakfree.data.sources.listing import Listed, list_study
 from leakfree.data.study_file import OwnStudy, StudyFileError, read_study
-from leakfree.data.sources.base import Problem, RawImage, SourceError
 
 
 class OwnSource:
