@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from leakfree.base.paths import cache_folder, project_root
 from leakfree.base.precision import autocast
-from leakfree.data.cohort import open_cohort
+from leakfree.data.open import open_cohort
 from leakfree.data.pixels import PixelCache, load_pixels
 from leakfree.data.tasks import TASKS
 from leakfree.ledger.ledger import Ledger
 from leakfree.models import networks, training
-from leakfree_study.run.run import cache_folder, project_root
 
 
 class SilentLedger(Ledger):

@@ -147,7 +147,7 @@ def real_cache(real_ingest):
 @pytest.fixture(scope="session")
 def real_cohort(real_ingest, real_data):
     """The cohort of all real images."""
-    from leakfree.data.cohort import open_cohort
+    from leakfree.data.open import open_cohort
 
     return open_cohort(str(real_data / "chest_xray"), real_ingest[0])
 

@@ -18,7 +18,8 @@ from leakfree.data.sources.folder import FolderSource
 with deferred:
     import deeplake
 
-    from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, describe_problems, ingest, open_cohort
+    from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, describe_problems, ingest
+    from leakfree.data.open import open_cohort
 
 COLUMNS = ["image_id", "label", "part", "person_num", "width", "height", "mode", "bytes", "sha256"]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.data.cohort import CohortError, ingest, open_cohort
+from leakfree.data.cohort import CohortError, ingest
+from leakfree.data.open import open_cohort
 from leakfree.data.sources import HUB_ADDRESS, Problem, SourceError, open_source
 from leakfree.data.sources.hub import HubSource, is_deeplake
 

@@ -15,7 +15,8 @@ import yaml
 
 import eyes
 from leakfree.cli import main
-from leakfree.data.cohort import CohortError, open_cohort
+from leakfree.data.cohort import CohortError
+from leakfree.data.open import open_cohort
 from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
 from leakfree.data.study_file import read_study
 from leakfree_study.own.limits import UNKNOWN

@@ -19,9 +19,10 @@ with deferred:
     from leakfree_study.networks import official
     from leakfree_study.networks.deep import five_parts, network_job
     from leakfree_study.networks.official import open_official, predict_sealed, trained
-    from leakfree_study.networks.sealed import SealError, is_before, read_log
+    from leakfree_study.networks.sealed import is_before
     from leakfree_study.run.cells import network_cells
     from leakfree_study.run.run import Run
+    from leakfree_study.run.seal_log import SealError, read_log
 
 SIZE, MODEL = 16, "simple-cnn-32"
 METRICS = ["accuracy", "roc_auc"]

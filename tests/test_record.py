@@ -9,7 +9,8 @@ from deferred import deferred
 from leakfree.data.record import ABOUT, TABLE
 
 with deferred:
-    from leakfree.data.cohort import CohortError, open_cohort
+    from leakfree.data.cohort import CohortError
+    from leakfree.data.open import open_cohort
     from leakfree.data.record import RecordedCohort, is_record, save_cohort
     from leakfree_study.run.run import Run
 

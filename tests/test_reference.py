@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.data.cohort import open_cohort
+from leakfree.data.open import open_cohort
 
 with deferred:
     from sklearn.model_selection import train_test_split

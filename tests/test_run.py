@@ -14,9 +14,10 @@ from leakfree.data.tasks import TASKS
 with deferred:
     import matplotlib.pyplot as plt
 
+    from leakfree.base.paths import cache_folder, project_root
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.split.manifest import image_level
-    from leakfree_study.run.run import Run, cache_folder, project_root, read_outputs
+    from leakfree_study.run.run import Run, read_outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,15 +18,8 @@ with deferred:
 
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import sealed
-    from leakfree_study.networks.sealed import (
-        SealError,
-        committed,
-        is_before,
-        open_seal,
-        read_log,
-        read_plan,
-        verify_log,
-    )
+    from leakfree_study.networks.sealed import committed, is_before, open_seal, read_plan
+    from leakfree_study.run.seal_log import SealError, read_log, verify_log
 
 ENTRIES = [
     {"task": "binary", "model": "resnet18", "image_size": 24, "seeds": [1, 2]},

@@ -178,7 +178,8 @@ def test_the_published_run_agrees(repository):
 
 
 def test_it_needs_no_torch(run):
-    code = f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit('torch' in sys.modules)"
+    code = f"import sys\nimport leakfree_study.record.verify as v\nv.verify_run({str(run)!r})\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
@@ -189,7 +190,8 @@ def test_other_tables_among_the_manifests_are_no_manifests(run):
     seal(run)
     assert problems(run) == []
     module = "leakfree_study.inflation.check"
-    code = f"import sys, leakfree_study.record.verify as v; v.verify_run({str(run)!r}); sys.exit({module!r} in sys.modules)"
+    code = f"import sys\nimport leakfree_study.record.verify as v\nv.verify_run({str(run)!r})\n"
+    code += f"sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 

@@ -7,7 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from leakfree.base import provenance
 from leakfree.base.files import write_json
 from leakfree.data.cohort import CohortError
 from leakfree.data.sources import SourceError
@@ -15,6 +14,7 @@ from leakfree_study.figures.tables import bracketed
 from leakfree_study.inflation import catalogue, grid, results, store
 from leakfree_study.inflation.experiment import LIGHT, study_material
 from leakfree_study.inflation.preregistration import preregistration
+from leakfree_study.run import made_with
 from leakfree_study.run.notebooks import output_hashes
 from leakfree_study.run.run import Run, read_outputs
 
@@ -56,7 +56,7 @@ run.save_table("inflation", table)
 written = {"outputs": output_hashes(run.folder, read_outputs(run.folder, run.notebook))}
 write_json(
     run.folder / "provenance.json",
-    {**provenance.of_run(run.cohort, run.project), "notebooks": {}, "trainings": {leak.protocol: written}},
+    {**made_with.of_run(run.cohort, run.project), "notebooks": {}, "trainings": {leak.protocol: written}},
 )
 primary = table[table["primary"]]
 for row, text in zip(primary.itertuples(), bracketed(primary, signed=True), strict=True):

@@ -1,28 +1,47 @@
-"""The command line ``leakfree``, a thin layer over the library: a command imports what it uses as it runs."""
+"""The command line ``leakfree``, a thin layer over the library: a command imports what it uses as it runs.
+
+Another package adds commands by an entry point of the group ``leakfree.commands``: a function that takes the
+subparsers of `argparse` and adds its own, as `leakfree_study.cli.add_commands` does.
+"""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leakfree import __version__
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import Arguments, log_lines, say
-from leakfree.base.precision import PrecisionError, forced
-from leakfree.models.recipes import RECIPES
+from leakfree.base.precision import forced
 
-#: Exit codes of ``leakfree audit`` and ``leakfree verify``.
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+#: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code."""
+    """Run a command; return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        2 for every `LeakfreeError`, with its one line on standard error; 130 where the user interrupts.
+    """
     log_lines()
-    given = _parser().parse_args(arguments)
+    given = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
         forced()
         return given.run(given)
@@ -30,20 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, such as `head`; Python's last flush would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
-    except PrecisionError as error:
-        return _refuse("", str(error))
+    except LeakfreeError as error:
+        return refuse(given.command, str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse("", f"{where}{error.strerror or error}")
+        return refuse("", f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         say("leakfree: interrupted", file=sys.stderr)
         return 130
 
 
-class _Command(Arguments):
+class Command(Arguments):
     """A command that may add options only when it is called, where their defaults need an import."""
 
-    later: Callable[[_Command], None] | None = None
+    later: Callable[[Command], None] | None = None
 
     def parse_known_args(self, args=None, namespace=None):
         if self.later is not None:
@@ -51,24 +70,20 @@ class _Command(Arguments):
         return super().parse_known_args(args, namespace)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = Arguments(
         prog="leakfree", description="Find leaks in a split of images, and prove what a run consumed."
     )
     parser.add_argument("--version", action="version", version=f"leakfree {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=Command)
     _add_audit(commands)
     _add_demo(commands)
-    _add_new(commands)
-    _add_train(commands)
     _add_predict(commands)
     _add_serve(commands)
-    _add_unseal(commands)
-    _add_rebuild(commands)
-    verify = commands.add_parser("verify", help="check a finished run from its files")
-    verify.add_argument("folder", metavar="RUN", help="run folder, such as artifacts/chest_xray")
-    verify.set_defaults(run=_verify)
-    _add_reproduce(commands)
+    called = next((str(word) for word in arguments if not str(word).startswith("-")), "")
+    if called not in commands.choices:  # finding the others takes a moment
+        for entry in entry_points(group="leakfree.commands"):
+            entry.load()(commands)
     return parser
 
 
@@ -125,88 +140,6 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     )
     demo.add_argument("--seed", type=int, default=2018, help="seed of the cohort (default: 2018)")
     demo.set_defaults(run=_demo)
-
-
-def _add_new(commands: argparse._SubParsersAction) -> None:
-    new = commands.add_parser(
-        "new",
-        help="start a study on a folder of your own images",
-        description="Start a study on your own images: writes study.yaml, audits the images, and says how "
-        "to run the study. Exit code: 0 the study is ready, whatever the audit found; 2 the input cannot be "
-        "used.",
-    )
-    new.add_argument("folder", type=Path, metavar="FOLDER", help="images, in folders of part/class or class")
-    new.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: FOLDER-study)")
-    new.add_argument(
-        "--patient-pattern",
-        default="",
-        metavar="REGEX",
-        help="its first group, searched in the path, is the patient",
-    )
-    new.add_argument(
-        "--csv", type=Path, metavar="F", help="CSV that names labels, perhaps parts and patients"
-    )
-    for name in ("path", "label", "part", "patient"):
-        new.add_argument(f"--{name}-column", default="", metavar="C", help=f"its column with the {name}")
-    new.add_argument("--title", default="", help="title of the book")
-    new.add_argument("--name", default="", help="short name (default: that of the folder)")
-    new.add_argument("--image", default="image", metavar="WORD", help="what the book calls one image")
-    new.add_argument("--credit", default="", help="whose images these are, shown under pictures")
-    new.add_argument("--run", action="store_true", dest="run_study", help="go on, and run the study")
-    new.add_argument("--allow-problems", action="store_true", help="go on without files that cannot be read")
-    new.add_argument("--jobs", type=int, default=0, metavar="N", help="cores to use (default: all)")
-    new.later = _add_new_profile
-    new.set_defaults(run=_new)
-
-
-def _add_new_profile(new: argparse.ArgumentParser) -> None:
-    from leakfree_study.run.config import PROFILES
-
-    new.add_argument(
-        "--profile", choices=list(PROFILES), help="size of its runs (default: quick; --run: smoke)"
-    )
-
-
-def _add_train(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a leak-free network and publish its weights, ledger and calibration",
-        description="Train one network of the study as the published ones were: the same split, seeds and "
-        "settings unless told otherwise. An interrupted training goes on where it was.",
-    )
-    train.add_argument("--data", default="phantom", help="as run_all.py --data (default: phantom)")
-    train.add_argument(
-        "--out", type=Path, metavar="DIR", help="run folder (default: artifacts/<cohort>-train)"
-    )
-    train.add_argument("--model", default="resnet18", metavar="M", help=f"one of {', '.join(RECIPES)}")
-    train.add_argument("--task", default="", help="one of the cohort (default: its first)")
-    train.add_argument("--seed", type=int, default=42, help="seed of the network (default: 42)")
-    train.add_argument("--split-seed", type=int, default=42, help="seed of the split (default: 42)")
-    train.add_argument("--weights", default="imagenet", help="for resnet18-imagenet: imagenet, or a file")
-    earlier = train.add_mutually_exclusive_group()
-    earlier.add_argument(
-        "--resume", action="store_true", help="go on where an earlier training was cut off (the default)"
-    )
-    earlier.add_argument("--fresh", action="store_true", help="take nothing over from an earlier training")
-    train.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
-    train.later = _add_train_sizes
-    train.set_defaults(run=_train)
-
-
-def _add_train_sizes(train: argparse.ArgumentParser) -> None:
-    from leakfree_study.run.config import PROFILES
-
-    made = PROFILES["full"]["05_leakfree_deep"]
-    for name, what in (
-        ("image_size", "side in pixels"),
-        ("epochs", "epochs of the run"),
-        ("batch_size", "images a step"),
-    ):
-        option, default = f"--{name.replace('_', '-')}", made[name]
-        train.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{what} (default: {default})"
-        )
-    train.set_defaults(patience=made["patience"])
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -268,57 +201,6 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_unseal(commands: argparse._SubParsersAction) -> None:
-    unseal = commands.add_parser(
-        "unseal",
-        help="score the official test once, for all that a committed plan names",
-        description="Open the sealed official test of a run: sealed_plan.yaml in the run folder, committed "
-        "before, names what is scored. The opening is written to sealed_test.jsonl before the labels are "
-        "read; a second opening is a second line.",
-    )
-    unseal.add_argument("folder", type=Path, metavar="RUN", help="run folder with trained networks")
-    unseal.add_argument("--data", required=True, help="as run_all.py --data")
-    unseal.set_defaults(run=_unseal)
-
-
-def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    reproduce = commands.add_parser(
-        "reproduce",
-        help="check a fresh run against the published one, table by table",
-        description="Compare the tables of two runs under the committed rules of tolerances.yaml: counts, "
-        "splits and models on pixels to the last digit, networks and embeddings within a tolerance. Exit "
-        "code: 0 all agree, 1 something differs or is missing, 2 the runs cannot be compared.",
-    )
-    reproduce.add_argument("folder", type=Path, metavar="FRESH_RUN", help="run folder to check")
-    reproduce.add_argument(
-        "--published", type=Path, metavar="RUN", help="run to check against (default: artifacts/chest_xray)"
-    )
-    reproduce.add_argument(
-        "--partial",
-        action="store_true",
-        help="tables and rows that the fresh run lacks were not run, and do not fail",
-    )
-    reproduce.add_argument("--json", type=Path, metavar="F", help="write everything as JSON")
-    reproduce.set_defaults(run=_reproduce)
-
-
-def _add_rebuild(commands: argparse._SubParsersAction) -> None:
-    rebuild = commands.add_parser(
-        "rebuild",
-        help="make all tables and figures of a finished run again from its predictions",
-        description="Delete and remake all tables and figures of a run from its committed record: no images, "
-        "no training. Exit code: 0 nothing changed, 1 something came out differently (the run is left as it "
-        "was), 2 the run cannot be rebuilt.",
-    )
-    rebuild.add_argument("folder", type=Path, metavar="RUN", help="run folder, such as artifacts/chest_xray")
-    rebuild.add_argument(
-        "--accept",
-        action="store_true",
-        help="take over what came out differently, after a change of a notebook or a plot; exit code 0",
-    )
-    rebuild.set_defaults(run=_rebuild)
-
-
 def _names(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
@@ -329,7 +211,7 @@ def _audit(given: argparse.Namespace) -> int:
 
     from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
     from leakfree.audit.report import print_report, write_html, write_json, write_junit
-    from leakfree.audit.target import TargetError, open_target
+    from leakfree.audit.target import open_target
 
     # A file of too many pixels is refused and reported; Pillow's warning says no more.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -351,17 +233,7 @@ def _audit(given: argparse.Namespace) -> int:
         )
         report, read = audit_and_scan(target, settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        return _refuse("audit", f"--{str(first['loc'][0]).replace('_', '-')}: {message}")
-    except TargetError as error:
-        return _refuse("audit", str(error))
-    except Exception as error:
-        from leakfree.base.parallel import SchedulerError
-
-        if not isinstance(error, SchedulerError):
-            raise
-        return _refuse("audit", str(error))
+        raise LeakfreeError(wrong_option(error)) from error
     if given.json:
         write_json(report, given.json)
     if given.junit:
@@ -372,19 +244,16 @@ def _audit(given: argparse.Namespace) -> int:
         pictures = Pictures(target, read)
         write_html(report, given.html, pictures.picture, pictures.describe)
     if not given.quiet:
-        _to_stdout(lambda: print_report(report, sys.stdout))
+        to_stdout(lambda: print_report(report, sys.stdout))
     lost = unusable(report)
     if report.leaks:
         return LEAK
     if not len(read.table):
-        return _refuse(
-            "audit", f"{given.target}: none of {len(target.table)} files could be read as an image"
-        )
+        raise LeakfreeError(f"{given.target}: none of {len(target.table)} files could be read as an image")
     if lost and not given.allow_problems:
-        return _refuse(
-            "audit",
+        raise LeakfreeError(
             f"{given.target}: {len(lost)} files could not be read, such as {lost[0]}; "
-            "repair or remove them, or pass --allow-problems",
+            "repair or remove them, or pass --allow-problems"
         )
     return CLEAN
 
@@ -395,93 +264,17 @@ def _demo(given: argparse.Namespace) -> int:
     return run_demo(given.out, given.seed)
 
 
-def _new(given: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    from leakfree.data.sources.base import SourceError
-    from leakfree.data.study_file import RUN_FOLDER, StudyFileError
-    from leakfree_study.compendium.new import Wanted, compendium, start, tell
-
-    options = {name: getattr(given, name) for name in Wanted.__dataclass_fields__}
-    options["profile"] = given.profile or "quick"
-    try:
-        started = start(Wanted(**options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        return _refuse("new", f"{'.'.join(map(str, first['loc']))}: {message}")
-    except (StudyFileError, SourceError) as error:
-        return _refuse("new", str(error))
-    _to_stdout(lambda: tell(started))
-    if not given.run_study:
-        return CLEAN
-    if compendium() is None:
-        return _refuse("new", "the study is ready; running it needs the compendium with its notebooks")
-    if started.unreadable and not started.study.allow_problems:
-        lost = started.unreadable[0]
-        return _refuse("new", f"{lost}: cannot be read; pass --allow-problems to go on without it")
-    from leakfree_study.compendium.study import main as run_all
-
-    arguments = ["--data", str(started.path), "--profile", given.profile or "smoke", "--resume"]
-    return run_all([*arguments, "--out", str(started.path.parent / RUN_FOLDER), "--jobs", str(given.jobs)])
-
-
-def _train(given: argparse.Namespace) -> int:
-    from leakfree.data.cohort import CohortError
-    from leakfree.data.sources import SourceError
-    from leakfree.models.networks import WeightsError
-    from leakfree.models.training import TrainingError
-    from leakfree.predict.weights import PublishedError
-    from leakfree_study.networks.deep import train_model, trained_line
-    from leakfree_study.run.run import Run
-
-    try:
-        run = Run(
-            "05_leakfree_deep",
-            data=given.data,
-            run_dir=str(given.out or ""),
-            folder_ending="train",
-            seed=given.split_seed,
-            resume=not given.fresh,
-            allow_problems=given.allow_problems,
-        )
-        result = train_model(
-            run,
-            given.model,
-            given.task,
-            given.seed,
-            image_size=given.image_size,
-            epochs=given.epochs,
-            batch_size=given.batch_size,
-            patience=given.patience,
-            weights=given.weights,
-        )
-    except (CohortError, SourceError, WeightsError, TrainingError, PublishedError, ValueError) as error:
-        return _refuse("train", str(error))
-    facts = result.facts
-    say(
-        f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} films in training, "
-        f"no linked group shared; epoch {facts['epoch']} kept by validation"
-    )
-    say(f"weights {facts['weights_sha256']}; everything is in {run.folder}, see models/ and ledgers/")
-    say(trained_line(run, result))
-    return CLEAN
-
-
 def _predict(given: argparse.Namespace) -> int:
     from leakfree.base.files import write_text
     from leakfree.base.parallel import available_cores
     from leakfree.predict.classifier import Classifier
-    from leakfree.predict.predict_files import FORMATS, InputError, find_films, predict_films, report_unusable
-    from leakfree.predict.weights import PublishedError, default_model
+    from leakfree.predict.predict_files import FORMATS, find_films, predict_films, report_unusable
+    from leakfree.predict.weights import default_model
 
     if given.jobs < 0:
-        return _refuse("predict", f"--jobs: must be 0 or more, not {given.jobs}")
-    try:
-        films, left_out = find_films(given.images, sys.stdin.buffer.read)
-        classifier = Classifier.load(given.model or default_model())
-    except (InputError, PublishedError) as error:
-        return _refuse("predict", str(error))
+        raise LeakfreeError(f"--jobs: must be 0 or more, not {given.jobs}")
+    films, left_out = find_films(given.images, sys.stdin.buffer.read)
+    classifier = Classifier.load(given.model or default_model())
     rows = list(
         predict_films(
             classifier,
@@ -495,9 +288,9 @@ def _predict(given: argparse.Namespace) -> int:
     if given.out:
         write_text(given.out, text)
     elif sys.stdout.isatty():
-        _to_stdout(lambda: [say(line) for line in text.removesuffix("\n").split("\n")])
+        to_stdout(lambda: [say(line) for line in text.removesuffix("\n").split("\n")])
     else:
-        _to_stdout(lambda: sys.stdout.write(text))
+        to_stdout(lambda: sys.stdout.write(text))
     report_unusable(rows, left_out)
     return UNUSABLE if any(row.answer is None for row in rows) else CLEAN
 
@@ -505,7 +298,7 @@ def _predict(given: argparse.Namespace) -> int:
 def _serve(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from leakfree.predict.weights import PublishedError, default_model
+    from leakfree.predict.weights import default_model
     from leakfree.serving.server import serve
     from leakfree.serving.settings import ServiceSettings
 
@@ -514,80 +307,11 @@ def _serve(given: argparse.Namespace) -> int:
     try:
         serve(ServiceSettings(**{"model": default_model(), **options}))
     except ValidationError as error:
-        first = error.errors()[0]
-        return _refuse("serve", f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}")
-    except PublishedError as error:
-        return _refuse("serve", str(error))
+        raise LeakfreeError(wrong_option(error)) from error
     return CLEAN
 
 
-def _unseal(given: argparse.Namespace) -> int:
-    from leakfree.data.cohort import CohortError
-    from leakfree.data.sources import SourceError
-    from leakfree.predict.weights import PublishedError
-    from leakfree_study.figures.tables import readable
-    from leakfree_study.networks.official import open_official
-    from leakfree_study.networks.sealed import SealError
-    from leakfree_study.run.run import Run
-
-    try:
-        run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
-        scores = open_official(run)
-    except (CohortError, SourceError, SealError, PublishedError) as error:
-        return _refuse("unseal", str(error))
-    for line in readable(scores, ["task", "model", "seed"]).to_string(index=False).splitlines():
-        say(line)
-    return CLEAN
-
-
-def _rebuild(given: argparse.Namespace) -> int:
-    from leakfree.data.cohort import CohortError
-    from leakfree_study.record.rebuild import RebuildError, rebuild
-    from leakfree_study.run.notebooks import NotebookError
-    from leakfree_study.run.run import project_root
-
-    logging.getLogger("leakfree").setLevel(logging.INFO)
-    try:
-        found = rebuild(given.folder, project_root(Path(__file__).parent), accept=given.accept)
-    except (RebuildError, NotebookError, CohortError) as error:
-        return _refuse("rebuild", str(error))
-    for line in found.changed:
-        say(f"{'changed' if given.accept else 'differs'}: {line}")
-    for name in found.kept:
-        say(f"kept, since it shows images: {name}")
-    outcome = "all as they were" if not found.changed else f"{len(found.changed)} files changed"
-    if found.changed and not given.accept:
-        outcome += f"; the run is left as it was, what was made is in {found.scratch}"
-    say(
-        f"{given.folder}: {found.tables} tables, {found.figures} figures and {found.notebooks} notebooks "
-        f"made again from the record in {found.seconds:.0f} s: {outcome}"
-    )
-    return LEAK if found.changed and not given.accept else CLEAN
-
-
-def _verify(given: argparse.Namespace) -> int:
-    from leakfree_study.record.verify import verify_command
-
-    return verify_command(given.folder)
-
-
-def _reproduce(given: argparse.Namespace) -> int:
-    from leakfree.base.files import write_json
-    from leakfree_study.record.reproduce import compare_runs, published_run
-    from leakfree_study.record.reproduce_report import as_json, report
-    from leakfree_study.record.run_identity import RunError
-
-    try:
-        found = compare_runs(given.folder, given.published or published_run(), partial=given.partial)
-    except RunError as error:
-        return _refuse("reproduce", str(error))
-    if given.json:
-        write_json(given.json, as_json(found))
-    _to_stdout(lambda: [say(line) for line in report(found)])
-    return CLEAN if found.agrees else LEAK
-
-
-def _to_stdout(write: Callable[[], None]) -> None:
+def to_stdout(write: Callable[[], None]) -> None:
     """Write to standard output; a reader that has gone, such as `head`, does not change the exit code."""
     try:
         write()
@@ -597,9 +321,17 @@ def _to_stdout(write: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _refuse(command: str, message: str) -> int:
+def refuse(command: str, message: str) -> int:
+    """Say in one line on standard error why a command cannot go on; return its exit code."""
     say(f"{' '.join(['leakfree', command]).strip()}: {message}", file=sys.stderr)
     return UNUSABLE
+
+
+def wrong_option(error: ValidationError) -> str:
+    """Return in one line which option has a wrong value, and why."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"--{str(first['loc'][0]).replace('_', '-')}: {message}"
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import pandas as pd
 from leakfree.audit.checks.findings import FAIL_ON, Check
 from leakfree.audit.checks.patient_checks import linked_groups_check, patients_check
 from leakfree.audit.linked import CohortCopies
+from leakfree.base.errors import LeakfreeError
 from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import Protocol
 
 
-class GateError(Exception):
+class GateError(LeakfreeError):
     """The split leaks; the message is one line that says what and how much."""
 
 

@@ -19,13 +19,19 @@ from leakfree.audit.copies.scan import scan
 from leakfree.audit.target import from_cohort, with_parts
 from leakfree.base.files import write_json
 from leakfree.base.parallel import available_cores
-from leakfree.base.provenance import versions
+from leakfree.base.provenance import package_digest, versions
 from leakfree.data.cohort import Cohort
 from leakfree.split.manifest import Manifest
 
 _PAIRS = ["first", "second", "found_by", "symmetry", "inverted", "agreement"]
 #: Modules that decide which films are copies: a change of one, or of a package, makes kept results stale.
-_MODULES = ("alignment", "duplicates", "hashes", "keypoints", "scan", "vectors", "../images")
+_MODULES = (
+    *(
+        f"leakfree/audit/copies/{name}"
+        for name in ("alignment", "duplicates", "hashes", "keypoints", "scan", "vectors")
+    ),
+    "leakfree/data/images",
+)
 
 
 @dataclass(frozen=True)
@@ -134,9 +140,7 @@ def cohort_copies(
         Gives a `CohortAudit` of the cohort; made here without it.
     """
     digest = hashlib.sha256(cohort.checksum.encode())
-    for name in _MODULES:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    digest.update(json.dumps(versions(), sort_keys=True).encode())
+    digest.update(json.dumps([package_digest(_MODULES), versions()], sort_keys=True).encode())
     path = Path(cache) / "copies" / f"{cohort.name}-{digest.hexdigest()[:16]}.json"
     try:
         return CohortCopies.load(path)

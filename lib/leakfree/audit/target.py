@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources.base import Problem, SourceError
 from leakfree.data.sources.folder import IMAGE_SUFFIXES, label_from_path, list_files
@@ -32,7 +33,7 @@ ALIASES = {
 }
 
 
-class TargetError(Exception):
+class TargetError(LeakfreeError):
     """The target cannot be audited; the message is one line."""
 
 
@@ -263,8 +264,9 @@ def from_csv(path: Path) -> Target:
 
 
 def _from_cohort(target: str, cache: Path | None) -> Target:
-    from leakfree.data.cohort import CohortError, open_cohort
-    from leakfree_study.run.run import cache_folder, project_root
+    from leakfree.base.paths import cache_folder, project_root
+    from leakfree.data.cohort import CohortError
+    from leakfree.data.open import open_cohort
 
     if Path(target).name == target and not Path(target).exists() and target not in ("phantom", "hub"):
         raise TargetError(f"{target}: no such file or folder")

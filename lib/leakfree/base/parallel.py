@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from leakfree.base.errors import LeakfreeError
+
 #: Packages whose versions decide the numbers, and which a worker must have in the same version.
 PACKAGES = (
     "leakfree",
@@ -24,7 +26,7 @@ PACKAGES = (
 )
 
 
-class SchedulerError(Exception):
+class SchedulerError(LeakfreeError):
     """The Dask cluster cannot be used; the message is one line that says where and why."""
 
 

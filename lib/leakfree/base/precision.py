@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
+from leakfree.base.errors import LeakfreeError
+
 if TYPE_CHECKING:  # whoever only asks for the setting is spared the import
     import torch
 
@@ -28,7 +30,7 @@ SAME_PROBABILITY = 1e-5
 _NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
-class PrecisionError(ValueError):
+class PrecisionError(LeakfreeError, ValueError):
     """A precision that does not exist was asked for; the message is one line."""
 
 

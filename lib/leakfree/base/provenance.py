@@ -8,14 +8,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a cohort brings Deep Lake along, which takes seconds
-    from leakfree.data.cohort import Cohort
-
+#: Folder that holds the packages `leakfree` and `leakfree_study`.
+_LIB = Path(__file__).parents[2]
 #: Packages whose versions can change a number.
 PACKAGES = (
     "leakfree",
@@ -110,58 +108,20 @@ def accelerator() -> str:
         return "none"
 
 
-def of_run(cohort: Cohort, project: Path) -> dict[str, object]:
-    """Describe what a run rests on: data, versions, state of the code, machine."""
-    return {
-        "data": {
-            "name": cohort.name,
-            "checksum": cohort.checksum,
-            "images": len(cohort),
-            "left_out": [vars(problem) for problem in cohort.problems],
-        },
-        "versions": versions(),
-        "git": git_state(project),
-        "machine": machine(),
-    }
-
-
-def precision_of(facts: Mapping[str, object]) -> str:
-    """Return what a network was trained in, from the facts of its cell; empty where the cell is no network.
-
-    Only networks keep an epoch. Those from before the precision was noted all took bfloat16.
-    """
-    return str(facts.get("precision", "bfloat16")) if "epoch" in facts else ""
-
-
-def precisions(folder: Path, cells: Iterable[str]) -> list[str]:
-    """Return in which precisions the networks among some cells were trained, ``bfloat16`` and ``float32``.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Of the run.
-    cells : iterable of str
-        Records of cells, relative to `folder`.
-    """
-    records = (json.loads((Path(folder) / path).read_text(encoding="utf-8")) for path in cells)
-    return sorted({precision_of(record["facts"]) for record in records} - {""})
-
-
 def library_digest() -> str:
-    """Return a SHA-256 over the source of this package: results are stale when it changes."""
-    root = Path(__file__).parent
+    """Return a SHA-256 over the source of both packages: results are stale when it changes."""
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\n" + path.read_bytes())
+    for package in ("leakfree", "leakfree_study"):
+        for path in sorted((_LIB / package).rglob("*.py")):
+            digest.update(path.relative_to(_LIB).as_posix().encode() + b"\n" + path.read_bytes())
     return digest.hexdigest()
 
 
 def package_digest(modules: Sequence[str]) -> str:
-    """Return a SHA-256 over some modules of this package, such as ``inflation/arms``."""
-    root = Path(__file__).parent
+    """Return a SHA-256 over the source of some modules, such as ``leakfree/data/images``."""
     digest = hashlib.sha256()
     for name in modules:
-        digest.update(name.encode() + b"\n" + (root / f"{name}.py").read_bytes())
+        digest.update(name.encode() + b"\n" + (_LIB / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 

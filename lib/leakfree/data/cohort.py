@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.provenance import code_digest
 from leakfree.data.images import ImageError, decode
 from leakfree.data.patients import SUBJECT
-from leakfree.data.sources import Problem, RawImage, Source, SourceError, open_source
+from leakfree.data.sources import Problem, RawImage, Source
 from leakfree.data.sources.base import PARTS
-from leakfree.data.sources.hub import is_deeplake
 from leakfree.data.study_file import OwnStudy
 from leakfree.data.vocabulary import words_of
 
@@ -36,13 +36,13 @@ CHUNK = 256
 SEALED_PART = "test"
 _FORMAT = "leakfree-cohort-1"
 #: Modules, beside those of the source, and packages that make a store: what others made is made again.
-MODULES = ("cohort", "images", "sources/base")
+MODULES = ("leakfree/data/cohort", "leakfree/data/images", "leakfree/data/sources/base")
 PACKAGES = ("numpy", "pillow", "scipy")
 _TEXT = ("image_id", "label", "part", "mode", "sha256")
 _NUMBERS = ("person_num", "width", "height", "bytes")
 
 
-class CohortError(Exception):
+class CohortError(LeakfreeError):
     """The cohort cannot be made or read; the message is one line."""
 
 
@@ -90,7 +90,7 @@ class Cohort:
             raise CohortError(f"{path}: store format {metadata.get('format')}, this version reads {_FORMAT}")
         self.name: str = metadata["name"]
         self.checksum: str = metadata["checksum"]
-        self._code = metadata.get("code")
+        self.code = metadata.get("code")
         self.problems = [Problem(**item) for item in metadata["problems"]]
         if (study := metadata.get("study")) is not None:
             self.study = OwnStudy.model_validate(study)
@@ -240,7 +240,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
         "format": _FORMAT,
         "name": source.name,
         "checksum": checksum.hexdigest(),
-        "code": _code(source),
+        "code": made_by(source),
         "problems": [vars(problem) for problem in problems],
     }
     if study is not None:
@@ -250,7 +250,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
     return problems
 
 
-def _code(source: Source) -> str:
+def made_by(source: Source) -> str:
     return code_digest((*MODULES, *getattr(source, "modules", ())), PACKAGES)
 
 
@@ -298,50 +298,3 @@ def describe_problems(name: str, problems: Iterable[Problem], most: int = 5) -> 
     return (
         f"{name}: {counts} of the files cannot be used: {names}{more}. Remove them, or pass --allow-problems"
     )
-
-
-def open_cohort(
-    data: str, cache: Path, *, allow_problems: bool = False, jobs: int = 2, **options: object
-) -> Cohort:
-    """Open the cohort that ``--data`` names, ingesting it into the cache when it is not there yet.
-
-    Parameters
-    ----------
-    data : str
-        As `leakfree.data.sources.open_source`, the path of a store that `ingest` made, or a run folder, whose
-        record has every row of the cohort and no image.
-    cache : pathlib.Path
-        Folder of the stores. A store is found again by the fingerprint of its source, and made
-        again when the code has changed that made it.
-    allow_problems, jobs
-        As `ingest`.
-    **options
-        Settings of the source.
-
-    Raises
-    ------
-    CohortError, SourceError
-        One line that says what is wrong.
-    """
-    from leakfree.data.record import RecordedCohort, is_record  # a record is a cohort: it imports this module
-
-    if is_record(Path(data)):
-        return RecordedCohort(Path(data))
-    if is_deeplake(Path(data)):
-        try:
-            return Cohort(Path(data))
-        except CohortError:
-            pass  # a dataset in the hub's format
-    try:
-        source = open_source(data, **options)
-    except SourceError:
-        raise
-    except Exception as error:
-        raise SourceError(f"{data}: {' '.join(str(error).split())}") from error
-    target = Path(cache) / "cohorts" / f"{source.name}-{source.fingerprint()[:12]}"
-    cohort = Cohort(target) if target.exists() else None
-    if cohort is not None and cohort._code == _code(source):
-        if cohort.problems and not allow_problems:
-            raise CohortError(describe_problems(cohort.name, cohort.problems))
-        return cohort
-    return ingest(source, target, allow_problems=allow_problems, jobs=jobs)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from leakfree.base.errors import LeakfreeError
+
 #: A chest film of 20 megapixels is already unusual; beyond this a file is refused before decoding.
 MAX_PIXELS = 100_000_000
 # Our own check below gives the clear line; Pillow's bound stays as a second door.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-class ImageError(ValueError):
+class ImageError(LeakfreeError, ValueError):
     """The bytes are not a usable image; the message says why."""
 
 

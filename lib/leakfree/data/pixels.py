@@ -18,7 +18,7 @@ from leakfree.data.images import to_grey
 
 #: Modules and packages that decode: pixels of others are not read back. Rows and stored files are in the name
 #: of the cache, as the checksum of the cohort.
-MODULES = ("images", "pixels")
+MODULES = ("leakfree/data/images", "leakfree/data/pixels")
 PACKAGES = ("numpy", "pillow")
 
 

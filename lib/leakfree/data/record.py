@@ -16,13 +16,12 @@ import pandas as pd
 
 from leakfree.base.files import write_json, write_text
 from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
-from leakfree.data.kept import KEY
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources import Problem
-from leakfree.data.study_file import OwnStudy
+from leakfree.data.study_file import ABOUT, KEY, OwnStudy
 
 #: The table of a cohort, and what else is known of it.
-TABLE, ABOUT = "cohort.csv", "cohort.json"
+TABLE = "cohort.csv"
 #: Which films are copies of one another.
 COPIES = "copies.json"
 #: Folder of what was measured on pixels.

@@ -18,11 +18,14 @@ from pydantic import (
     model_validator,
 )
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import write_text
 from leakfree.data.tasks import Task
 
 #: Name of the file, and of the run folder beside it.
 STUDY_FILE, RUN_FOLDER = "study.yaml", "run"
+#: File of a run that describes its cohort, see `leakfree.data.record`; the study is in it under `KEY`.
+ABOUT, KEY = "cohort.json", "study"
 #: More labels than these are names of patients or files, not classes.
 MOST_LABELS = 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -31,7 +34,7 @@ _TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _RESERVED_NAMES, _SEALED = ("phantom", "hub"), "sealed"
 
 
-class StudyFileError(Exception):
+class StudyFileError(LeakfreeError):
     """The configuration cannot be used; the message is one line that names the file and what is wrong."""
 
 
@@ -270,3 +273,12 @@ def study_text(study: OwnStudy) -> str:
 def write_study(path: Path, study: OwnStudy) -> Path:
     """Write a study file, atomically."""
     return write_text(path, study_text(study))
+
+
+def kept_study(folder: Path) -> OwnStudy | None:
+    """Return the study that a run folder records; None in a run on chest films, or without a record."""
+    try:
+        content = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))[KEY]
+        return OwnStudy.model_validate(content)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import write_json
 from leakfree.data.pixels import pixel_digest
 from leakfree.split.manifest import Manifest
@@ -29,7 +30,7 @@ CHECK_EVERY = 8
 _STATE = "leakfree-ledger-state-1"
 
 
-class LedgerError(Exception):
+class LedgerError(LeakfreeError):
     """What was consumed is not what the manifest says; the result must not be used."""
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from leakfree.base.errors import LeakfreeError
 
-class WeightsError(Exception):
+
+class WeightsError(LeakfreeError):
     """Weights cannot be had or do not fit; the message is one line."""
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
 from leakfree.base.precision import Precision, autocast, resolve
 from leakfree.data.pixels import PixelCache
@@ -29,7 +30,7 @@ from leakfree.models.checkpoint import Checkpoint
 PREDICT_BATCH = 64
 
 
-class TrainingError(Exception):
+class TrainingError(LeakfreeError):
     """A training cannot go on; the message is one line."""
 
 

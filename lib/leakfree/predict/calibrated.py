@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from leakfree.base.files import write_json
 from leakfree.scores.calibration import (
@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # the service reads calibrations without pandas
     import pandas as pd
 
     from leakfree.scores.predictions import Predictions
-    from leakfree_study.run.cells import Result
 
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
 TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"
@@ -29,6 +28,13 @@ TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"
 LIMIT_PARTS = ("val", TEMPERATURE_PART)
 #: Shares of the images: training, choice of the epoch, temperature, sets, test.
 FIVE_PARTS = {"train": 0.65, "val": 0.10, TEMPERATURE_PART: 0.05, CONFORMAL_PART: 0.05, "test": 0.15}
+
+
+class Scored(Protocol):
+    """A fitted model with predictions of each part, such as the result of a cell."""
+
+    def read(self, part: str) -> Predictions:
+        """Return the predictions of a part."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Calibrated:
         return cls(temperature, conformal, tuple(notes))
 
     @classmethod
-    def of_cell(cls, result: Result) -> Calibrated:
+    def of_cell(cls, result: Scored) -> Calibrated:
         """Fit both from the file of predictions of a cell."""
         return cls.of({part: result.read(part) for part in (TEMPERATURE_PART, CONFORMAL_PART)})
 

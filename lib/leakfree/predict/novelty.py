@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing
 
 #: Side of the small pictures in pixels, and components kept.
@@ -27,7 +28,7 @@ KEPT = 0.99
 _FLAT = 8.0
 
 
-class NoveltyError(Exception):
+class NoveltyError(LeakfreeError):
     """A novelty score cannot be fitted or read; the message is one line."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import one_line, say, spreadsheet
 from leakfree.base.files import replacing
 from leakfree.data.images import ImageError
@@ -29,7 +30,7 @@ SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp",
 _BATCH = 16
 
 
-class InputError(Exception):
+class InputError(LeakfreeError):
     """Nothing can be predicted; the message is one line."""
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash
 
 #: What of a description changes the pixels that a network sees.
@@ -25,7 +26,7 @@ _OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
 DESCRIPTION = "preprocessing.json"
 
 
-class PublishedError(Exception):
+class PublishedError(LeakfreeError):
     """Published weights cannot be used; the message is one line."""
 
 

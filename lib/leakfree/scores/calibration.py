@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leakfree.base.errors import LeakfreeError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,7 +27,7 @@ _LEAST = 5e-7
 BINS = 15
 
 
-class CalibrationError(Exception):
+class CalibrationError(LeakfreeError):
     """A temperature cannot be fitted; the message is one line."""
 
 

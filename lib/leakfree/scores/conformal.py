@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.scores.calibration import patient_weights
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from leakfree.scores.predictions import Predictions
 
 
-class ConformalError(Exception):
+class ConformalError(LeakfreeError):
     """The calibration part cannot give such sets; the message is one line."""
 
 

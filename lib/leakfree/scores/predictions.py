@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import write_text
 
 #: Columns of every file; the probabilities ``p_<class>`` stand between ``label`` and ``seed``.
@@ -20,7 +21,7 @@ SUM_TOLERANCE = 1e-3
 _NO_PATIENT = frozenset({"none", "nan", "<na>", "nat"})
 
 
-class PredictionsError(Exception):
+class PredictionsError(LeakfreeError):
     """Predictions cannot be used; the message is one line that names the file and the reason."""
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.serving.schema import PredictRequest
 from leakfree.serving.settings import ServiceSettings
 
@@ -20,7 +21,7 @@ from leakfree.serving.settings import ServiceSettings
 YES, NO = ("true", "True", "1", "yes", "on"), ("false", "False", "0", "no", "off", "")
 
 
-class RefusedError(Exception):
+class RefusedError(LeakfreeError):
     """A request cannot be answered.
 
     Attributes

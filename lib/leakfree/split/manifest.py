@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import write_text
 
 #: Parts of a training set, validation set and test set, as fractions of the images.
@@ -18,7 +19,7 @@ THREE_WAY = {"train": 0.70, "val": 0.15, "test": 0.15}
 TWO_WAY = {"train": 0.80, "test": 0.20}
 
 
-class ManifestError(Exception):
+class ManifestError(LeakfreeError):
     """A manifest cannot be read, or its content does not agree with its hash."""
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
-from leakfree.data.kept import kept_study
+from leakfree.base.errors import LeakfreeError
+from leakfree.data.study_file import kept_study
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _PROGRESS = re.compile(
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class BookError(Exception):
+class BookError(LeakfreeError):
     """The book is not complete; the message is one line that names the page and the reason."""
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from leakfree.base.errors import LeakfreeError
+
 #: What a form may ask of a column over all rows, behind a dot.
 OVER_ROWS = ("max", "min", "sum", "mean", "absmax")
 
 
-class QuoteError(Exception):
+class QuoteError(LeakfreeError):
     """A quote that cannot be given; the message is one line that names it."""
 
 

@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 if all agree or were renewed, 1 if one does not, 2 if one cannot be checked.
     """
-    parser = Arguments(prog="python -m leakfree_study.book.quotes", description=__doc__.split("\n\n")[0])
+    parser = Arguments(prog="python -m leakfree_study.book.prose", description=__doc__.split("\n\n")[0])
     parser.add_argument("file", nargs="+", type=Path, help="Markdown files such as README.md")
     parser.add_argument(
         "--run", type=Path, help=f"run folder (default: {PUBLISHED.as_posix()} beside the file)"
@@ -110,3 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_text(file, renewed)
         differ = differ or bool(differences)
     return int(differ and not options.write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

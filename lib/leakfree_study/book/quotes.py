@@ -1,11 +1,10 @@
 """Every number that prose quotes, once, by name; pages say ``{quote}`name```, and README is checked.
 
-``python -m leakfree_study.book.quotes README.md`` says where a file does not agree with the run; ``--write`` renews it.
+``python -m leakfree_study.book.prose README.md`` says where a file does not agree with the run; ``--write`` renews it.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from leakfree_study.book.cell_text import Differs, Like
@@ -251,9 +250,3 @@ class Quotes(Lookup):
 
     def __init__(self, run: Path) -> None:
         super().__init__(run, QUOTES)
-
-
-if __name__ == "__main__":
-    from leakfree_study.book.prose import main
-
-    sys.exit(main())

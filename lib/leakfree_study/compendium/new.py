@@ -223,7 +223,7 @@ def next_command(started: Started) -> str:
 
 def compendium() -> Path | None:
     """Return the folder of the compendium, whose notebooks a run needs; None where it is not here."""
-    from leakfree_study.run.run import project_root
+    from leakfree.base.paths import project_root
 
     for start in (Path(__file__).parent, Path.cwd()):
         if (project_root(start) / "run_all.py").is_file():

@@ -16,17 +16,21 @@ import pandas as pd
 from pydantic import ValidationError
 
 from leakfree.base import precision, provenance
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import Arguments, log_lines, say
 from leakfree.base.files import file_hash, write_json
 from leakfree.base.parallel import available_cores
+from leakfree.base.paths import cache_folder, project_root
 from leakfree.base.sums import write_sums
-from leakfree.data.cohort import Cohort, CohortError, open_cohort
+from leakfree.data.cohort import Cohort, CohortError
+from leakfree.data.open import open_cohort
 from leakfree.data.record import is_record, save_cohort
 from leakfree.data.sources import SourceError
 from leakfree.data.study_file import StudyFileError
 from leakfree_study.compendium.own_runs import adaptation, own_parameters, own_run_folder, study_of
 from leakfree_study.compendium.progress import Progress
 from leakfree_study.figures.plots import note_cells
+from leakfree_study.run import made_with
 from leakfree_study.run.config import (
     EXPECTED_SECONDS,
     LEFT_OUT,
@@ -43,12 +47,12 @@ from leakfree_study.run.notebooks import (
     output_hashes,
     source_digest,
 )
-from leakfree_study.run.run import cache_folder, project_root, read_outputs
+from leakfree_study.run.run import read_outputs
 
 log = logging.getLogger("leakfree")
 
 
-class StudyError(Exception):
+class StudyError(LeakfreeError):
     """The study cannot go on; the message is one line that says what and where."""
 
 
@@ -296,7 +300,7 @@ def _run_notebook(
         raise StudyError(f"{name}: noted {lost[0]} as written, but it is not there")
     record = {"key": key, "seconds": seconds, "parameters": parameters, "outputs": hashes}
     cells = [output for output in hashes if output.startswith("cells/")]
-    record["precision"] = provenance.precisions(folder, cells)
+    record["precision"] = made_with.precisions(folder, cells)
     write_json(record_path, {**record, "git": provenance.git_state(project)})
     log.info("%s: %.0f s, %d files", name, seconds, len(hashes))
     return True
@@ -347,7 +351,7 @@ def _write_provenance(
         folder / "provenance.json",
         {
             "settings": json.loads(settings.model_dump_json(exclude={"out"})),
-            **provenance.of_run(cohort, project),
+            **made_with.of_run(cohort, project),
             "notebooks": records,
             "seconds": round(sum(record["seconds"] for record in records.values()), 1),
         },

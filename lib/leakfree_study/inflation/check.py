@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leakfree.data.kept import kept_study
+from leakfree.data.study_file import kept_study
 from leakfree.data.vocabulary import vocabulary
 from leakfree.scores.predictions import SUM_TOLERANCE
 from leakfree_study.inflation.draws import ROLES

@@ -25,7 +25,7 @@ from leakfree_study.inflation.store import Arm, Results
 #: Films are drawn at this size and read at the other.
 _DRAWN, _READ = 64, 32
 #: Modules and packages that draw and read them: films of others are not read back.
-MODULES = ("images", "inflation/control", *PhantomSource.modules)
+MODULES = ("leakfree/data/images", "leakfree_study/inflation/control", *PhantomSource.modules)
 PACKAGES = ("numpy", "pillow", "scipy")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
 from leakfree.base.files import replacing
 from leakfree.base.parallel import connect
@@ -28,23 +29,23 @@ from leakfree_study.inflation.material import Material
 
 #: Modules whose change makes kept results stale; the rest of the library computes nothing in a job.
 _MODULES = (
-    "inflation/arms",
-    "inflation/draws",
-    "inflation/heads",
-    "inflation/jobs",
-    "inflation/material",
-    "metrics",
-    "audit/ledger",
-    "pixels",
-    "sources/base",
-    "tasks",
+    "leakfree_study/inflation/arms",
+    "leakfree_study/inflation/draws",
+    "leakfree_study/inflation/heads",
+    "leakfree_study/inflation/jobs",
+    "leakfree_study/inflation/material",
+    "leakfree/scores/metrics",
+    "leakfree/ledger/ledger",
+    "leakfree/data/pixels",
+    "leakfree/data/sources/base",
+    "leakfree/data/tasks",
 )
 #: Jobs sent to a local worker at once: a job takes a tenth of a second to seconds.
 _BATCH = 4
 _FORMAT = "leakfree-cell-1"
 
 
-class GridError(Exception):
+class GridError(LeakfreeError):
     """Jobs could not be finished; the message is one line."""
 
 

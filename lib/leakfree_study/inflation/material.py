@@ -29,8 +29,15 @@ NEAR = ("reencoded", "resized", "brightened", "shifted")
 AUGMENTING = ("turned_5", "cropped_4", "brightened")
 FEATURES = ("pixels", "embeddings")
 #: Modules and packages that make each kind of features: those of others are not read back.
-MODULES = {"pixels": ("audit/alterations", "images", "inflation/material", "pixels")}
-MODULES["embeddings"] = (*MODULES["pixels"], "models/embeddings", "models/networks")
+MODULES = {
+    "pixels": (
+        "leakfree/audit/copies/alterations",
+        "leakfree/data/images",
+        "leakfree_study/inflation/material",
+        "leakfree/data/pixels",
+    )
+}
+MODULES["embeddings"] = (*MODULES["pixels"], "leakfree/models/embeddings", "leakfree/models/networks")
 PACKAGES = {"pixels": ("numpy", "pillow"), "embeddings": ("numpy", "pillow", "torch", "timm")}
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from leakfree.base import provenance
 from leakfree.base.escape import say
 from leakfree.base.files import write_json
 from leakfree.base.sums import renew_sums
@@ -24,6 +23,7 @@ from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed
 from leakfree_study.networks.published import Published, publish
+from leakfree_study.run import made_with
 from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
 from leakfree_study.run.notebooks import output_hashes
 from leakfree_study.run.run import Run, read_outputs
@@ -228,7 +228,7 @@ def _record(run: Run, job: NetworkJob, result: Result) -> None:
     """Write what the training rests on and left behind into ``provenance.json``, for `leakfree verify`."""
     path = run.folder / "provenance.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"notebooks": {}}
-    described = provenance.of_run(run.cohort, run.project)
+    described = made_with.of_run(run.cohort, run.project)
     written = {
         **described,
         "budget": asdict(job.budget),

@@ -18,9 +18,10 @@ from leakfree.scores.predictions import Predictions, read_predictions
 from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
 from leakfree_study.networks.published import load_trained
-from leakfree_study.networks.sealed import FOLDER, SealError, open_seal, read_log, read_plan
+from leakfree_study.networks.sealed import FOLDER, open_seal, read_plan
 from leakfree_study.run.cells import Cell, Result
 from leakfree_study.run.run import Run
+from leakfree_study.run.seal_log import SealError, read_log
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"

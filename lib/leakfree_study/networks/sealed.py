@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,28 +18,22 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from leakfree.base.files import file_hash, write_text
+from leakfree.base.files import file_hash
 from leakfree.base.provenance import git_state
 from leakfree.data.cohort import SEALED_PART, Cohort
 from leakfree.data.patients import patient_ids
 from leakfree.data.tasks import Task
 from leakfree.data.vocabulary import words_of
-from leakfree.scores.metrics import METRICS, evaluate, point_estimates
+from leakfree.scores.metrics import METRICS, evaluate
 from leakfree.scores.predictions import (
-    PredictionsError,
     check_predictions,
-    read_predictions,
     save_predictions,
 )
-from leakfree_study.record.verify import SEALED_LOG as LOG
 from leakfree_study.run.ensemble import mean_predictions
+from leakfree_study.run.seal_log import SEALED_LOG, SealError, read_log, write_log
 
 #: Folder of labelled predictions, in the run folder.
 FOLDER = "predictions/sealed"
-
-
-class SealError(Exception):
-    """The seal stays closed; the message is one line that says why."""
 
 
 class Entry(BaseModel):
@@ -130,16 +123,6 @@ def committed(path: Path, project: Path) -> str:
     return commit
 
 
-def is_before(first: str, second: str, project: Path) -> bool:
-    """Tell whether one commit is a strict ancestor of another."""
-    if first == second:
-        return False
-    done = subprocess.run(
-        ["git", "-C", str(project), "merge-base", "--is-ancestor", first, second], capture_output=True
-    )
-    return done.returncode == 0
-
-
 def open_seal(
     cohort: Cohort,
     run_folder: Path,
@@ -193,7 +176,7 @@ def open_seal(
         raise SealError(f"{plan_path}: is for cohort {plan.cohort[:12]}, this is {cohort.checksum[:12]}")
     sealed = cohort.table[cohort.table["part"] == SEALED_PART]
     _complete(plan, predictions, weights, manifests, sealed, words.tasks)
-    log = Path(run_folder) / LOG
+    log = Path(run_folder) / SEALED_LOG
     lines = read_log(run_folder)
     line: dict[str, object] = {
         "opening": len(lines) + 1,
@@ -208,7 +191,7 @@ def open_seal(
         "results": None,
     }
     # The line comes first: labels that were taken out of the cohort are on record whatever happens next.
-    _write_log(log, [*lines, line])
+    write_log(log, [*lines, line])
     labelled = sealed.assign(label=cohort.unseal(log))
     rows = []
     for entry in plan.entries:
@@ -232,50 +215,8 @@ def open_seal(
     line["predictions"] = {
         name: file_hash(Path(run_folder) / name) for name in sorted({str(row["predictions"]) for row in rows})
     }
-    _write_log(log, [*lines, line])
+    write_log(log, [*lines, line])
     return pd.DataFrame(rows)
-
-
-def read_log(run_folder: Path) -> list[dict[str, object]]:
-    """Return the openings of a run, oldest first.
-
-    Raises
-    ------
-    SealError
-        If the log is damaged.
-    """
-    path = Path(run_folder) / LOG
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise SealError(f"{path}: a line is not JSON: {error}") from error
-
-
-def verify_log(run_folder: Path) -> list[str]:
-    """Compute every result of the log again from its prediction files; return what disagrees, a line each."""
-    found = []
-    for line in read_log(run_folder):
-        where = f"{LOG}, opening {line['opening']}"
-        if not line["results"]:
-            found.append(f"{where}: was never completed")
-            continue
-        for name, digest in dict(line["predictions"]).items():
-            path = Path(run_folder) / name
-            if not path.is_file() or file_hash(path) != digest:
-                found.append(f"{where}: {name} is missing or was changed")
-        for row in list(line["results"]):
-            try:
-                predictions = read_predictions(Path(run_folder) / row["predictions"])
-            except PredictionsError as error:
-                found.append(f"{where}: {error}")
-                continue
-            value = point_estimates(predictions, [row["metric"]])[row["metric"]]
-            if abs(value - row["estimate"]) > 1e-9:
-                what = f"{row['metric']} of {row['predictions']}"
-                found.append(f"{where}: {what} is {value:.6f}, not {row['estimate']:.6f}")
-    return found
 
 
 def _complete(
@@ -335,10 +276,6 @@ def _digest(frame: pd.DataFrame) -> str:
 
 def _name(key: tuple[str, str, int]) -> str:
     return f"{key[0]} {key[1]} s{key[2]}"
-
-
-def _write_log(path: Path, lines: list[dict[str, object]]) -> None:
-    write_text(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
 
 
 def _git(project: Path, *arguments: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import nbformat
 
 from leakfree.data.study_file import OwnStudy
-from leakfree_study.book.own_book import plural
 
 #: Tag of cells that are about chest films, the reference study or the published run.
 CHEST = "chest-xray"
@@ -81,6 +80,13 @@ def in_words(text: str, image: str) -> str:
 
     parts = _KEPT.split(text)
     return "".join(part if place % 2 else _FILM.sub(word, part) for place, part in enumerate(parts))
+
+
+def plural(word: str) -> str:
+    """Return the plural of what a study calls one image."""
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
 
 
 def _markdown(text: str, name: str) -> nbformat.NotebookNode:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing, write_json
 from leakfree.base.provenance import git_state
 from leakfree.base.sums import NAME as SUMS
@@ -37,7 +38,7 @@ CARD = "models/MODEL_CARD.md"
 SCRATCH = Path(".cache", "rebuild")
 
 
-class RebuildError(Exception):
+class RebuildError(LeakfreeError):
     """A run cannot be rebuilt; the message is one line."""
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leakfree.base.provenance import precisions
+from leakfree.base.errors import LeakfreeError
+from leakfree_study.run.made_with import precisions
 
 #: Openings of the sealed test, see `leakfree_study.networks.sealed`, which imports what opens cohorts.
 _SEALED_LOG = "sealed_test.jsonl"
 
 
-class RunError(Exception):
+class RunError(LeakfreeError):
     """A folder is no run that can be compared; the message is one line."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
 from leakfree_study.record.tolerances import TableRules, fits
 
 
@@ -86,7 +87,7 @@ class Comparison:
         return self.status not in ("agrees", "not run", "sealed")
 
 
-class TableError(Exception):
+class TableError(LeakfreeError):
     """A table cannot be read; the message is one line."""
 
 

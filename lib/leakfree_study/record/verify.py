@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
 from leakfree.base.files import file_hash
 from leakfree.base.sums import NAME as SUMS
@@ -22,13 +23,12 @@ from leakfree.ledger.ledger import consumed_hash, read_by_times
 from leakfree.scores.predictions import PredictionsError, read_predictions
 from leakfree.split import protocols
 from leakfree.split.manifest import Manifest, ManifestError
+from leakfree_study.run.seal_log import SEALED_LOG
 
 #: Folders of a run in which every file must be listed, with its hash, by the provenance or by a cell.
 LISTED = ("cells", "ledgers", "manifests", "models", "predictions", "tables")
 #: Any of these is left by the inflation study, whose own check reads them.
 _GRID = ("manifests/06_films.csv", "manifests/06_draws_*.csv.gz", "ledgers/06_*.csv.gz", "predictions/06/*")
-#: Openings of the sealed test, see `leakfree_study.networks.sealed`.
-SEALED_LOG = "sealed_test.jsonl"
 #: What makes a folder a run folder: any of these.
 _MARKS = ("provenance.json", "cells", "ledgers", "manifests")
 
@@ -52,7 +52,7 @@ class Verification:
     not_checked: list[str] = field(default_factory=list)
 
 
-class NotARunError(Exception):
+class NotARunError(LeakfreeError):
     """The folder is no run folder; the message is one line."""
 
 
@@ -273,11 +273,7 @@ class _Checker:
     def _sealed(self, name: str) -> Iterator[str]:
         if not (self.folder / name).is_file():
             return
-        from leakfree_study.networks.sealed import (  # opens cohorts, which takes seconds
-            SealError,
-            read_log,
-            verify_log,
-        )
+        from leakfree_study.run.seal_log import SealError, read_log, verify_log
 
         self.read.add(name)
         try:

@@ -25,10 +25,11 @@ from safetensors.torch import save_file
 
 from leakfree.audit.gate import gate
 from leakfree.base import precision
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
 from leakfree.base.files import file_hash, replacing, write_json
 from leakfree.base.parallel import die_with_parent
-from leakfree.base.provenance import package_digest, precision_of, versions
+from leakfree.base.provenance import package_digest, versions
 from leakfree.data.patients import patient_ids
 from leakfree.data.pixels import PixelCache
 from leakfree.data.tasks import Task
@@ -41,6 +42,7 @@ from leakfree.scores import metrics
 from leakfree.scores.predictions import Predictions, read_predictions, save_predictions
 from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import Protocol
+from leakfree_study.run.made_with import precision_of
 from leakfree_study.run.run import Run
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
@@ -48,24 +50,31 @@ _READ = 512
 #: Modules whose change makes finished cells stale, by kind. What else they rest on is in their key as data:
 #: the checksum of the cohort, the manifest and the groups of copies.
 _COMMON = (
-    "audit/gate",
-    "audit/ledger",
-    "cells",
-    "groups",
-    "images",
-    "patients",
-    "pixels",
-    "predictions",
-    "protocols",
-    "tasks",
+    "leakfree/audit/gate",
+    "leakfree/ledger/ledger",
+    "leakfree_study/run/cells",
+    "leakfree/data/groups",
+    "leakfree/data/images",
+    "leakfree/data/patients",
+    "leakfree/data/pixels",
+    "leakfree/scores/predictions",
+    "leakfree/split/protocols",
+    "leakfree/data/tasks",
 )
 MODULES = {
-    "network": (*_COMMON, "checkpoint", "models/networks", "precision", "pretraining", "training"),
-    "classical": (*_COMMON, "models/classical", "models/pixels"),
+    "network": (
+        *_COMMON,
+        "leakfree/models/checkpoint",
+        "leakfree/models/networks",
+        "leakfree/base/precision",
+        "leakfree/models/pretraining",
+        "leakfree/models/training",
+    ),
+    "classical": (*_COMMON, "leakfree/models/classical", "leakfree/models/pixel_models"),
 }
 
 
-class RecordError(Exception):
+class RecordError(LeakfreeError):
     """A finished cell that a run rests on is missing or is another; the message is one line."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash, replacing, write_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
 _FIGURE = re.compile(r'<figure class="leakfree-figure"[^>]* data-figure="([^"]+)"')
 
 
-class NotebookError(Exception):
+class NotebookError(LeakfreeError):
     """A notebook cannot be run, or failed; the message is one line with notebook, cell and error."""
 
 

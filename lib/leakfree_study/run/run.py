@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +19,10 @@ from leakfree.audit.report import load_json as load_report
 from leakfree.audit.report import write_json as write_report
 from leakfree.base.files import replacing, write_json
 from leakfree.base.parallel import available_cores
-from leakfree.data.cohort import SEALED_PART, Cohort, CohortError, open_cohort
+from leakfree.base.paths import cache_folder, project_root
+from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
 from leakfree.data.groups import linked_groups
+from leakfree.data.open import open_cohort
 from leakfree.data.patients import patient_ids
 from leakfree.data.pixels import PixelCache, load_pixels
 from leakfree.data.record import COPIES, MEASUREMENTS, RecordedCohort
@@ -32,20 +33,6 @@ from leakfree_study.figures import plots as figures
 from leakfree_study.own.notebook import in_words
 from leakfree_study.run.config import NOTEBOOKS
 from leakfree_study.run.shown import ShownFigure
-
-
-def project_root(start: Path | None = None) -> Path:
-    """Find the folder of the compendium (with ``run_all.py``) at or above `start`, else `start` itself."""
-    start = Path(start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "run_all.py").is_file() and (folder / "notebooks").is_dir():
-            return folder
-    return start
-
-
-def cache_folder(project: Path) -> Path:
-    """Folder of cohort stores and decoded pixels: ``LEAKFREE_CACHE``, or ``.cache`` of the project."""
-    return Path(os.environ.get("LEAKFREE_CACHE") or project / ".cache")
 
 
 class Run:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from leakfree.base.errors import LeakfreeError
+
 #: Labels that a source may give. ``pneumonia`` is pneumonia whose etiology the source does not tell.
 LABELS = ("normal", "bacterial", "viral", "pneumonia")
 #: Parts that a source may declare. ``unsplit`` is used where the source has no parts.
 PARTS = ("train", "val", "test", "unsplit")
 
 
-class SourceError(Exception):
+class SourceError(LeakfreeError):
     """The source cannot be used; the message is one line that names what and why."""
 
 

@@ -113,7 +113,7 @@ class FolderSource:
         If the folder holds no file, or its links run in a loop.
     """
 
-    modules = ("sources/folder",)
+    modules = ("leakfree/data/sources/folder",)
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

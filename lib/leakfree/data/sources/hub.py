@@ -42,7 +42,7 @@ class HubSource:
         If the dataset cannot be reached or lacks a tensor.
     """
 
-    modules = ("sources/hub",)
+    modules = ("leakfree/data/sources/hub",)
 
     def __init__(self, address: str, token: str | None = None) -> None:
         import deeplake

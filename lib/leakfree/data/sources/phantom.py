@@ -90,7 +90,11 @@ class PhantomSource:
 
     name = "phantom"
 
-    modules = ("sources/phantom", "sources/phantom_image", "sources/phantom_plan")
+    modules = (
+        "leakfree/data/sources/phantom",
+        "leakfree/data/sources/phantom_image",
+        "leakfree/data/sources/phantom_plan",
+    )
 
     def __init__(self, settings: PhantomSettings | None = None):
         self.settings = settings or PhantomSettings()

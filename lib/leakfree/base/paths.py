@@ -1,0 +1,20 @@
+"""Folders: of the compendium, and of what is kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Find the folder of the compendium (with ``run_all.py``) at or above `start`, else `start` itself."""
+    start = Path(start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "run_all.py").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    return start
+
+
+def cache_folder(project: Path) -> Path:
+    """Folder of cohort stores and decoded pixels: ``LEAKFREE_CACHE``, or ``.cache`` of the project."""
+    return Path(os.environ.get("LEAKFREE_CACHE") or project / ".cache")

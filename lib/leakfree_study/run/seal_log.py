@@ -1,0 +1,65 @@
+"""The log of the sealed test: a line for each opening, checked against the files that it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from leakfree.base.errors import LeakfreeError
+from leakfree.base.files import file_hash, write_text
+from leakfree.scores.metrics import point_estimates
+from leakfree.scores.predictions import PredictionsError, read_predictions
+
+#: File in the run folder.
+SEALED_LOG = "sealed_test.jsonl"
+
+
+class SealError(LeakfreeError):
+    """The seal stays closed; the message is one line that says why."""
+
+
+def read_log(run_folder: Path) -> list[dict[str, object]]:
+    """Return the openings of a run, oldest first.
+
+    Raises
+    ------
+    SealError
+        If the log is damaged.
+    """
+    path = Path(run_folder) / SEALED_LOG
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise SealError(f"{path}: a line is not JSON: {error}") from error
+
+
+def verify_log(run_folder: Path) -> list[str]:
+    """Compute every result of the log again from its prediction files; return what disagrees, a line each."""
+    found = []
+    for line in read_log(run_folder):
+        where = f"{SEALED_LOG}, opening {line['opening']}"
+        if not line["results"]:
+            found.append(f"{where}: was never completed")
+            continue
+        for name, digest in dict(line["predictions"]).items():
+            path = Path(run_folder) / name
+            if not path.is_file() or file_hash(path) != digest:
+                found.append(f"{where}: {name} is missing or was changed")
+        for row in list(line["results"]):
+            try:
+                predictions = read_predictions(Path(run_folder) / row["predictions"])
+            except PredictionsError as error:
+                found.append(f"{where}: {error}")
+                continue
+            value = point_estimates(predictions, [row["metric"]])[row["metric"]]
+            if abs(value - row["estimate"]) > 1e-9:
+                what = f"{row['metric']} of {row['predictions']}"
+                found.append(f"{where}: {what} is {value:.6f}, not {row['estimate']:.6f}")
+    return found
+
+
+def write_log(path: Path, lines: list[dict[str, object]]) -> None:
+    """Write all openings of a run, oldest first."""
+    write_text(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
