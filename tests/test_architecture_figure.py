@@ -6,14 +6,14 @@ from xml.etree import ElementTree
 import pytest
 
 from deferred import deferred
-from leakfree.layout import Layout, Part, Step
 
 with deferred:
     from architecture_figure import draw_files, draw_flow
+    from rooms import Room
 
-STEPS = tuple(Step(name, (name[0],)) for name in ("first", "second", "third"))
-LAYOUT = Layout((Part("all", "all", STEPS),), {})
-BLUE, RED = "#4a6fa5", "#b3261e"
+    ROOMS = [Room(name, "", ()) for name in ("leakfree.first", "leakfree.second", "leakfree_study.third")]
+
+BLUE = "#4a6fa5"
 
 
 def arcs(path, colour):
@@ -23,16 +23,16 @@ def arcs(path, colour):
     return text.count(f"stroke: {colour}") // 2
 
 
-def test_each_pair_of_steps_is_an_arc_and_colours_tell_directions(tmp_path):
-    draw_flow(LAYOUT, Counter({(2, 0): 3, (1, 0): 1}), tmp_path / "a.svg")
-    assert (arcs(tmp_path / "a.svg", BLUE), arcs(tmp_path / "a.svg", RED)) == (2, 0)
-    draw_flow(LAYOUT, Counter({(2, 0): 3, (0, 1): 1}), tmp_path / "b.svg")
-    assert (arcs(tmp_path / "b.svg", BLUE), arcs(tmp_path / "b.svg", RED)) == (1, 1)
+def test_each_pair_of_rooms_is_an_arc(tmp_path):
+    draw_flow(ROOMS, Counter({(2, 0): 3, (1, 0): 1}), tmp_path / "a.svg")
+    assert arcs(tmp_path / "a.svg", BLUE) == 2
+    draw_flow(ROOMS, Counter({(2, 0): 3}), tmp_path / "b.svg")
+    assert arcs(tmp_path / "b.svg", BLUE) == 1
 
 
 def test_equal_imports_draw_equal_files(tmp_path):
     for name in ("a.svg", "b.svg"):
-        draw_flow(LAYOUT, Counter({(2, 0): 3}), tmp_path / name)
+        draw_flow(ROOMS, Counter({(2, 0): 3}), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 

@@ -6,26 +6,25 @@ from collections import Counter
 import pytest
 
 from deferred import deferred
-from leakfree.layout import between_steps, imports, modules, read_layout
 
 with deferred:
     from architecture_page import (
         UNSEAL,
-        exceptions_list,
         files_alt,
         flow_alt,
         openings,
         reads_table,
+        rooms_tables,
         shown,
-        steps_tables,
         tables_read,
         written,
     )
+    from rooms import between, imports, rooms
 
 
 @pytest.fixture(scope="module")
-def layout():
-    return read_layout()
+def found():
+    return rooms()
 
 
 @pytest.fixture
@@ -47,25 +46,21 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_every_module_is_in_the_tables_with_a_link(layout):
-    text = steps_tables(layout)
-    for module in modules():
-        name = module.rstrip("/").replace("/", ".")
-        assert f'#module-leakfree.{name}"><code>{name}</code></a>' in text
+def test_every_module_is_in_the_tables_with_a_link(found):
+    text = rooms_tables(found)
+    for room in found:
+        assert f"### {room.name}\n\n{room.purpose}\n" in text
+        for module in room.modules:
+            assert f'href="api/{room.page}.html#module-{module}"><code>' in text
 
 
-def test_exceptions_are_told_with_their_reason(layout):
-    text = exceptions_list(layout)
-    assert all(why in text for why in layout.exceptions.values())
-
-
-def test_the_alternative_text_names_the_heaviest_arcs(layout):
-    counted = shown(between_steps(layout, imports()))
+def test_the_alternative_text_names_the_heaviest_arcs(found):
+    counted = shown(between(found, imports()))
     assert all(there != 0 for _, there in counted)
     (here, there), count = counted.most_common(1)[0]
-    text = flow_alt(layout, counted)
-    assert f"{layout.steps[here].name} to {layout.steps[there].name} ({count})" in text
-    assert f"{len(layout.steps)} steps" in text
+    text = flow_alt(found, counted)
+    assert f"{found[here].name} to {found[there].name} ({count})" in text
+    assert f"{len(found)} rooms" in text
 
 
 def test_files_are_counted_by_writer_and_folder(run):

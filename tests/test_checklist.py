@@ -4,8 +4,8 @@ import re
 
 import pytest
 import yaml
+from rooms import module_file
 
-from leakfree.layout import module_file
 from leakfree_study.book.cell_text import QuoteError
 from leakfree_study.book.checklists.checklist import (
     ABSENT,

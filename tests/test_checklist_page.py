@@ -48,6 +48,6 @@ def test_another_cohort_is_told_and_its_numbers_shown(phantom):
 
 
 def test_modules_lead_to_their_page():
-    assert module_address("audit/ledger") == "api/training.html#module-leakfree.audit.ledger"
+    assert module_address("leakfree.ledger.ledger") == "api/ledger.html#module-leakfree.ledger.ledger"
     with pytest.raises(KeyError):
         module_address("nothing")

@@ -420,7 +420,8 @@ def test_an_audit_runs_on_one_core_and_without_what_only_linux_has(clean):
 
 
 def test_a_check_and_a_comparison_of_runs_load_what_they_use(tmp_path):
-    code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\nimport leakfree_study.record.verify"
+    code = "import sys\nfrom leakfree.cli import main\nmain([*sys.argv[1:]])\n"
+    code += "import leakfree_study.record.verify"
     _, loaded = loaded_by(code, "reproduce", tmp_path, "--published", tmp_path)
     assert loaded == {"PIL", "numpy", "pandas", "pydantic"}
 

@@ -171,7 +171,7 @@ def test_a_failing_source_leaves_no_store(tmp_path, error):
 @pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
 def test_a_killed_ingest_leaves_no_store_at_the_target(films, tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from leakfree import cohort\n"
+        "import os, signal, sys; from pathlib import Path; from leakfree.data import cohort\n"
         "from leakfree.data.sources.folder import FolderSource\n"
         "cohort.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cohort.ingest(FolderSource(Path(sys.argv[1])), Path(sys.argv[2]) / 'store')"
@@ -294,7 +294,7 @@ def test_a_cached_store_is_found_again(films, tmp_path, monkeypatch):
     assert again.checksum == first.checksum
 
 
-@pytest.mark.parametrize("changed", ["images", "sources/folder"])
+@pytest.mark.parametrize("changed", ["leakfree/data/images", "leakfree/data/sources/folder"])
 def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, changed):
     first = open_cohort(str(films), tmp_path / "cache")
     made = []

@@ -174,7 +174,7 @@ def test_a_figure_without_words_is_refused(tmp_path, empty):
 
 def test_same_bytes_in_another_process(tmp_path):
     code = (
-        "import sys; from leakfree import figures; figures.use_style()\n"
+        "import sys; from leakfree_study.figures import plots as figures; figures.use_style()\n"
         "fig = figures.images_per_patient([1, 1, 2])\n"
         "figures.save(fig, sys.argv[1], 'x', caption='c', alt='a', source='s')"
     )

@@ -121,7 +121,14 @@ def test_features_are_read_back_and_not_made_again(phantom_cohort, table, tmp_pa
     assert kept.is_file()
 
 
-@pytest.mark.parametrize("changed", ["images", "audit/alterations", "inflation/material"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "leakfree/data/images",
+        "leakfree/audit/copies/alterations",
+        "leakfree_study/inflation/material",
+    ],
+)
 def test_features_that_other_code_made_are_replaced(phantom_cohort, table, tmp_path, monkeypatch, changed):
     pixel_features(phantom_cohort, table, SIZE, tmp_path)
     (path,) = (tmp_path / "features").iterdir()
@@ -174,7 +181,9 @@ def test_embeddings_are_made_of_the_decoded_films_and_copies(
     assert len(calls) == 3, "read back"
     kept = provenance.package_digest
     monkeypatch.setattr(
-        provenance, "package_digest", lambda names: "new" if "models/embeddings" in names else kept(names)
+        provenance,
+        "package_digest",
+        lambda names: "new" if "leakfree/models/embeddings" in names else kept(names),
     )
     embedding_features(phantom_cohort, table, SIZE, tmp_path, jobs=1)
     assert len(calls) == 6, "features of another network's code are no kept ones"

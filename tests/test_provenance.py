@@ -197,7 +197,7 @@ def test_the_accelerator_is_what_pytorch_can_use(monkeypatch, torch, expected):
 
 def test_pytorch_is_not_imported_where_no_device_file_is():
     code = (
-        "import sys; from leakfree import provenance; provenance._GPU_FILES = ('/no/such/device',);"
+        "import sys; from leakfree.base import provenance; provenance._GPU_FILES = ('/no/such/device',);"
         "print(provenance.machine()['accelerator'], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -211,7 +211,7 @@ def test_pytorch_is_asked_where_a_device_file_is(tmp_path):
         "    get_device_name = staticmethod(lambda: 'a card')\n"
     )
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from leakfree import provenance;"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from leakfree.base import provenance;"
         f"provenance._GPU_FILES = ({str(tmp_path)!r},); print(provenance.machine()['accelerator'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -223,11 +223,11 @@ def test_pytorch_is_asked_where_a_device_file_is(tmp_path):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    root = tmp_path / "package"
+    root = tmp_path / "lib" / "leakfree"
     (root / "models").mkdir(parents=True)
-    for name in ("provenance.py", "splits.py", "models/networks.py"):
+    for name in ("splits.py", "models/networks.py"):
         (root / name).write_text(f"# {name}\n")
-    monkeypatch.setattr(provenance, "__file__", str(root / "provenance.py"))
+    monkeypatch.setattr(provenance, "_LIB", root.parent)
     return root
 
 
@@ -235,7 +235,8 @@ def test_the_digest_covers_the_source_of_this_package():
     first = provenance.library_digest()
     assert DIGEST.fullmatch(first)
     assert first == provenance.library_digest()
-    assert Path(provenance.__file__).parent.joinpath("splits.py").is_file()
+    assert (provenance._LIB / "leakfree" / "split" / "manifest.py").is_file()
+    assert (provenance._LIB / "leakfree_study" / "run" / "run.py").is_file()
 
 
 @pytest.mark.parametrize(
@@ -247,8 +248,9 @@ def test_the_digest_covers_the_source_of_this_package():
         lambda root: (root / "splits.py").unlink(),
         lambda root: (root / "splits.py").rename(root / "divisions.py"),
         lambda root: (root / "splits.py").rename(root / "models" / "splits.py"),
+        lambda root: shutil.copytree(root, root.with_name("leakfree_study")),
     ],
-    ids=["a character", "in a room", "a new file", "a lost file", "renamed", "moved"],
+    ids=["a character", "in a room", "a new file", "a lost file", "renamed", "moved", "of the study"],
 )
 def test_the_digest_changes_with_a_file(package, change):
     before = provenance.library_digest()
@@ -267,8 +269,8 @@ def test_the_digest_does_not_change_with_what_is_no_source(package):
 
 def test_the_digest_does_not_depend_on_where_the_package_stands(package, tmp_path, monkeypatch):
     before = provenance.library_digest()
-    shutil.copytree(package, tmp_path / "elsewhere")
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "elsewhere" / "provenance.py"))
+    shutil.copytree(package, tmp_path / "elsewhere" / "leakfree")
+    monkeypatch.setattr(provenance, "_LIB", tmp_path / "elsewhere")
     assert provenance.library_digest() == before
 
 
@@ -277,19 +279,21 @@ def test_the_digest_does_not_depend_on_where_the_package_stands(package, tmp_pat
 
 def test_what_a_cache_was_made_by_follows_modules_and_packages(package, monkeypatch):
     made_by = provenance.code_digest
-    before = made_by(["splits"], ["pillow"])
-    assert before == made_by(["splits"], ["pillow"]) != made_by(["splits"], ["pillow", "numpy"])
+    before = made_by(["leakfree/splits"], ["pillow"])
+    assert before == made_by(["leakfree/splits"], ["pillow"])
+    assert before != made_by(["leakfree/splits"], ["pillow", "numpy"])
     (package / "models" / "networks.py").write_text("# another\n")
-    assert made_by(["splits"], ["pillow"]) == before
+    assert made_by(["leakfree/splits"], ["pillow"]) == before
     (package / "splits.py").write_text("# splits.pY\n")
-    changed = made_by(["splits"], ["pillow"])
+    changed = made_by(["leakfree/splits"], ["pillow"])
     assert changed != before
     monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1")
-    assert made_by(["splits"], ["pillow"]) != changed
+    assert made_by(["leakfree/splits"], ["pillow"]) != changed
 
 
 def test_every_module_behind_a_cache_makes_it_stale():
-    from leakfree import layout
+    import rooms
+
     from leakfree.data import cohort, pixels
     from leakfree.data.sources.folder import FolderSource
     from leakfree.data.sources.hub import HubSource
@@ -297,24 +301,26 @@ def test_every_module_behind_a_cache_makes_it_stale():
     from leakfree.data.sources.phantom import PhantomSource
     from leakfree_study.inflation import control, material
 
-    edges = layout.imports()
+    edges = {(here.replace(".", "/"), there.replace(".", "/")) for here, there in rooms.imports()}
+    base = {"leakfree/base/files", "leakfree/base/provenance", "leakfree/base/errors"}
 
     def behind(modules, *no_number):
-        return {used for module, used in edges if module in modules} - {"files", "provenance", *no_number}
+        further = {f"leakfree/{name}" for name in no_number}
+        return {used for module, used in edges if module in modules} - base - further
 
     # Of the cohort, the checksum is in the name of the cache.
-    assert behind(pixels.MODULES, "cohort") <= set(pixels.MODULES)
+    assert behind(pixels.MODULES, "data/cohort") <= set(pixels.MODULES)
     for kind, modules in material.MODULES.items():
         other = {"models/embeddings"} if kind == "pixels" else set()
         # A ledger checks, and a task labels.
-        assert behind(modules, "cohort", "audit/ledger", "sources/base", "tasks", *other) <= set(modules)
-    drawing = set(control.MODULES) - {"inflation/control"}
-    assert behind(drawing, "sources/base") <= drawing
+        labels = ("data/cohort", "ledger/ledger", "data/sources/base", "data/tasks")
+        assert behind(modules, *labels, *other) <= set(modules)
+    drawing = set(control.MODULES) - {"leakfree_study/inflation/control"}
+    assert behind(drawing, "data/sources/base") <= drawing
     sources = (FolderSource, HubSource, OwnSource, PhantomSource)
     making = {*cohort.MODULES, *(module for source in sources for module in source.modules)}
-    assert {module for module in layout.modules() if module.startswith("sources/")} == {
-        "sources/", *(module for module in making if module.startswith("sources/"))
-    }  # fmt: skip
     # What a study's files and its CSV say is in the fingerprint of its source; a record is no store.
-    further = ("own/listing", "patients", "record", "sources/", "tasks", "vocabulary")
-    assert behind(making, *further) <= making
+    further = ("data/sources/listing", "data/patients", "data/record", "data/sources", "data/tasks")
+    assert behind(making, *further, "data/vocabulary") <= making
+    in_sources = {module for module, _ in edges if module.startswith("leakfree/data/sources/")}
+    assert in_sources - making == {"leakfree/data/sources/listing"}

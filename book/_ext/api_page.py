@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ast
 
+from rooms import Room, module_file, parse
 from sphinx.ext.napoleon import Config, NumpyDocstring
-
-from leakfree.layout import Layout, Part, module_file, modules, parse
 
 _NAPOLEON = Config(
     napoleon_use_ivar=True, napoleon_use_rtype=False, napoleon_use_admonition_for_examples=True
@@ -18,41 +17,32 @@ _NAPOLEON = Config(
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def part_page(layout: Layout, part: Part) -> str:
-    """Return the text of the page of one part: its steps, and every public name of their modules.
+def room_page(room: Room) -> str:
+    """Return the text of the page of one room: every public name of its modules.
 
     Parameters
     ----------
-    layout : Layout
-    part : Part
+    room : Room
 
     Returns
     -------
     str
-        MyST Markdown, a heading for each step and each module.
+        MyST Markdown, a heading for each module.
     """
-    known = modules()
-    lines: list[str] = []
-    for step in part.steps:
-        lines += [f"## {step.name[0].upper()}{step.name[1:]}", ""]
-        for module in layout.members(step, known):
-            lines += [f"### {title_of(module)}", "", "````{eval-rst}", *module_entry(module), "````", ""]
+    lines: list[str] = [room.purpose, ""]
+    for module in room.modules:
+        lines += [f"## {title_of(module)}", "", "````{eval-rst}", *module_entry(module), "````", ""]
     return "\n".join(lines)
 
 
 def title_of(module: str) -> str:
-    """Return what a module such as ``audit/ledger`` is called in headings: its name below the package."""
-    return module.rstrip("/").replace("/", ".")
-
-
-def dotted(module: str) -> str:
-    """Return the name under which a module is imported."""
-    return f"leakfree.{title_of(module)}"
+    """Return what a module is called in headings: its name below its room."""
+    return ".".join(module.split(".")[2:]) or module
 
 
 def anchor(module: str) -> str:
     """Return the anchor that Sphinx gives a module."""
-    return f"module-{dotted(module)}"
+    return f"module-{module}"
 
 
 def module_entry(module: str) -> list[str]:
@@ -61,7 +51,7 @@ def module_entry(module: str) -> list[str]:
     Parameters
     ----------
     module : str
-        Such as ``audit/ledger``.
+        Such as ``leakfree.ledger.ledger``.
 
     Returns
     -------
@@ -69,7 +59,7 @@ def module_entry(module: str) -> list[str]:
     """
     tree = parse(module_file(module))
     # Names in single backticks are those of the library, and linked where they have an entry.
-    lines = [".. default-role:: py:obj", "", f".. py:module:: {dotted(module)}", ""]
+    lines = [".. default-role:: py:obj", "", f".. py:module:: {module}", ""]
     lines += [*_docstring(tree, "module"), ""]
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and _public(node):

@@ -11,25 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path as Curve
+from rooms import Room
 
-from leakfree.layout import Layout
-
-# One colour a part, light enough for black text, apart in lightness too.
-_COLOURS = ("#cfe3f5", "#f6dcc0", "#d5ecd4", "#e6dbf1", "#f4d3da", "#e4e4e4")
+# Of the library and of the study, light enough for black text, apart in lightness too.
+_COLOURS = ("#cfe3f5", "#f6dcc0")
 # Width of a box in units of the drawing.
 _WIDTH = 2.95
-_ARC, _BACK, _INK = "#4a6fa5", "#b3261e", "#1f2328"
+_ARC, _INK = "#4a6fa5", "#1f2328"
 _STYLE = {"svg.hashsalt": "leakfree", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9}
 
 
-def draw_flow(layout: Layout, counted: Counter[tuple[int, int]], target: Path) -> tuple[int, int]:
-    """Draw the steps from top to bottom, and an arc for every pair of steps where one imports from the other.
+def draw_flow(rooms: list[Room], counted: Counter[tuple[int, int]], target: Path) -> tuple[int, int]:
+    """Draw the rooms from top to bottom, and an arc for every pair of rooms where one imports from the other.
 
     Parameters
     ----------
-    layout : Layout
+    rooms : list of Room
     counted : Counter
-        Imports from step to step, as `leakfree.layout.between_steps` counts them.
+        Imports from room to room, as `rooms.between` counts them.
     target : Path
         SVG to write.
 
@@ -38,41 +37,36 @@ def draw_flow(layout: Layout, counted: Counter[tuple[int, int]], target: Path) -
     (int, int)
         Width and height in pixels of a page.
     """
-    steps = layout.steps
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6, 0.34 * len(steps) + 0.3))
+        figure = Figure(figsize=(5.6, 0.34 * len(rooms) + 0.3))
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_xlim(-0.6, 4.9)
-        axes.set_ylim(len(steps) - 0.3, -0.7)
+        axes.set_xlim(-0.3, 4.9)
+        axes.set_ylim(len(rooms) - 0.3, -0.7)
         axes.axis("off")
-        position = 0
-        for part, colour in zip(layout.parts, _COLOURS, strict=False):
-            for step in part.steps:
-                box = FancyBboxPatch(
-                    (0, position - 0.36),
-                    _WIDTH,
-                    0.72,
-                    boxstyle="round,pad=0,rounding_size=0.08",
-                    facecolor=colour,
-                    edgecolor="none",
-                    mutation_aspect=4,
-                )
-                axes.add_patch(box)
-                axes.text(0.08, position, step.name, va="center", ha="left", color=_INK, fontsize=7.6)
-                position += 1
+        for position, room in enumerate(rooms):
+            box = FancyBboxPatch(
+                (0, position - 0.36),
+                _WIDTH,
+                0.72,
+                boxstyle="round,pad=0,rounding_size=0.08",
+                facecolor=_COLOURS[room.name.startswith("leakfree_study")],
+                edgecolor="none",
+                mutation_aspect=4,
+            )
+            axes.add_patch(box)
+            axes.text(0.08, position, room.name, va="center", ha="left", color=_INK, fontsize=7.6)
         for (here, there), count in sorted(counted.items()):
-            _arc(axes, here, there, count, len(steps))
+            _arc(axes, here, there, count, len(rooms))
         size = figure.get_size_inches()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
     return round(size[0] * 96), round(size[1] * 96)
 
 
-def _arc(axes: Axes, here: int, there: int, count: int, steps: int) -> None:
-    """Draw one arc from the importing step to the imported one: right if that stands above, else left."""
-    along = there < here
-    edge, colour, side = (_WIDTH + 0.03, _ARC, 1) if along else (-0.03, _BACK, -1)
-    # Near steps get flat arcs, far ones reach the margin.
-    bulge = edge + side * (0.3 + (2.1 if along else 0.6) * abs(here - there) / steps)
+def _arc(axes: Axes, here: int, there: int, count: int, rooms: int) -> None:
+    """Draw one arc from the importing room up to the imported one."""
+    # Near rooms get flat arcs, far ones reach the margin.
+    edge = _WIDTH + 0.03
+    bulge = edge + 0.3 + 2.1 * abs(here - there) / rooms
     curve = Curve(
         [(edge, here), (bulge, here), (bulge, there), (edge, there)],
         [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4],
@@ -83,8 +77,8 @@ def _arc(axes: Axes, here: int, there: int, count: int, steps: int) -> None:
             arrowstyle="-|>",
             mutation_scale=6 + count**0.5,
             linewidth=0.4 + 0.4 * count**0.7,
-            color=colour,
-            alpha=0.55 if along else 1,
+            color=_ARC,
+            alpha=0.55,
         )
     )
 

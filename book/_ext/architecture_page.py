@@ -10,59 +10,40 @@ from pathlib import Path
 import api_page
 from markdown_tables import code as code_span
 from markdown_tables import table
-
-from leakfree import layout as code
+from rooms import Room, first_line
 
 #: Who writes predictions after the notebooks, on the record.
 UNSEAL = "leakfree unseal"
 
 
-def steps_tables(layout: code.Layout) -> str:
-    """Return for each step a table of its modules and what each is for, as Markdown."""
-    known = code.modules()
+def rooms_tables(found: list[Room]) -> str:
+    """Return for each room a table of its modules and what each is for, as Markdown."""
     lines = []
-    for part in layout.parts:
-        lines += [f"### {part.name}", ""]
-        for step in part.steps:
-            rows = []
-            for module in layout.members(step, known):
-                address = f"api/{part.page}.html#{api_page.anchor(module)}"
-                link = f'<a href="{address}">{code_span(api_page.title_of(module))}</a>'
-                rows.append((link, code.first_line(module).replace("``", "`")))
-            name = f"{step.name[0].upper()}{step.name[1:]}"
-            lines += [f"**{name}**", "", table(("module", "what it does"), rows)]
+    for room in found:
+        rows = []
+        for module in room.modules:
+            address = f"api/{room.page}.html#{api_page.anchor(module)}"
+            link = f'<a href="{address}">{code_span(api_page.title_of(module))}</a>'
+            rows.append((link, first_line(module).replace("``", "`")))
+        lines += [f"### {room.name}", "", room.purpose, "", table(("module", "what it does"), rows)]
     return "\n".join(lines)
 
 
-def exceptions_list(layout: code.Layout) -> str:
-    """Return the imports against the flow, with the reason for each, as Markdown."""
-    if not layout.exceptions:
-        return "There is none.\n"
-    lines = [
-        f"- {code_span(api_page.title_of(here))} imports {code_span(api_page.title_of(there))}: {why}."
-        for (here, there), why in layout.exceptions.items()
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def shown(counted: Counter[tuple[int, int]]) -> Counter[tuple[int, int]]:
-    """Return the pairs of steps that the figure shows: without the first step, which all others use."""
+    """Return the pairs of rooms that the figure shows: without the first room, which all others use."""
     return Counter({pair: count for pair, count in counted.items() if pair[1] != 0})
 
 
-def flow_alt(layout: code.Layout, counted: Counter[tuple[int, int]]) -> str:
+def flow_alt(found: list[Room], counted: Counter[tuple[int, int]]) -> str:
     """Return the text that stands for the figure of the flow."""
-    steps = layout.steps
     heaviest = ", ".join(
-        f"{steps[here].name} to {steps[there].name} ({count})"
+        f"{found[here].name} to {found[there].name} ({count})"
         for (here, there), count in counted.most_common(3)
     )
-    back = "; ".join(f"{here} to {there}" for here, there in layout.exceptions) or "none"
     return (
-        f"{len(steps)} steps of the flow from top to bottom, from {steps[0].name} to {steps[-1].name}. "
-        f"Arcs on the right lead from a step up to those that it imports from: {len(counted)} pairs of "
-        f"steps, without {steps[0].name}. "
-        f"The heaviest: {heaviest}. Against the flow, on the left: {back}."
+        f"{len(found)} rooms from top to bottom, from {found[0].name} to {found[-1].name}. "
+        f"Arcs on the right lead from a room up to those that it imports from: {len(counted)} pairs of "
+        f"rooms, without {found[0].name}. The heaviest: {heaviest}."
     )
 
 

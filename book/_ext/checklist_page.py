@@ -7,8 +7,8 @@ from pathlib import Path
 
 import api_page
 from provenance_page import provenance_of
+from rooms import rooms
 
-from leakfree import layout as code
 from leakfree_study.book.checklists.checklist import CHECKLISTS, Item, answer, read_checklist
 
 #: Cohort that the answers are about.
@@ -71,7 +71,7 @@ def _where(item: Item, run: Path) -> str:
 def _link(kind: str, name: str, run: Path) -> str:
     if kind == "page":
         return f"[]({name}.ipynb)" if name.startswith("run/") else f"[]({name}.md)"
-    text = f"<code>{escape(api_page.dotted(name) if kind == 'module' else name)}</code>"
+    text = f"<code>{escape(name)}</code>"
     if kind == "module":
         return f'<a href="{module_address(name)}">{text}</a>'
     if kind == "run" and name.partition("/")[0] in BESIDE and (run / name).is_file():
@@ -87,9 +87,7 @@ def module_address(module: str) -> str:
     KeyError
         No page describes the module.
     """
-    layout = code.read_layout()
-    step = layout.step_of(module)
-    for part in layout.parts:
-        if step is not None and layout.steps[step] in part.steps:
-            return f"api/{part.page}.html#{api_page.anchor(module)}"
+    for room in rooms():
+        if module in room.modules:
+            return f"api/{room.page}.html#{api_page.anchor(module)}"
     raise KeyError(module)

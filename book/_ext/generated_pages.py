@@ -21,11 +21,11 @@ import api_page
 import architecture_page
 import checklist_page
 import provenance_page
+import rooms
 from run_pages import run_folder
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from leakfree import layout as code
 from leakfree_study.book.cell_text import QuoteError
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
@@ -44,22 +44,21 @@ def checklist(argument: str, run: Path) -> str:
 
 
 def api(argument: str, run: Path) -> str:
-    """Return the interface of the modules of one part of the layout."""
-    layout = code.read_layout()
-    return api_page.part_page(layout, {part.page: part for part in layout.parts}[argument])
+    """Return the interface of the modules of one room."""
+    return api_page.room_page({room.page: room for room in rooms.rooms()}[argument])
 
 
 def architecture(argument: str, run: Path) -> str:
     """Return a figure or a table of the page on architecture."""
-    layout = code.read_layout()
     if argument == "flow":
-        counted = architecture_page.shown(code.between_steps(layout, code.imports()))
+        found = rooms.rooms()
+        counted = architecture_page.shown(rooms.between(found, rooms.imports()))
         return figure(
             "flow",
-            architecture_page.flow_alt(layout, counted),
-            "Steps of the flow from top to bottom, and who imports from whom: an arc leads from a step up to"
-            " one that it uses, the wider the more imports there are. Arcs to the first step, which all"
-            " others use, are left out. Red, on the left: against the flow.",
+            architecture_page.flow_alt(found, counted),
+            "Rooms of the library (blue) and of the study (orange), and who imports from whom: an arc leads"
+            " from a room up to one that it uses, the wider the more imports there are. Arcs to the first"
+            " room, which all others use, are left out.",
         )
     if argument == "files":
         return figure(
@@ -69,9 +68,7 @@ def architecture(argument: str, run: Path) -> str:
         )
     if argument == "reads":
         return architecture_page.reads_table(run)
-    if argument == "exceptions":
-        return architecture_page.exceptions_list(layout)
-    return {"steps": architecture_page.steps_tables}[argument](layout)
+    return {"rooms": architecture_page.rooms_tables}[argument](rooms.rooms())
 
 
 def figure(name: str, alt: str, caption: str) -> str:
@@ -149,11 +146,11 @@ def draw(app: Sphinx, exception: Exception | None) -> None:
     # Matplotlib takes a second to import, which a build of other formats can spare.
     import architecture_figure
 
-    run, layout = run_folder(Path(app.srcdir)), code.read_layout()
+    run, found = run_folder(Path(app.srcdir)), rooms.rooms()
     target = Path(app.outdir, "_images")
     target.mkdir(exist_ok=True)
-    counted = architecture_page.shown(code.between_steps(layout, code.imports()))
-    architecture_figure.draw_flow(layout, counted, target / "architecture_flow.svg")
+    counted = architecture_page.shown(rooms.between(found, rooms.imports()))
+    architecture_figure.draw_flow(found, counted, target / "architecture_flow.svg")
     architecture_figure.draw_files(architecture_page.written(run), target / "architecture_files.svg")
     for name in BESIDE:
         Path(app.outdir, name).unlink(missing_ok=True)

@@ -65,6 +65,7 @@ class Command(Arguments):
     later: Callable[[Command], None] | None = None
 
     def parse_known_args(self, args=None, namespace=None):
+        """Add what is added late, then parse."""
         if self.later is not None:
             self.later(self)
         return super().parse_known_args(args, namespace)

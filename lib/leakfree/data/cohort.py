@@ -251,6 +251,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
 
 
 def made_by(source: Source) -> str:
+    """Return a digest of the code that makes a store of a source."""
     return code_digest((*MODULES, *getattr(source, "modules", ())), PACKAGES)
 
 

@@ -152,7 +152,8 @@ class Classifier:
     def probabilities(self, films: np.ndarray) -> np.ndarray:
         """Predict films, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
 
-        Its neighbours in the batch change a film's numbers by `leakfree.base.precision.SAME_PROBABILITY` at most.
+        Its neighbours in the batch change a film's numbers by at most
+        `leakfree.base.precision.SAME_PROBABILITY`.
         """
         with torch.inference_mode(), autocast(self.precision):
             logits = self.network(self._normalised(films)).double()
@@ -228,7 +229,7 @@ class Classifier:
         return (heat / torch.where(peak > 0, peak, torch.ones_like(peak))).numpy()
 
     def _normalised(self, films: np.ndarray) -> torch.Tensor:
-        """Normalise as `leakfree.models.training.Normalisation.apply` does, to the bit: float32, channels last."""
+        """Normalise as `leakfree.models.training.Normalisation.apply` does, to the bit: channels last."""
         mean, std = self.description.mean, self.description.std
         x = torch.from_numpy(np.require(films, requirements=("C", "W"))).unsqueeze(1)
         x = x.to(memory_format=torch.channels_last, dtype=torch.float32)

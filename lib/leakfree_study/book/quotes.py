@@ -1,6 +1,7 @@
 """Every number that prose quotes, once, by name; pages say ``{quote}`name```, and README is checked.
 
-``python -m leakfree_study.book.prose README.md`` says where a file does not agree with the run; ``--write`` renews it.
+``python -m leakfree_study.book.prose README.md`` says where a file does not agree with the run;
+``--write`` renews it.
 """
 
 from __future__ import annotations

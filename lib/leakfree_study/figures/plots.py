@@ -339,7 +339,7 @@ def intervals(table: pd.DataFrame, title: str = "Scores on the test images") -> 
 
 
 def confusion_matrix(frame: pd.DataFrame, title: str = "Confusion matrix") -> Figure:
-    """Draw counts of images with the share of their true class (as from `leakfree.scores.metrics.confusion`)."""
+    """Draw counts of images with the share of their true class (see `leakfree.scores.metrics.confusion`)."""
     counts = frame.to_numpy()
     total = counts.sum(axis=1, keepdims=True)
     share = counts / np.where(total > 0, total, 1)

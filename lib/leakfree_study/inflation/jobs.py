@@ -38,8 +38,8 @@ class Job:
     Attributes
     ----------
     task, family, features, head : str
-        See `leakfree_study.inflation.material.Material.tasks`, `FAMILIES`, `leakfree_study.inflation.material.FEATURES`,
-        `leakfree_study.inflation.heads.HEADS`.
+        See `leakfree_study.inflation.material.Material.tasks`, `FAMILIES`,
+        `leakfree_study.inflation.material.FEATURES`, `leakfree_study.inflation.heads.HEADS`.
     seed : int
         Of the draw and of the model.
     scope : str

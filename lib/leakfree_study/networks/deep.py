@@ -130,8 +130,8 @@ def network_job(
 def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     """Put a network on the record with all that its use needs: weights, preprocessing, calibration, novelty.
 
-    Films of the training part say what is no novelty; those of `leakfree.predict.calibrated.LIMIT_PARTS` set the
-    limit. Where they are too few there is no score, and the service says none.
+    Films of the training part say what is no novelty; those of `leakfree.predict.calibrated.LIMIT_PARTS` set
+    the limit. Where they are too few there is no score, and the service says none.
 
     Parameters
     ----------

@@ -69,15 +69,15 @@ def shift(
     Parameters
     ----------
     table : pandas.DataFrame
-        A row an image: ``part``, ``label`` and the columns of `leakfree.audit.checks.shortcuts.FAMILIES`. Rows
-        without a part are left out.
+        A row an image: ``part``, ``label`` and the columns of `leakfree.audit.checks.shortcuts.FAMILIES`.
+        Rows without a part are left out.
     thumbnails : numpy.ndarray of uint8, shape (n, 32, 32), or None
         Small grey pictures. Their principal components are fitted on training folds only.
     groups : numpy.ndarray of int64, shape (n,), or None
         Linked group of each row; None where they are not known.
     numbers : pandas.DataFrame, optional
-        ``prefix`` (str) and ``number`` (Int64) of each row's identifier, as `leakfree.data.patients.identifiers`
-        returns them; an empty prefix or NA where there is none.
+        ``prefix`` (str) and ``number`` (Int64) of each row's identifier, as
+        `leakfree.data.patients.identifiers` returns them; an empty prefix or NA where there is none.
     seed : int
         Of folds, permutations and resamples.
     permutations : int

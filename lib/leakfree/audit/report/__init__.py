@@ -1,4 +1,4 @@
-"""Renderings of an audit's `leakfree.audit.checks.findings.Report`: terminal, JSON, JUnit XML and one HTML page."""
+"""Renderings of the report of an audit: terminal, JSON, JUnit XML and one HTML page."""
 
 from leakfree.audit.report.exchange import load_json, write_json, write_junit
 from leakfree.audit.report.page import write_html
