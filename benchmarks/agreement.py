@@ -1,10 +1,10 @@
 """What each stage of the search for copies hands on, and where the threshold on the pixels comes from.
 
 Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` films are altered in every way
-of `leakfree.audit.copies.alterations`. For each copy: does the hash propose it, does the index of keypoints,
-and how far do its pixels agree with the original's once the audit has laid one over the other? Beside them stand the
-pairs of different films that the search proposes, the nearest of all that it sees. ``agreement.csv`` has a
-row a kind.
+of `leakfree.audit.copies.alterations`. For each copy: does the hash propose it, does the index of
+keypoints, and how far do its pixels agree with the original's once the audit has laid one over the other?
+Beside them stand the pairs of different films that the search proposes, the nearest of all that it sees.
+``agreement.csv`` has a row a kind.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Run: python benchmarks/minimal_detectable_effect.py [--studies 40] [--jobs 2] Writes
 book/data/minimal_detectable_effect.csv. Nothing of the films is read: patients by class and number of films
 come from the names, features are simulated without any identity (see `leakfree_study.inflation.simulate`),
-with a disease that gives the nearest neighbour about the score that such films give. The effect is (t at 97.5 % +
-t at 80 %) times the standard deviation of the estimate over the simulated studies.
+with a disease that gives the nearest neighbour about the score that such films give. The effect is (t at
+97.5 % + t at 80 %) times the standard deviation of the estimate over the simulated studies.
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ def another_package(monkeypatch, package):
 
 
 @pytest.mark.parametrize(
-    ("change", "what"), [(another_module, "images"), (another_package, "pillow"), (another_package, "numpy")]
+    ("change", "what"),
+    [(another_module, "leakfree/data/images"), (another_package, "pillow"), (another_package, "numpy")],
 )
 def test_what_other_code_decoded_is_decoded_again(
     phantom_cohort, tmp_path, decoded, monkeypatch, change, what

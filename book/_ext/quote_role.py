@@ -1,7 +1,8 @@
 """Sphinx extension that shows numbers and tables of a run in prose, each with a link to where it comes from.
 
-The role ``{quote}`name``` shows a number of `leakfree_study.book.quotes`. The directive ``run-table`` shows columns
-of a table of the run: its body says, one line a column, what stands above it and how its cells are written.
+The role ``{quote}`name``` shows a number of `leakfree_study.book.quotes`. The directive ``run-table`` shows
+columns of a table of the run: its body says, one line a column, what stands above it and how its cells are
+written.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ chest radiographs", PLOS Medicine 15, 2018, e1002683). Grey statistics are anoth
 fluid *is* brighter, so that they predict is a note to think about, not proof of a shortcut. File bytes stand
 between the two, for a compressed size depends on the picture as well as on who saved it.
 
-The score is that of `leakfree.audit.checks.separability`. Its interval is a bootstrap over groups of scores as
-they stand, which leaves out the variation of the fits and so is too narrow: it covered one half in only 77 to 91 %
-of tables in which nothing predicts. That is why a warning also needs a score beyond its permutation control,
-which fits anew for every permutation.
+The score is that of `leakfree.audit.checks.separability`. Its interval is a bootstrap over groups of scores
+as they stand, which leaves out the variation of the fits and so is too narrow: it covered one half in only
+77 to 91 % of tables in which nothing predicts. That is why a warning also needs a score beyond its
+permutation control, which fits anew for every permutation.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Local descriptors (SIFT, Lowe 2004, in the Hellinger form of Arandjelovic and Zisserman 2012) are pooled to
 one vector a film (VLAD, Jegou 2010, whitened), and an index (`leakfree.audit.copies.vectors`) gives each
-film's nearest neighbours. Chest films look alike, so a neighbour is a candidate and no more: its descriptors must
-agree on one affine map, and then its pixels (`leakfree.audit.copies.alignment`).
+film's nearest neighbours. Chest films look alike, so a neighbour is a candidate and no more: its
+descriptors must agree on one affine map, and then its pixels (`leakfree.audit.copies.alignment`).
 """
 
 from __future__ import annotations
