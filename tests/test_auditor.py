@@ -16,7 +16,7 @@ from leakfree.cli import main
 from leakfree.data.patients import patient_ids
 
 with deferred:
-    from leakfree.audit.auditor import AuditSettings, audit, audit_and_scan, unusable
+    from leakfree.audit.auditor import AuditSettings, audit_and_scan, audit_images, unusable
     from leakfree.split.manifest import patient_level
 
 SKIP = ("shortcuts", "shift")
@@ -47,7 +47,7 @@ def complete(tmp_path_factory, encode):
 
 
 def test_every_check_can_pass(complete):
-    report = audit(complete / "films.csv")
+    report = audit_images(complete / "films.csv")
     assert status(report) == dict.fromkeys(CHECKS, "PASS")
     assert not report.leaks and report.problems == () and report.images == {"test": 200, "train": 400}
     assert set(report.provenance["seconds"]) == {"read", "copies", "patients", "shortcuts", "shift"}
@@ -119,7 +119,7 @@ def test_no_check_passes_without_its_input(complete, tmp_path, name):
     folder = shutil.copytree(complete, tmp_path / "films", copy_function=lambda s, d: shutil.copyfile(s, d))
     table = change(pd.read_csv(folder / "films.csv", dtype=str), folder)
     table.to_csv(folder / "films.csv", index=False)
-    report = audit(folder / "films.csv")
+    report = audit_images(folder / "films.csv")
     found = status(report)
     passing = {check for check in needing if found[check] == "PASS"}
     assert not passing, {check: report.checks[check].summary for check in passing}
@@ -134,8 +134,8 @@ def test_a_skipped_check_never_passes_and_stops_no_other(complete, tmp_path, nam
     table = pd.read_csv(complete / "films.csv", dtype=str)[:60]
     table["path"] = [str(complete / path) for path in table["path"]]
     table.to_csv(tmp_path / "few.csv", index=False)
-    before = status(audit(tmp_path / "few.csv"))
-    after = status(audit(tmp_path / "few.csv", AuditSettings(skip=(name,))))
+    before = status(audit_images(tmp_path / "few.csv"))
+    after = status(audit_images(tmp_path / "few.csv", AuditSettings(skip=(name,))))
     assert after[name] == "NOT RUN"
     changed = {check for check in CHECKS if after[check] != before[check]} - {name}
     assert changed == ({"label_conflicts", "linked_groups"} if name == "near_duplicates" else set())
@@ -163,14 +163,16 @@ def faulty(write_folder, encode):
 
 def test_results_do_not_depend_on_threads_and_repeat_for_a_seed(faulty, tmp_path):
     texts = [
-        content(audit(faulty, AuditSettings(jobs=jobs, thorough=True)), tmp_path / f"{n}.json")
+        content(audit_images(faulty, AuditSettings(jobs=jobs, thorough=True)), tmp_path / f"{n}.json")
         for n, jobs in enumerate((1, 2, 7))
     ]
     assert texts[0] == texts[1] == texts[2]
     told = json.loads(texts[0])
     assert told["leaks"] and told["checks"]["near_duplicates"]["count"]
     assert {"jobs", "scheduler"}.isdisjoint(told["settings"])
-    other = json.loads(content(audit(faulty, AuditSettings(seed=1, thorough=True)), tmp_path / "s.json"))
+    other = json.loads(
+        content(audit_images(faulty, AuditSettings(seed=1, thorough=True)), tmp_path / "s.json")
+    )
     changed = {name for name in CHECKS if other["checks"][name] != told["checks"][name]}
     assert changed == {"shortcuts", "shift"}
 
@@ -191,8 +193,8 @@ def test_a_cluster_gives_the_same_report(cluster, faulty, phantom_cohort, tmp_pa
 
     monkeypatch.setattr(scan, "SHARD", 16)
     for target in (faulty, phantom_cohort.path):
-        alone = audit(target, AuditSettings(thorough=True, jobs=1))
-        remote = audit(target, AuditSettings(thorough=True, scheduler=cluster.scheduler_address))
+        alone = audit_images(target, AuditSettings(thorough=True, jobs=1))
+        remote = audit_images(target, AuditSettings(thorough=True, scheduler=cluster.scheduler_address))
         assert content(alone, tmp_path / "a.json") == content(remote, tmp_path / "b.json")
 
 
@@ -203,14 +205,14 @@ def test_workers_of_a_cluster_do_the_reading(cluster, faulty, monkeypatch):
     def refuse(*_):
         raise AssertionError("read in this process")
 
-    expected = status(audit(faulty, AuditSettings(skip=SKIP)))
+    expected = status(audit_images(faulty, AuditSettings(skip=SKIP)))
     # Functions are sent by name, so that the workers have the true ones.
     monkeypatch.setattr(scan, "decode", refuse)
     monkeypatch.setattr(hashes, "_keys", refuse)
     settings = AuditSettings(skip=SKIP, scheduler=cluster.scheduler_address)
-    assert status(audit(faulty, settings)) == expected
+    assert status(audit_images(faulty, settings)) == expected
     with pytest.raises(AssertionError, match="in this process"):
-        audit(faulty, AuditSettings(skip=SKIP))
+        audit_images(faulty, AuditSettings(skip=SKIP))
 
 
 def test_sealed_labels_reach_no_check(phantom_cohort, tmp_path):
@@ -237,7 +239,7 @@ def test_sealed_labels_reach_no_check(phantom_cohort, tmp_path):
 
 def test_a_folder_of_classes_alone_has_no_parts(write_folder, encode):
     root = write_folder({f"{'AB'[i % 2]}/person{i}_virus_1.jpeg": encode(seed=i) for i in range(6)})
-    report = audit(root, AuditSettings(skip=SKIP))
+    report = audit_images(root, AuditSettings(skip=SKIP))
     assert report.images == {"no part": 6}
     assert {status(report)[name] for name in ("patients", "linked_groups", "parts")} == {"NOT RUN"}
     assert {status(report)[name] for name in ("same_file", "exact_duplicates", "near_duplicates")} == {
@@ -248,7 +250,7 @@ def test_a_folder_of_classes_alone_has_no_parts(write_folder, encode):
 def test_a_part_whose_files_are_all_broken_is_told(write_folder, encode):
     root = write_folder({"train/A/a.png": encode(), "train/B/b.png": encode(seed=1), "test/A/c.png": b"x"})
     (root / "val").mkdir()
-    report = audit(root, AuditSettings(skip=SKIP))
+    report = audit_images(root, AuditSettings(skip=SKIP))
     assert "test has no readable image" in report.checks["parts"].summary
     assert "val has no readable image" in report.checks["parts"].summary
     assert unusable(report) == ["test/A/c.png"] and "PASS" not in status(report).values()
@@ -266,10 +268,10 @@ def test_settings_are_checked_and_told(tmp_path, complete):
         with pytest.raises(ValueError):
             AuditSettings(**wrong)
     assert AuditSettings().fail_on == FAIL_ON
-    report = audit(complete / "films.csv", AuditSettings(skip=tuple(CHECKS), seed=5))
+    report = audit_images(complete / "films.csv", AuditSettings(skip=tuple(CHECKS), seed=5))
     assert report.settings["seed"] == 5 and report.settings["skip"] == list(CHECKS)
     with pytest.raises(TargetError):
-        audit(tmp_path / "nowhere" / "x")
+        audit_images(tmp_path / "nowhere" / "x")
 
 
 def test_the_checksum_follows_names_parts_labels_and_bytes(complete, tmp_path):
@@ -278,7 +280,9 @@ def test_the_checksum_follows_names_parts_labels_and_bytes(complete, tmp_path):
 
     def checksum(frame):
         frame.to_csv(tmp_path / "films.csv", index=False)
-        return audit(tmp_path / "films.csv", AuditSettings(skip=tuple(CHECKS))).provenance["data_checksum"]
+        return audit_images(tmp_path / "films.csv", AuditSettings(skip=tuple(CHECKS))).provenance[
+            "data_checksum"
+        ]
 
     first = checksum(table)
     assert checksum(table) == first

@@ -10,7 +10,7 @@ from deferred import deferred
 from leakfree.cli import main
 
 with deferred:
-    from leakfree.audit.auditor import AuditSettings, audit
+    from leakfree.audit.auditor import AuditSettings, audit_images
     from leakfree.audit.demo import COUNT, run_demo, was_found
     from leakfree.audit.faults import FAULTS
 
@@ -52,7 +52,7 @@ def test_nothing_else_is_called_a_copy(demo):
 def test_what_the_report_does_not_name_is_not_found(demo):
     out, _ = demo
     planted = pd.read_csv(out / "planted.csv")
-    report = audit(out / "images", AuditSettings(skip=("near_duplicates", "shortcuts", "shift")))
+    report = audit_images(out / "images", AuditSettings(skip=("near_duplicates", "shortcuts", "shift")))
     found = dict(zip(planted["kind"], was_found(planted, report), strict=True))
     assert found["exact_copy"] and found["relabelled_copy"] and found["patient_moved"]
     assert not any(found[kind] for kind in ("mirrored", "cropped_10", "size_shortcut"))

@@ -262,7 +262,8 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _reproduce(given: argparse.Namespace) -> int:
     from leakfree.base.files import write_json
-    from leakfree_study.record.reproduce import compare_runs, published_run
+    from leakfree.base.paths import published_run
+    from leakfree_study.record.reproduce import compare_runs
     from leakfree_study.record.reproduce_report import as_json, report
 
     found = compare_runs(given.folder, given.published or published_run(), partial=given.partial)

@@ -65,25 +65,48 @@ class AuditSettings(BaseModel):
         return scope
 
 
-def audit(target: str | os.PathLike | Target, settings: AuditSettings | None = None) -> Report:
-    """Audit a target.
+def audit_images(
+    target: str | os.PathLike | Target, settings: AuditSettings | None = None, **options: object
+) -> Report:
+    """Find the ways in which a split of images leaks.
 
     Parameters
     ----------
     target : str, path or Target
-        As `leakfree.audit.target.open_target`.
+        As `leakfree.audit.target.open_target`: a folder, a table, or a cohort.
     settings : AuditSettings, optional
+    **options
+        Settings by name, such as ``thorough=True``, in place of `settings`.
 
     Returns
     -------
     Report
+        Shows itself in a notebook; ``report.findings()`` is a table with a row for each image and finding.
 
     Raises
     ------
     leakfree.audit.target.TargetError
         If nothing can be audited; one line.
+    pydantic.ValidationError
+        If a setting is unknown or has a wrong value.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from leakfree import audit_images
+    >>> images = Path(tempfile.mkdtemp())
+    >>> for name in ("train/NORMAL/a.png", "test/NORMAL/b.png"):
+    ...     (images / name).parent.mkdir(parents=True)
+    ...     Image.linear_gradient("L").save(images / name)
+    >>> report = audit_images(images, skip=("shortcuts", "shift"))
+    >>> report.leaks
+    True
+    >>> report.findings().query("check == 'exact_duplicates'")["image_id"].tolist()
+    ['test/NORMAL/b.png', 'train/NORMAL/a.png']
     """
-    settings = settings or AuditSettings()
+    settings = settings or AuditSettings(**options)
     if not isinstance(target, Target):
         target = open_target(
             os.fspath(target), manifest=settings.manifest, patient_pattern=settings.patient_pattern

@@ -18,3 +18,9 @@ def project_root(start: Path | None = None) -> Path:
 def cache_folder(project: Path) -> Path:
     """Folder of cohort stores and decoded pixels: ``LEAKFREE_CACHE``, or ``.cache`` of the project."""
     return Path(os.environ.get("LEAKFREE_CACHE") or project / ".cache")
+
+
+def published_run() -> Path:
+    """Return the folder of the published run: where the command runs, else in this package's checkout."""
+    published = Path("artifacts", "chest_xray")
+    return published if published.is_dir() else Path(__file__).resolve().parents[3] / published

@@ -40,7 +40,19 @@ class Ledger:
     Parameters
     ----------
     digests : mapping of str to int
-        Image id to pixel digest, as decoded from the store.
+        Image id to pixel digest, as decoded from the store; see `leakfree.ledger.loaders.digests_of`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakfree import Ledger
+    >>> from leakfree.ledger.loaders import digests_of
+    >>> ids, pixels = ["a", "b"], np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    >>> ledger = Ledger(digests_of(ids, pixels))
+    >>> ledger.record("train", ["a"], pixels[:1])
+    >>> ledger.record("test", ["a"], pixels[1:])
+    Traceback (most recent call last):
+    leakfree.ledger.ledger.LedgerError: test: the pixels that came as 'a' are not that image's
     """
 
     def __init__(self, digests: Mapping[str, int]) -> None:

@@ -220,6 +220,20 @@ def watch(loader: Iterable[Any], ledger: Ledger, stage: str) -> Watched:
     Watched
         To be iterated once an epoch; its length is the loader's. Iterating raises `LedgerError` if an id is
         unknown, if pixels are not those of their id, or if batches carry no stamps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch.utils.data import DataLoader
+    >>> from leakfree import Ledger, watch
+    >>> from leakfree.ledger.loaders import Stamped, digests_of
+    >>> ids, pixels = ["a", "b", "c"], np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    >>> ledger = Ledger(digests_of(ids, pixels))
+    >>> loader = DataLoader(Stamped(list(zip(ids, pixels))), batch_size=2)
+    >>> [list(names) for names, _ in watch(loader, ledger, "train")]
+    [['a', 'b'], ['c']]
+    >>> sorted(ledger.consumed("train"))
+    ['a', 'b', 'c']
     """
     return Watched(loader, ledger, stage)
 

@@ -70,6 +70,16 @@ class Classifier:
     novelty : Novelty or None
     precision : {"auto", "bfloat16", "float32"}
         Number format, see `leakfree.base.precision`; by default what training takes on this processor.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from leakfree import Classifier
+    >>> from leakfree.predict.weights import default_model
+    >>> classifier = Classifier.load(default_model())
+    >>> image = classifier.prepare(Path("examples/sample.png").read_bytes())
+    >>> classifier.answer(image[None])[0].diagnosis
+    'Pneumonia'
     """
 
     def __init__(

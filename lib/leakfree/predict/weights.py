@@ -19,6 +19,7 @@ from torch import nn
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash
+from leakfree.base.paths import published_run
 
 #: What of a description changes the pixels that a network sees.
 _OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
@@ -87,8 +88,7 @@ def default_model() -> Path:
     """
     if named := os.environ.get("LEAKFREE_MODEL"):
         return Path(named)
-    published = Path("artifacts", "chest_xray", "models")
-    return published if published.is_dir() else Path(__file__).resolve().parents[2] / published
+    return published_run() / "models"
 
 
 def read_description(path: Path) -> Description:

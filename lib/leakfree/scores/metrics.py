@@ -59,6 +59,19 @@ def evaluate(
     ------
     ValueError
         An unknown metric, a level outside (0, 1), no resample, or images of more than one part.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from leakfree import evaluate
+    >>> from leakfree.scores.predictions import check_predictions
+    >>> rows = [(f"{k}.png", f"p{k // 2}", k % 4 < 2, 0.9 - 0.04 * k) for k in range(20)]
+    >>> frame = pd.DataFrame(rows, columns=["image_id", "patient", "ill", "p_normal"])
+    >>> frame = frame.assign(part="test", seed=0, p_ill=1 - frame["p_normal"])
+    >>> frame["label"] = frame.pop("ill").map({True: "ill", False: "normal"})
+    >>> scores = evaluate(check_predictions(frame), ["accuracy"], n_resamples=200)
+    >>> scores[["metric", "estimate", "n_images", "n_patients"]].values.tolist()
+    [['accuracy', 0.45, 20, 10]]
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")

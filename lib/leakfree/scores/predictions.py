@@ -223,6 +223,17 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     ------
     PredictionsError
         The file cannot be read, or its content fails `check_predictions`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from leakfree import read_predictions
+    >>> path = Path(tempfile.mkdtemp()) / "predictions.csv"
+    >>> lines = ["image_id,patient,part,label,seed,p_normal,p_ill", "a.png,p1,test,ill,0,0.2,0.8"]
+    >>> _ = path.write_text(chr(10).join(lines))
+    >>> read_predictions(path).predicted
+    array([1])
     """
     path = Path(path)
     try:

@@ -46,6 +46,17 @@ class Manifest:
         Checksum of the cohort that was split.
     settings : dict
         Fractions, fold and other parameters.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from leakfree import Manifest
+    >>> parts = {"train": ("a.png", "b.png"), "test": ("c.png",)}
+    >>> manifest = Manifest("mine", "official", parts, seed=None, scope="patient")
+    >>> path = manifest.save(Path(tempfile.mkdtemp()) / "split.json")
+    >>> Manifest.load(path).hash == manifest.hash
+    True
     """
 
     name: str
@@ -197,6 +208,20 @@ def patient_level(
         Part to fraction of the images.
     **description
         Further fields of the `Manifest`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from leakfree import patient_level
+    >>> ids = [f"{patient}-{image}.png" for patient in range(30) for image in range(2)]
+    >>> patients = np.repeat(np.arange(30), 2)
+    >>> labels = np.repeat(["normal", "ill"], 30)
+    >>> manifest = patient_level(ids, patients, labels, seed=42, scope="patient")
+    >>> {part: len(images) for part, images in manifest.parts.items()}
+    {'train': 40, 'val': 12, 'test': 8}
+    >>> of = dict(zip(ids, patients))
+    >>> {of[i] for i in manifest.parts["train"]} & {of[i] for i in manifest.parts["test"]}
+    set()
     """
     ids = np.asarray(ids, dtype=object)
     frame = pd.DataFrame({"group": groups, "stratum": np.asarray(strata).astype(str)})

@@ -149,7 +149,7 @@ class Lookup(Mapping):
         return self._found[name]
 
     def _read(self, file: str) -> pd.DataFrame | None:
-        folder = Path(__file__).parent / "inflation" if file == PREREGISTRATION else self.run
+        folder = Path(__file__).parents[1] / "inflation" if file == PREREGISTRATION else self.run
         return read_source(folder / file)
 
     def definition(self, name: str) -> Quote:

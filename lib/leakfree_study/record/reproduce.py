@@ -51,12 +51,6 @@ class Reproduction:
         return not any(table.fails for table in self.tables)
 
 
-def published_run() -> Path:
-    """Return the folder of the published run: where the command runs, else in this package's checkout."""
-    published = Path("artifacts", "chest_xray")
-    return published if published.is_dir() else Path(__file__).resolve().parents[2] / published
-
-
 def compare_runs(fresh: Path, published: Path, *, partial: bool = False) -> Reproduction:
     """Compare the tables of two runs.
 

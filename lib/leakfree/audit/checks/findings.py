@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+from leakfree.base.escape import html
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Raise the number with every change that a reader of the JSON could notice.
 SCHEMA = "leakfree-audit/1"
@@ -133,6 +138,38 @@ class Report:
     def leaks(self) -> bool:
         """Whether any check fails."""
         return any(check.fails for check in self.checks.values())
+
+    def findings(self) -> pd.DataFrame:
+        """Return one row for each image and each check that found something in it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``image_id, check, status, severity``, in the order of the checks and then of the ids.
+        """
+        import pandas as pd
+
+        rows = [
+            (image_id, check.name, check.status, check.severity)
+            for check in self.checks.values()
+            for image_id in check.files
+        ]
+        return pd.DataFrame(rows, columns=["image_id", "check", "status", "severity"])
+
+    def _repr_html_(self) -> str:
+        """Show the verdict of each check in a notebook."""
+        head = "leak found" if self.leaks else "no leak found in what was checked"
+        rows = "".join(
+            f"<tr><td>{html(check.name)}</td><td>{html(check.status)}</td>"
+            f"<td style='text-align:left'>{html(check.summary)}</td></tr>"
+            for check in self.checks.values()
+        )
+        images = ", ".join(f"{html(part)} {count:,}" for part, count in self.images.items())
+        return (
+            f"<p><b>{html(self.target)}: {head}</b> ({images} images)</p>"
+            f"<table><thead><tr><th>check</th><th>status</th><th>what was found</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
 
     def as_json(self) -> dict[str, object]:
         """Return the whole report as JSON content, versioned by `SCHEMA`."""
