@@ -20,7 +20,7 @@ COPY requirements.txt requirements.txt
 RUN pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         -r container/requirements.txt -c requirements.txt
 
-# Without dependencies: the package asks for the whole study's, Deep Lake and Jupyter Book among them. It is built
+# Without dependencies: an audit's are not needed to serve. It is built
 # with the pinned setuptools, which PyTorch brought along, not with the newest one.
 COPY pyproject.toml README.md LICENSE ./
 COPY lib/ lib/
