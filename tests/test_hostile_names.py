@@ -54,7 +54,7 @@ with deferred:
     from leakfree_study.figures import plots as figures
     from leakfree_study.figures.tables import styled
     from leakfree_study.networks.model_card import model_card
-    from leakfree_study.own.notebook import in_words
+    from leakfree_study.own.words import in_words
     from leakfree_study.run.config import NOTEBOOKS
     from leakfree_study.run.shown import ShownFigure
 

@@ -9,7 +9,7 @@ import yaml
 from leakfree.data.study_file import OwnStudy, one_task
 from leakfree_study.book.own_book import stage
 from leakfree_study.own.limits import UNKNOWN
-from leakfree_study.own.notebook import plural
+from leakfree_study.own.words import plural
 
 STUDY = OwnStudy(
     name="eyes",

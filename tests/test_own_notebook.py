@@ -9,7 +9,8 @@ with deferred:
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    from leakfree_study.own.notebook import CHEST, SIBLINGS, adapted, in_words, say_in_words
+    from leakfree_study.own.notebook import CHEST, SIBLINGS, adapted, say_in_words
+    from leakfree_study.own.words import in_words
 
 STUDY = OwnStudy(
     name="eyes",

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -444,6 +443,8 @@ def _validate(
     ids, probabilities = predict(
         network, cache, val, normalisation, ledger=ledger, stage="val", precision=budget.precision
     )
+    from sklearn.metrics import f1_score  # a second of imports, which predicting does not need
+
     truth = labels[cache.rows(ids)]
     chosen = probabilities.argmax(axis=1)
     picked = probabilities[np.arange(len(truth)), truth].clip(1e-7)

@@ -15,7 +15,7 @@ from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.study_file import OwnStudy
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.own.limits import UNKNOWN, limits
-from leakfree_study.own.notebook import plural
+from leakfree_study.own.words import plural
 from leakfree_study.run.config import NOTEBOOKS
 
 #: Pages beside the notebooks; all others of the compendium are about its own study.

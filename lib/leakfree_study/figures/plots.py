@@ -574,3 +574,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+# Whoever draws imports this module.
+use_style()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import nbformat
 
 from leakfree.data.study_file import OwnStudy
+from leakfree_study.own.words import in_words
 
 #: Tag of cells that are about chest films, the reference study or the published run.
 CHEST = "chest-xray"
 #: Tag of cells that need patients with several images, see `leakfree_study.own.limits.no_siblings`.
 SIBLINGS = "needs-siblings"
-_FILM = re.compile(r"(?<![\w/.-])(?:([Aa])(\s+))?(films?|Films?)(?![\w/-]|\.\w)")
-#: What a page holds besides text: pictures, and links to files.
-_KEPT = re.compile(r"(data:[^\"')]*|href=\"[^\"]*\"|`[^`]*`)")
 
 
 def adapted(
@@ -60,33 +57,6 @@ def say_in_words(cell: nbformat.NotebookNode, image: str) -> None:
         for kind in ("text/markdown", "text/html", "text/plain"):
             if text := output.get("data", {}).get(kind):
                 output["data"][kind] = in_words(text, image)
-
-
-def in_words(text: str, image: str) -> str:
-    """Call films what a study calls its images; names of files and pictures stay.
-
-    Examples
-    --------
-    >>> in_words("Films of a draw, one film each; see 06_films.csv.", "photo")
-    'Photos of a draw, one photo each; see 06_films.csv.'
-    """
-    many = plural(image)
-
-    def word(found: re.Match) -> str:
-        article, space, film = found.groups(default="")
-        said = many if film.endswith("s") else image
-        said = said[0].upper() + said[1:] if film[0] == "F" else said
-        return f"{article}{'n' if article and image[0] in 'aeiou' else ''}{space}{said}"
-
-    parts = _KEPT.split(text)
-    return "".join(part if place % 2 else _FILM.sub(word, part) for place, part in enumerate(parts))
-
-
-def plural(word: str) -> str:
-    """Return the plural of what a study calls one image."""
-    if word.endswith(("s", "x", "z", "ch", "sh")):
-        return f"{word}es"
-    return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
 
 
 def _markdown(text: str, name: str) -> nbformat.NotebookNode:

@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from pandas.errors import EmptyDataError
 
 from leakfree.audit.checks.findings import Report
@@ -29,10 +28,12 @@ from leakfree.data.record import COPIES, MEASUREMENTS, RecordedCohort
 from leakfree.data.tasks import Task
 from leakfree.data.vocabulary import words_of
 from leakfree.split.manifest import Manifest
-from leakfree_study.figures import plots as figures
-from leakfree_study.own.notebook import in_words
+from leakfree_study.own.words import in_words
 from leakfree_study.run.config import NOTEBOOKS
 from leakfree_study.run.shown import ShownFigure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Run:
@@ -101,7 +102,6 @@ class Run:
         self._outputs: set[str] = set()
         self._copies: CohortCopies | None = None
         self._searched: CohortAudit | None = None
-        figures.use_style()
 
     @property
     def recorded(self) -> bool:
@@ -195,11 +195,16 @@ class Run:
         films: bool,
     ) -> ShownFigure:
         if self.cohort.study is not None:
+            from matplotlib.text import Text
+
             image = self.cohort.study.image
             caption, alt = (in_words(text, image) for text in (caption, alt))
             for text in figure.findobj(Text) if figure else ():
                 text.set_text(in_words(text.get_text(), image))
-        path = figures.save(
+        # Workers, which draw nothing, need not wait for Matplotlib.
+        from leakfree_study.figures import plots
+
+        path = plots.save(
             figure,
             self.folder,
             f"{self.number}_{name}",
