@@ -11,7 +11,7 @@ with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import aspect
     from leakfree_study.networks.aspect import aspect_study, reshaped
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
 
 
 def ramp(side=64):
@@ -71,7 +71,7 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
     """Films of noise, of a shape that the class knows nothing of: bars tell it, the squash does not."""
     monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
     ingest(PhantomSource(PhantomSettings(n_images=480, size=32)), tmp_path / "store")
-    run = Run("05_leakfree_deep", data=str(tmp_path / "store"), run_dir=str(tmp_path / "run"), jobs=1)
+    run = open_run("05_leakfree_deep", data=str(tmp_path / "store"), run_dir=str(tmp_path / "run"), jobs=1)
     rng = np.random.default_rng(1)
 
     def sizes(table, data):

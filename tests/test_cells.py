@@ -41,7 +41,7 @@ with deferred:
         network_cells,
         score_table,
     )
-    from leakfree_study.run.run import Run, read_outputs
+    from leakfree_study.run.run import open_run, read_outputs
 
     BUDGET = Budget(epochs=2, batch_size=16, learning_rate=2e-3)
 
@@ -66,7 +66,7 @@ def store(tmp_path_factory):
 def make_run(store):
     def make(folder, **settings):
         settings = {"jobs": 1, "seed": 42, **settings}
-        return Run("05_leakfree_deep", data=str(store), run_dir=str(folder), **settings)
+        return open_run("05_leakfree_deep", data=str(store), run_dir=str(folder), **settings)
 
     return make
 
@@ -727,7 +727,7 @@ def test_side_by_side_is_the_same_as_one_after_the_other(make_run, tmp_path):
 
 
 def recorded_run(folder):
-    return Run("05_leakfree_deep", data=str(folder), run_dir=str(folder), jobs=1)
+    return open_run("05_leakfree_deep", data=str(folder), run_dir=str(folder), jobs=1)
 
 
 def recorded_jobs(run):

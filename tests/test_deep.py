@@ -20,7 +20,7 @@ with deferred:
     from leakfree.split.manifest import Manifest
     from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
     from leakfree_study.run.cells import Cell, network_cells
-    from leakfree_study.run.run import Run, read_outputs
+    from leakfree_study.run.run import open_run, read_outputs
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def open_run(tmp_path_factory):
         ingest(PhantomSource(settings), folder / "store")
 
         def make(seed=42):
-            return Run(
+            return open_run(
                 "05_leakfree_deep", data=str(folder / "store"), run_dir=str(folder / "run"), jobs=1, seed=seed
             )
 

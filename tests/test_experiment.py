@@ -20,7 +20,7 @@ with deferred:
     from leakfree_study.inflation.reanalysis import table as reference_table
     from leakfree_study.inflation.store import Results
     from leakfree_study.run.cells import network_cells
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
 
     BUDGET = Budget(epochs=1, batch_size=32)
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
         ingest(PhantomSource(PhantomSettings(n_images=260, size=32)), folder / "store")
-        yield Run("06_inflation", data=str(folder / "store"), run_dir=str(folder / "run"), jobs=1)
+        yield open_run("06_inflation", data=str(folder / "store"), run_dir=str(folder / "run"), jobs=1)
 
 
 @pytest.fixture(scope="module")

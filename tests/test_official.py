@@ -21,7 +21,7 @@ with deferred:
     from leakfree_study.networks.official import open_official, predict_sealed, trained
     from leakfree_study.networks.sealed import is_before
     from leakfree_study.run.cells import network_cells
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
     from leakfree_study.run.seal_log import SealError, read_log
 
 SIZE, MODEL = 16, "simple-cnn-32"
@@ -46,7 +46,7 @@ def prepared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
-        run = Run("05_leakfree_deep", data=str(folder / "store"), run_dir=str(run_folder), jobs=1)
+        run = open_run("05_leakfree_deep", data=str(folder / "store"), run_dir=str(run_folder), jobs=1)
         manifest = five_parts(run, "binary")
         jobs = [
             network_job("binary", MODEL, manifest, s, image_size=SIZE, epochs=2, batch_size=16)

@@ -28,7 +28,7 @@ with deferred:
     from leakfree.split import manifest as splits
     from leakfree_study.networks.published import load_published, load_trained, publish
     from leakfree_study.run.cells import Cell, NetworkJob, classical_cell, network_cell
-    from leakfree_study.run.run import Run, read_outputs
+    from leakfree_study.run.run import read_outputs
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16
@@ -140,7 +140,7 @@ def finished(tmp_path_factory):
         ingest(PhantomSource(PhantomSettings(n_images=160, size=32)), folder / "store")
 
         def open_run(path, **settings):
-            return Run(NOTEBOOK, data=str(folder / "store"), run_dir=str(path), jobs=1, **settings)
+            return open_run(NOTEBOOK, data=str(folder / "store"), run_dir=str(path), jobs=1, **settings)
 
         train(open_run(folder / "run"))
         yield folder / "run", open_run

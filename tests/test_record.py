@@ -12,7 +12,7 @@ with deferred:
     from leakfree.data.cohort import CohortError
     from leakfree.data.open import open_cohort
     from leakfree.data.record import RecordedCohort, is_record, save_cohort
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
 
 
 @pytest.fixture
@@ -25,11 +25,13 @@ def folder(phantom_cohort, tmp_path):
 def phantom_store_run(phantom_cohort, tmp_path_factory, monkeypatch):
     """Make a run on the images themselves, in a folder."""
     monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path_factory.getbasetemp() / "record-cache"))
-    return lambda folder: Run("05_leakfree_deep", data=str(phantom_cohort.path), run_dir=str(folder), jobs=1)
+    return lambda folder: open_run(
+        "05_leakfree_deep", data=str(phantom_cohort.path), run_dir=str(folder), jobs=1
+    )
 
 
 def run_of(folder, data=None):
-    return Run("05_leakfree_deep", data=str(data or folder), run_dir=str(folder), jobs=1)
+    return open_run("05_leakfree_deep", data=str(data or folder), run_dir=str(folder), jobs=1)
 
 
 def test_the_recorded_cohort_is_the_cohort(phantom_cohort, folder):

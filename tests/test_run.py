@@ -17,7 +17,7 @@ with deferred:
     from leakfree.base.paths import cache_folder, project_root
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.split.manifest import image_level
-    from leakfree_study.run.run import Run, read_outputs
+    from leakfree_study.run.run import open_run, read_outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def run(store, tmp_path):
-    return Run("03_leaky_cnn", data=str(store), run_dir=str(tmp_path / "out"), seed=42, jobs=1)
+    return open_run("03_leaky_cnn", data=str(store), run_dir=str(tmp_path / "out"), seed=42, jobs=1)
 
 
 def test_project_root_is_found_from_below_and_falls_back_to_the_start(tmp_path):
@@ -68,7 +68,7 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_a_run_makes_its_folder_and_knows_how_to_be_made_again(run, store):
     assert run.folder.is_dir()
     assert run.number == "03"
-    again = Run(**run.arguments)
+    again = open_run(**run.arguments)
     assert again.folder == run.folder
     assert again.jobs == 1
     assert (again.data, again.seed, again.resume) == (str(store), 42, False)
@@ -79,11 +79,14 @@ def test_a_run_without_a_folder_takes_the_quick_one_of_its_cohort(store, tmp_pat
     (tmp_path / "run_all.py").touch()
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert Run("01_exploration", data=str(store)).folder == tmp_path.resolve() / "artifacts" / "phantom-quick"
-    named = Run("05_leakfree_deep", data=str(store), folder_ending="train")
+    assert (
+        open_run("01_exploration", data=str(store)).folder
+        == tmp_path.resolve() / "artifacts" / "phantom-quick"
+    )
+    named = open_run("05_leakfree_deep", data=str(store), folder_ending="train")
     assert named.folder.name == "phantom-train"
     # A process of this run works in the same folder.
-    assert Run(**named.arguments).folder == named.folder
+    assert open_run(**named.arguments).folder == named.folder
 
 
 def test_tables_have_six_decimals_and_line_feeds(run):
@@ -154,7 +157,7 @@ def test_thinning_keeps_linked_groups_whole(run, task):
 
 def test_thinning_depends_on_the_seed_alone(run, store, tmp_path):
     def ids(seed):
-        other = Run("05_leakfree_deep", data=str(store), run_dir=str(tmp_path / "other"), seed=seed)
+        other = open_run("05_leakfree_deep", data=str(store), run_dir=str(tmp_path / "other"), seed=seed)
         return other.development(None, 80)["image_id"].tolist()
 
     assert ids(42) == run.development(None, 80)["image_id"].tolist()

@@ -16,7 +16,7 @@ from leakfree_study.inflation.experiment import LIGHT, study_material
 from leakfree_study.inflation.preregistration import preregistration
 from leakfree_study.run import made_with
 from leakfree_study.run.notebooks import output_hashes
-from leakfree_study.run.run import Run, read_outputs
+from leakfree_study.run.run import open_run, read_outputs
 
 before = preregistration()
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -31,7 +31,7 @@ given = parser.parse_args()
 
 leak = catalogue.by_protocol(given.leak)
 try:
-    run = Run("06_inflation", data=given.data, run_dir=given.out, folder_ending="leak", jobs=1)
+    run = open_run("06_inflation", data=given.data, run_dir=given.out, folder_ending="leak", jobs=1)
     material = study_material(run, features=["pixels"], pixels=given.pixels, embeddings=0)
     heads = [head for head in LIGHT if leak.neighbour or head != "1-nn"]
     jobs = grid.plan(

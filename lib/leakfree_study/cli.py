@@ -187,10 +187,10 @@ def _new(given: argparse.Namespace) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     from leakfree_study.networks.deep import train_model, trained_line
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
 
     try:
-        run = Run(
+        run = open_run(
             "05_leakfree_deep",
             data=given.data,
             run_dir=str(given.out or ""),
@@ -225,9 +225,9 @@ def _train(given: argparse.Namespace) -> int:
 def _unseal(given: argparse.Namespace) -> int:
     from leakfree_study.figures.tables import readable
     from leakfree_study.networks.official import open_official
-    from leakfree_study.run.run import Run
+    from leakfree_study.run.run import open_run
 
-    run = Run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
+    run = open_run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
     scores = open_official(run)
     for line in readable(scores, ["task", "model", "seed"]).to_string(index=False).splitlines():
         say(line)

@@ -43,7 +43,7 @@ from leakfree.scores.predictions import Predictions, read_predictions, save_pred
 from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import Protocol
 from leakfree_study.run.made_with import precision_of
-from leakfree_study.run.run import Run
+from leakfree_study.run.run import Run, open_run
 
 #: Rows that array-based estimators are given at once when they are read for the ledger.
 _READ = 512
@@ -203,7 +203,7 @@ def network_cells(run: Run, jobs: Sequence[NetworkJob]) -> list[Result]:
 
 def _network_in_process(arguments: dict[str, object], job: NetworkJob, parent: int) -> Result:
     die_with_parent(parent)
-    return network_cell(Run(**arguments), job)
+    return network_cell(open_run(**arguments), job)
 
 
 def network_cell(run: Run, job: NetworkJob) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,17 +36,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Run:
-    """What a notebook reads and writes.
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is made; see `open_run`.
 
-    Parameters
+    Attributes
     ----------
-    notebook : str
-        Name of the notebook, such as ``03_leaky_cnn``; its number starts the names of what it writes.
-    data : str
-        As ``run_all.py --data``; or the run folder itself, whose record stands for the images.
-    run_dir : str
-        Run folder; empty for ``artifacts/<cohort>-quick`` of the project.
     seed : int
         Seed of splits and models.
     jobs : int
@@ -59,44 +54,84 @@ class Run:
         What a run folder that nobody named ends with.
     """
 
+    seed: int = 42
+    jobs: int = 0
+    resume: bool = False
+    allow_problems: bool = False
+    folder_ending: str = "quick"
+
+
+def open_run(notebook: str, *, data: str = "phantom", run_dir: str = "", **options: object) -> Run:
+    """Open the cohort that a notebook works on, and make the folder that it writes to.
+
+    Parameters
+    ----------
+    notebook : str
+        Name of the notebook, such as ``03_leaky_cnn``; its number starts the names of what it writes.
+    data : str
+        As ``run_all.py --data``; or the run folder itself, whose record stands for the images.
+    run_dir : str
+        Run folder; empty for ``artifacts/<cohort>-quick`` of the project.
+    **options
+        Of `RunOptions`.
+
+    Raises
+    ------
+    CohortError, SourceError
+        If there is no such cohort, or if `data` is the record of another run; one line.
+    """
+    made, project = RunOptions(**options), project_root()
+    jobs = made.jobs or available_cores()
+    cohort = open_cohort(data, cache_folder(project), allow_problems=made.allow_problems, jobs=jobs)
+    folder = Path(run_dir) if run_dir else project / "artifacts" / f"{cohort.name}-{made.folder_ending}"
+    run = Run(notebook, cohort, folder, data=data, options=made)
+    if run.recorded and Path(data).resolve() != folder.resolve():
+        raise CohortError(
+            f"{data}: is the record of a run, from which only that run can be made again: "
+            "set run_dir to the same folder, or see `leakfree rebuild`"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+class Run:
+    """What a notebook reads and writes; made by `open_run`.
+
+    Parameters
+    ----------
+    notebook : str
+    cohort : Cohort
+    folder : pathlib.Path
+        Run folder.
+    data : str
+        What the cohort was opened from.
+    options : RunOptions
+    """
+
     def __init__(
         self,
         notebook: str,
+        cohort: Cohort,
+        folder: Path,
         *,
-        data: str = "phantom",
-        run_dir: str = "",
-        seed: int = 42,
-        jobs: int = 0,
-        resume: bool = False,
-        allow_problems: bool = False,
-        folder_ending: str = "quick",
+        data: str,
+        options: RunOptions,
     ) -> None:
-        self.notebook, self.data, self.seed, self.resume = notebook, data, seed, resume
-        #: What makes this run again in another process.
+        self.notebook, self.cohort, self.folder, self.data = notebook, cohort, Path(folder), data
+        self.seed, self.resume = options.seed, options.resume
+        self.jobs = options.jobs or available_cores()
+        #: What `open_run` makes this run again from, in another process.
         self.arguments = {
             "notebook": notebook,
             "data": data,
-            "seed": seed,
-            "jobs": 1,
-            "resume": resume,
-            "allow_problems": allow_problems,
+            "run_dir": str(folder),
+            **vars(replace(options, jobs=1)),
         }
         self.number = notebook.split("_")[0]
-        self.jobs = jobs or available_cores()
         self.project = project_root()
         self.cache = cache_folder(self.project)
-        self.cohort: Cohort = open_cohort(data, self.cache, allow_problems=allow_problems, jobs=self.jobs)
-        named = f"{self.cohort.name}-{folder_ending}"
         #: Labels, tasks and patient scopes of the cohort.
-        self.words = words_of(self.cohort)
-        self.folder = Path(run_dir) if run_dir else self.project / "artifacts" / named
-        self.arguments["run_dir"] = str(self.folder)
-        if self.recorded and Path(data).resolve() != self.folder.resolve():
-            raise CohortError(
-                f"{data}: is the record of a run, from which only that run can be made again: "
-                "set run_dir to the same folder, or see `leakfree rebuild`"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.words = words_of(cohort)
         self._pixels: dict[int, PixelCache] = {}
         self._sealed_pixels: dict[int, PixelCache] = {}
         self._outputs: set[str] = set()
