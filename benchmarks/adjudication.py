@@ -7,7 +7,7 @@ and with random pairs, shuffled, and shown side by side under a running number a
     python benchmarks/adjudication.py make FOLDER --out SHEETS     # sheets/*.png, and key.csv to put away
     python benchmarks/adjudication.py join FOLDER KEY.csv --out TABLE.csv READER1.csv READER2.csv
 
-A reader's CSV has the columns ``pair`` and ``verdict``: ``same`` (one film, perhaps cropped, moved or exposed
+A reader's CSV has the columns ``pair`` and ``verdict``: ``same`` (one image, perhaps cropped or exposed
 anew), ``different`` or ``unsure``. A third reader reads what the two disagree on, mixed with others. The
 sheets hold images and are never committed; the table is.
 """

@@ -1,9 +1,9 @@
 """What each stage of the search for copies hands on, and where the threshold on the pixels comes from.
 
-Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` films are altered in every way
+Run it with ``python benchmarks/agreement.py FOLDER --out DIR``. ``--count`` images are altered in every way
 of `leakfree.audit.copies.alterations`. For each copy: does the hash propose it, does the index of
 keypoints, and how far do its pixels agree with the original's once the audit has laid one over the other?
-Beside them stand the pairs of different films that the search proposes, the nearest of all that it sees.
+Beside them stand the pairs of different images that the search proposes, the nearest of all that it sees.
 ``agreement.csv`` has a row a kind.
 """
 
@@ -38,7 +38,7 @@ def by_hash(first: bytes, second: bytes) -> bool:
 
 
 def of_copies(read: Scan, count: int, seed: int) -> pd.DataFrame:
-    """Alter films and follow each copy through the stages: a row a copy."""
+    """Alter images and follow each copy through the stages: a row a copy."""
     rng = np.random.default_rng(seed)
     rows, points = [], []
     for kind in ALTERATIONS:
@@ -71,7 +71,7 @@ def of_copies(read: Scan, count: int, seed: int) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=100, help="films a kind")
+    parser.add_argument("--count", type=int, default=100, help="images a kind")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("agreement"))
     given = parser.parse_args()

@@ -11,13 +11,13 @@ cleanvision and imagededup, on the same folder in the same run. Three folders ar
 ``rate``
     Faults of every kind, in all the share ``--rate`` of the images; 0 leaves it out.
 
-The truth: two files show one film if they are byte-identical or one is an injected copy of the other. Images
-of one patient are different films, so a cluster that joins them is false. A film stored twice before with
+The truth: two files show one image if they are byte-identical or one is an injected copy of the other. Images
+of one patient are different images, so a cluster that joins them is false. An image stored twice before with
 other bytes is unknown to this truth, and counted against every detector that finds it; with
 ``--adjudicated`` a second precision takes the readers' word for such pairs.
 
 Two levels are scored. Pairs: what a detector says of two files; one that reports groups says it of all pairs
-within. Clusters: files joined by any chain of pairs; true if they all show one film. A few long chains hardly
+within. Clusters: files joined by any chain of pairs; true if they all show one image. Few long chains hardly
 lower the precision of clusters, so read it beside the share of clean images flagged.
 
 Each peer is given at its default and at its best: the setting with the highest F1 of pairs on these very
@@ -48,7 +48,7 @@ from leakfree.base.files import write_text
 from leakfree.data.sources.base import SourceError
 from leakfree.data.sources.phantom import PhantomSettings
 
-# All hashes have 64 bits; beyond this, half of all pairs of films agree by chance.
+# All hashes have 64 bits; beyond this, half of all pairs of images agree by chance.
 THRESHOLDS = range(17)
 # A setting with more pairs joins strangers by the thousand: it is scored only where it is a default.
 MOST_PAIRS = 3_000_000
@@ -69,7 +69,7 @@ class Found:
 
 
 class Truth:
-    """Which images show one film, and which faults were injected."""
+    """Which images show one image, and which faults were injected."""
 
     def __init__(self, folder: Path, injected: pd.DataFrame | None, read_as_same: list[tuple[str, str]] = ()):
         table = list_images(folder)
@@ -81,7 +81,7 @@ class Truth:
             copies = injected[injected["kind"] != "patient_moved"]
             same += [[self.position[f], self.position[o]] for f, o in copies[["file", "of"]].to_numpy()]
         self.film = self.components(all_pairs(same))
-        # Pairs that blind readers called one film stored twice: told apart from what is known by bytes.
+        # Pairs that blind readers called one image stored twice: told apart from what is known by bytes.
         there = [[self.position[f] for f in pair] for pair in read_as_same if set(pair) <= set(self.position)]
         self.film_with_readers = self.components(all_pairs([*same, *there]))
         self.clean = np.bincount(self.film)[self.film] == 1
@@ -273,7 +273,7 @@ def write_book_tables(folder: Path, name: str, kinds: pd.DataFrame, detectors: p
             "detector": columns_of(detectors),
             "images": detectors["images"],
             "clusters": detectors["clusters"],
-            "of one film": detectors["true_clusters"],
+            "of one image": detectors["true_clusters"],
             "precision": detectors["cluster_precision"].map("{:.3f}".format),
             "with readers": detectors["adjudicated_precision"].map("{:.3f}".format),
             "clean images flagged": detectors["share_clean_flagged"].map("{:.2%}".format),
@@ -349,7 +349,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("detectors"))
     parser.add_argument("--book", type=Path, metavar="DIR", help="write the tables of the book there")
-    parser.add_argument("--adjudicated", type=Path, metavar="CSV", help="readers' verdicts on pairs of films")
+    parser.add_argument(
+        "--adjudicated", type=Path, metavar="CSV", help="readers' verdicts on pairs of images"
+    )
     parser.add_argument("--every-setting", action="store_true", help="write more than default and best")
     given = parser.parse_args()
     same = []

@@ -1,6 +1,6 @@
-"""Time, memory and recall of the two searches for near-duplicates, up to a million films.
+"""Time, memory and recall of the two searches for near-duplicates, up to a million images.
 
-Run it with ``python benchmarks/hash_search.py FOLDER --out DIR``; FOLDER holds films, and without it the
+Run it with ``python benchmarks/hash_search.py FOLDER --out DIR``; FOLDER holds images, and without it the
 phantom's are taken. Each case has a process of its own, so that its peak of memory is its own too; the peak
 includes the data. Seconds are those of the search on ``--threads`` threads; CPU seconds, of all threads
 together, do not grow when the machine is busy with other work, and the exponents are fitted to them.
@@ -11,14 +11,14 @@ Hashes (``hash_cases.csv``), of which ``--pairs`` pairs are planted 1 to 12 bits
     Independent fair bits; also searched with faiss's `IndexBinaryMultiHash`.
 ``film-like``
     A Gaussian copula with the frequency of each bit and the tetrachoric correlation of each two bits of the
-    films' hashes, and 10,000 identical hashes among them.
+    images' hashes, and 10,000 identical hashes among them.
 ``crowd``
-    The same with 10,000 different hashes within 6 bits of one, as nearly blank films have: more than
+    The same with 10,000 different hashes within 6 bits of one, as nearly blank images have: more than
     `BUCKET` share a band, so pairs of the crowd are dropped; it must come out as one cluster.
 
 Growth (``growth.csv``, ``growth.png``): both searches at each of ``--sizes``, hashes film-like, and vectors
-of `keypoints.embed` from a normal distribution with the films' mean and covariance, with pairs planted at
-cosine 0.6 to 0.9, where copies of films are that were turned, shifted, cropped or padded. faiss's graph
+of `keypoints.embed` from a normal distribution with the images' mean and covariance, with pairs planted at
+cosine 0.6 to 0.9, where copies of images are that were turned, shifted, cropped or padded. faiss's graph
 index stands beside them, up to ``--hnsw`` vectors.
 """
 
@@ -70,7 +70,7 @@ SEARCHES = {
 
 
 def fit(folder: str | None, out: Path) -> None:
-    """Write the copula of the films' hashes, and the mean and covariance of their vectors."""
+    """Write the copula of the images' hashes, and the mean and covariance of their vectors."""
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             settings = PhantomSettings(exact_duplicates=0, near_duplicates=0, conflicting_labels=0)
@@ -282,7 +282,7 @@ def exponent(rows: pd.DataFrame, column: str = "cpu_seconds") -> tuple[float, fl
 
 
 def plot(growth: pd.DataFrame) -> Figure:
-    """Draw CPU seconds against the number of films, both on logarithmic scales."""
+    """Draw CPU seconds against the number of images, both on logarithmic scales."""
     use_style()
     fig = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = fig.subplots()
@@ -297,8 +297,8 @@ def plot(growth: pd.DataFrame) -> Figure:
             ends, 10**intercept * ends**slope, line, color=OKABE_ITO[colour], marker=marker, markevery=[],
             label=rf"{label}, $\propto n^{{{slope:.2f}}}$",
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="Films n", ylabel="CPU time of the search (s)")
-    axes.set_title("Time of the near-duplicate search grows nearly in proportion to the films", fontsize=10)
+    axes.set(xscale="log", yscale="log", xlabel="Images n", ylabel="CPU time of the search (s)")
+    axes.set_title("Time of the near-duplicate search grows nearly in proportion to the images", fontsize=10)
     axes.legend(loc="lower right")
     return fig
 
@@ -332,7 +332,7 @@ def write_book(out: Path, book: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", help="films that the data resemble; the phantom without it")
+    parser.add_argument("folder", nargs="?", help="images that the data resemble; the phantom without it")
     parser.add_argument("--n", type=int, default=1_000_000, help="hashes of the first table; 0 leaves it out")
     parser.add_argument("--pairs", type=int, default=2400, help="planted pairs, as many for each distance")
     parser.add_argument("--sizes", default="10000,30000,100000,300000,1000000", help="for the growth")

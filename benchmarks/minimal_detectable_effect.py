@@ -1,9 +1,9 @@
 """The smallest inflation of ROC AUC by siblings that the study would find: 80 % power at a level of 5 %.
 
 Run: python benchmarks/minimal_detectable_effect.py [--studies 40] [--jobs 2] Writes
-book/data/minimal_detectable_effect.csv. Nothing of the films is read: patients by class and number of films
+book/data/minimal_detectable_effect.csv. Nothing of the images is read: patients by class and number of images
 come from the names, features are simulated without any identity (see `leakfree_study.inflation.simulate`),
-with a disease that gives the nearest neighbour about the score that such films give. The effect is (t at
+with a disease that gives the nearest neighbour about the score that such images give. The effect is (t at
 97.5 % + t at 80 %) times the standard deviation of the estimate over the simulated studies.
 """
 
@@ -27,7 +27,7 @@ TASKS = {
 
 
 def numbers(labels: tuple[str, ...]) -> tuple[int, ...]:
-    """Patients with 1, 2, 3, ... films in the train folder, of some labels together."""
+    """Patients with 1, 2, 3, ... images in the train folder, of some labels together."""
     most = max(max(IMAGES_A_PATIENT[label]) for label in labels)
     return tuple(sum(IMAGES_A_PATIENT[label].get(n, 0) for label in labels) for n in range(1, most + 1))
 

@@ -38,7 +38,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import numpy as np  # noqa: E402
 
 #: Hash types and sizes of cleanvision; a wavelet hash asks for powers of two. Its colour hash says nothing of
-#: grey films and is left out.
+#: grey images and is left out.
 CLEANVISION = {
     "phash": (4, 5, 6, 7, 8, 12),
     "dhash": (3, 4, 6, 8),

@@ -90,7 +90,7 @@ def make_models(folder: Path) -> Path:
 
 
 def film() -> bytes:
-    """Make a JPEG of 224 px from a phantom film."""
+    """Make a JPEG of 224 px from a phantom image."""
     source = iter(PhantomSource(PhantomSettings(n_images=60, size=SIDE)))
     buffer = io.BytesIO()
     Image.fromarray(to_grey(next(source).data, SIDE)).save(buffer, "JPEG", quality=90)
@@ -167,7 +167,7 @@ def load(port: int, request: bytes, connections: int, seconds: float) -> tuple[l
 
 
 def bare(models: Path, seconds: float) -> float:
-    """Return films a second of the network alone, batches of 8, a thread for each core."""
+    """Return images a second of the network alone, batches of 8, a thread for each core."""
     classifier = Classifier.load(models)
     films = np.zeros((8, classifier.size, classifier.size), dtype=np.uint8)
     done = [0] * available_cores()
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of load, each time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--image", type=Path, help="JPEG of 224 px; a phantom film without")
+    parser.add_argument("--image", type=Path, help="JPEG of 224 px; a phantom image without")
     parser.add_argument("--json", type=Path, metavar="F", help="write all figures there")
     parser.add_argument("--csv", type=Path, metavar="F", help="write the book's table there")
     given = parser.parse_args()
@@ -285,7 +285,7 @@ def main() -> None:
             + (f"{row['to_bare']:9.2f}" if name in limits else "")
         )
     for name, films in limits.items():
-        print(f"bare network, {name}, {precision}: {films:.0f} films a second")
+        print(f"bare network, {name}, {precision}: {films:.0f} images a second")
     measured = {(row["server"], row["connections"]): row for row in rows}
     goals = [
         goal(f"{name}, {connections} connections: times the development server", row["ratio"], ">=", least)

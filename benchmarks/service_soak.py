@@ -1,8 +1,8 @@
 """Load a freshly started service with good and hostile requests for minutes, kill a worker, then stop it.
 
-Run it with ``python benchmarks/service_soak.py --minutes 10``. Clients draw from a fixed mix: films as JSON
+Run it with ``python benchmarks/service_soak.py --minutes 10``. Clients draw from a fixed mix: images as JSON
 and as forms, alone and several, pages and metrics; and all that a service meets that should not be there,
-from truncated films to senders that never finish. Time is cut into ten parts. The memory of all processes,
+from truncated images to senders that never finish. Time is cut into ten parts. The memory of all processes,
 sampled once a second, is compared between the second part and the last one; a worker is killed at the end of
 the fifth. At the end the service is told to stop while requests are in flight. Exit code 1 where something is
 broken that must hold: no error of the service, no answer that is not foreseen, memory within 5 %, nothing
@@ -152,12 +152,12 @@ def mix() -> tuple[list[Kind], list[Kind], Kind]:
     body = one.partition(b"\r\n\r\n")[2]
     second, endless = "Content-Length: 9", "X: " + "x" * 99_999
     quick = [
-        Kind("film as JSON", 30, one),
-        Kind("film as form", 14, form(films[1])),
-        Kind("8 films as JSON", 5, predict({"images": [text(data) for data in films[:8]]})),
-        Kind("4 films as form", 4, form(*films[:4])),
+        Kind("image as JSON", 30, one),
+        Kind("image as form", 14, form(films[1])),
+        Kind("8 images as JSON", 5, predict({"images": [text(data) for data in films[:8]]})),
+        Kind("4 images as form", 4, form(*films[:4])),
         Kind("overlay", 6, predict({"image": text(films[2]), "overlay": True})),
-        Kind("film in chunks", 3, chunks(body, 3000)),
+        Kind("image in chunks", 3, chunks(body, 3000)),
         Kind("two in one go", 3, one + http("GET", "/health"), answers=2),
         Kind("page", 3, http("GET", "/")),
         Kind("metrics", 3, http("GET", "/metrics")),
@@ -192,7 +192,7 @@ def mix() -> tuple[list[Kind], list[Kind], Kind]:
         Kind("one byte at a time", 1, one, (400, 408, CLOSED), way="drip"),
     ]
     work = predict({"images": [text(data) for data in films], "overlay": True})
-    return quick, slow, Kind("16 films with overlays", 0, work)
+    return quick, slow, Kind("16 images with overlays", 0, work)
 
 
 @dataclass

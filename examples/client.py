@@ -1,8 +1,8 @@
-"""Ask a running service about one film: ``python examples/client.py FILM [--url URL]``.
+"""Ask a running service about one image: ``python examples/client.py FILM [--url URL]``.
 
 Standard library only. The service is ``leakfree serve``, or any other that takes ``{"image": base64}`` at
 ``POST /predict`` and answers with ``diagnosis`` and ``confidence``: a client of such a service, as the
-reference study's, works with ours unchanged. Exit code: 0 answered, 1 no answer from the service, 2 the film
+reference study's, works with ours unchanged. Exit code: 0 answered, 1 no answer from the service, 2 the image
 cannot be read.
 """
 
@@ -29,7 +29,7 @@ def predict(url: str, film: bytes, seconds: float = 30) -> dict[str, object]:
     ----------
     url : str
         Of the service, without ``/predict``.
-    film : bytes
+    image : bytes
         A file as it is: PNG, JPEG, ...
     seconds : float, optional
         How long to wait.
@@ -70,7 +70,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 def main() -> int:
     """Ask, print, and return the exit code."""
-    parser = argparse.ArgumentParser(description="Ask a running service about one chest film.")
+    parser = argparse.ArgumentParser(description="Ask a running service about one chest X-ray.")
     parser.add_argument("film", type=Path, metavar="FILM", help="image file")
     parser.add_argument(
         "--url", default="http://127.0.0.1:9696", help="of the service (default: %(default)s)"

@@ -193,7 +193,7 @@ def write_folder(tmp_path):
 
 @pytest.fixture(scope="session")
 def phantom_source():
-    """A phantom of 72 films of 48 px with every kind of planted trouble."""
+    """A phantom of 72 images of 48 px with every kind of planted trouble."""
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
     return PhantomSource(
@@ -237,7 +237,7 @@ def models(once):
             torch.manual_seed(0)
             network = ResNet18(2)
             network.train()(torch.randn(16, 1, 48, 48))
-            network.fc.weight.data.mul_(4)  # so that films differ in their probabilities
+            network.fc.weight.data.mul_(4)  # so that images differ in their probabilities
         weights = folder / "drawn.safetensors"
         save_file(
             {name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()},
@@ -294,7 +294,7 @@ def tiny_app():
 
 @pytest.fixture(scope="session")
 def films():
-    """Encoded films of a small phantom that no fixture learned from."""
+    """Encoded images of a small phantom that no fixture learned from."""
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
     return [raw.data for raw in PhantomSource(PhantomSettings(n_images=60, size=64, seed=7))][:24]

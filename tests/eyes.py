@@ -1,4 +1,4 @@
-"""Draw a small cohort of photographs of the back of the eye: nothing in it is a chest film."""
+"""Draw a small cohort of photographs of the back of the eye: nothing in it is a chest X-ray."""
 
 import io
 

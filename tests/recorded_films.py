@@ -1,4 +1,4 @@
-"""Sixty small films as data sets of PyTorch, which the processes of a loader can import."""
+"""Sixty small images as data sets of PyTorch, which the processes of a loader can import."""
 
 import numpy as np
 import torch

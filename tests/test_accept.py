@@ -1,4 +1,4 @@
-"""What is no single film of a sane size is refused by its content, before pixels are decoded."""
+"""What is no single image of a sane size is refused by its content, before pixels are decoded."""
 
 import io
 import struct

@@ -18,7 +18,7 @@ MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 
 @pytest.fixture(scope="module")
 def films():
-    """Encoded phantom films of 320 px, and the patient of each."""
+    """Encoded phantom images of 320 px, and the patient of each."""
     settings = PhantomSettings(
         n_images=60, size=320, exact_duplicates=0, near_duplicates=0, conflicting_labels=0, size_shortcut=0
     )
@@ -69,7 +69,7 @@ def test_other_films_do_not_agree(films):
                 compared += 1
                 values.append(agreement(squares[i], squares[j], found[1]))
             assert max(values) < AGREEMENT
-    assert siblings >= 10 and compared >= 10  # phantoms match far more often than real films
+    assert siblings >= 10 and compared >= 10  # phantoms match far more often than real images
 
 
 def test_flat_films_never_agree(films):
@@ -77,7 +77,7 @@ def test_flat_films_never_agree(films):
     for level in (0, 128, 255):
         flat = np.full((DETAIL, DETAIL), level, np.uint8)
         assert agreement(flat, flat) == 0 and agreement(flat, film) == 0 and agreement(film, flat) == 0
-    # Hardly anything to see: a film that rounds to two grey levels is not a picture.
+    # Hardly anything to see: an image that rounds to two grey levels is not a picture.
     faint = (100 + (np.random.default_rng(0).random((DETAIL, DETAIL)) < 0.02)).astype(np.uint8)
     assert agreement(faint, faint) == 0
 

@@ -175,7 +175,7 @@ def test_it_is_healthy_only_once_it_has_answered(models, films):
 
 def test_when_too_many_wait_clients_are_told_to_come_again(app, client, films, monkeypatch):
     def full(film):
-        raise BusyError("3 films wait already")
+        raise BusyError("3 images wait already")
 
     monkeypatch.setattr(app.extensions["batcher"], "submit", full)
     answer = client.post("/predict", json={"image": text(films[0])})

@@ -52,7 +52,7 @@ def groups_of(groups, rows):
 
 
 def slots_tested(made, arms, dose):
-    """Slots whose test film takes part and that leak at a dose."""
+    """Slots whose test image takes part and that leak at a dose."""
     rows = arms.rows("test")
     return {int(made.slot[row]): int(row) for row in rows if made.leaked(dose)[made.slot[row]]}
 
@@ -103,7 +103,7 @@ def test_siblings_are_the_reserves_of_the_patients_that_leak_in_the_place_of_the
         assert gone == {(row, 0) for row in donor[np.isin(made.slot[donor], slots)].tolist()}
         assert before <= came, "doses are nested"
         before = came
-        # The test films themselves stay out, and so do the siblings of those who do not leak.
+        # The test images themselves stay out, and so do the siblings of those who do not leak.
         leaking = groups_of(groups, list(slots_tested(made, arms, dose).values()))
         trained = {row for row, _ in found}
         watched = made.rows("test", "single", "val")
@@ -126,7 +126,7 @@ def test_copies_are_the_test_films_of_the_patients_that_leak(case, near):
         assert came == {(row, variant) for row in slots.values()}, "each of them, whatever its donor is"
         assert before <= came and left <= gone, "doses are nested"
         before, left = came, gone
-    # A film of the donor is replaced where the donor gave one of that class.
+    # An image of the donor is replaced where the donor gave one of that class.
     given_by = made.slot[[row for row, _ in gone]]
     for slot, test in slots.items():
         donors = np.flatnonzero((made.slot == slot) & np.isin(np.arange(len(classes)), made.rows("donor")))
@@ -142,14 +142,14 @@ def test_without_a_test_set_every_tested_film_trains(case):
         found = arms.no_test_set()
     except ValueError:
         pool, wanted = by_class(classes, clean), Counter(classes[tested].tolist())
-        assert any(wanted[c] > pool[c] // 2 for c in wanted), "there were films enough"
+        assert any(wanted[c] > pool[c] // 2 for c in wanted), "there were images enough"
         return
     assert set(tested.tolist()) <= set(found.row.tolist())
     assert by_class(classes, found) == by_class(classes, clean)
     assert len(films(found)) == len(found)
     assert films(found) - films(clean) == {(row, 0) for row in tested.tolist()}
     assert not groups_of(groups, found.row) & groups_of(groups, made.rows("val"))
-    assert films(found) == films(arms.no_test_set()), "the same seed, the same films"
+    assert films(found) == films(arms.no_test_set()), "the same seed, the same images"
 
 
 @quickly
@@ -240,7 +240,7 @@ def test_too_few_training_films_to_make_room_for_the_test_films_are_refused():
     labels = np.zeros(10, dtype=np.int64)
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
     made = draw(labels, groups, 0, singles=0.5)
-    with pytest.raises(ValueError, match="3 test films, but 0 training films"):
+    with pytest.raises(ValueError, match="3 test images, but 0 training images"):
         Arms(made, labels).no_test_set()
 
 

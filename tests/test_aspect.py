@@ -1,4 +1,4 @@
-"""Shapes of films: given back truly, and read where they can be read."""
+"""Shapes of images: given back truly, and read where they can be read."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ with deferred:
 
 
 def ramp(side=64):
-    """A film that gets brighter to the right, and has a white line below."""
+    """An image that gets brighter to the right, and has a white line below."""
     film = np.tile(np.linspace(0, 250, side), (side, 1)).astype(np.uint8)
     film[-4:] = 255
     return film
@@ -68,7 +68,7 @@ def test_variance_within_classes_is_what_counts():
 
 
 def test_padding_shows_the_shape(monkeypatch, tmp_path):
-    """Films of noise, of a shape that the class knows nothing of: bars tell it, the squash does not."""
+    """Images of noise, of a shape that the class knows nothing of: bars tell it, the squash does not."""
     monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
     ingest(PhantomSource(PhantomSettings(n_images=480, size=32)), tmp_path / "store")
     run = open_run("05_leakfree_deep", data=str(tmp_path / "store"), run_dir=str(tmp_path / "run"), jobs=1)

@@ -35,7 +35,7 @@ def content(report, path):
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory, encode):
-    """A CSV over 600 films that has all that every check needs, and nothing to find."""
+    """A CSV over 600 images that has all that every check needs, and nothing to find."""
     folder = tmp_path_factory.mktemp("complete")
     rows = []
     for i in range(600):
@@ -216,7 +216,7 @@ def test_workers_of_a_cluster_do_the_reading(cluster, faulty, monkeypatch):
 
 
 def test_sealed_labels_reach_no_check(phantom_cohort, tmp_path):
-    """Neither as the source's parts stand, nor when a manifest moves films of the test part to training."""
+    """Neither as the source's parts stand, nor when a manifest moves images of the test part to training."""
     table = phantom_cohort.table
     sealed = int((table["label"] == "sealed").sum())
     ids = table["image_id"].to_numpy(dtype=object)

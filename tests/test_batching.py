@@ -1,4 +1,4 @@
-"""Films that wait together are predicted together, each gets its own answer, and a failure harms no other."""
+"""Images that wait together are predicted together, each gets its own answer, a failure harms no other."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ with deferred:
 
 
 class Slow:
-    """A classifier whose answer is the film's first pixel; it waits until it may go on."""
+    """A classifier whose answer is the image's first pixel; it waits until it may go on."""
 
     size = 4
 
@@ -29,7 +29,7 @@ class Slow:
         self.may_go.wait(10)
         self.sizes.append(len(films))
         if (films == 13).any():
-            raise RuntimeError("bad film")
+            raise RuntimeError("bad image")
         return [int(film[0, 0]) for film in films]
 
 
@@ -54,7 +54,7 @@ def test_what_waits_is_predicted_together_and_answers_find_their_way():
     slow.may_go.clear()
     first = batcher.submit(film(1))
     while batcher.waiting:
-        time.sleep(0.001)  # the thread holds the first film
+        time.sleep(0.001)  # the thread holds the first image
     rest = [batcher.submit(film(value)) for value in range(20, 32)]
     assert batcher.waiting == 12
     slow.may_go.set()
@@ -115,7 +115,7 @@ def test_nobody_waits_for_a_batch_to_fill():
 
 def test_a_failure_is_told_and_the_thread_lives_on():
     _, batcher = started()
-    with pytest.raises(RuntimeError, match="bad film"):
+    with pytest.raises(RuntimeError, match="bad image"):
         batcher.submit(film(13)).result(5)
     assert batcher.submit(film(9)).result(5) == 9
 
@@ -127,7 +127,7 @@ def test_more_than_may_wait_are_sent_away():
     while batcher.waiting:
         time.sleep(0.001)
     waiting = [batcher.submit(film(2)) for _ in range(3)]
-    with pytest.raises(BusyError, match="3 films wait"):
+    with pytest.raises(BusyError, match="3 images wait"):
         batcher.submit(film(3))
     slow.may_go.set()
     assert [future.result(5) for future in [held, *waiting]] == [1, 2, 2, 2]

@@ -257,6 +257,6 @@ def test_bounds_in_prose_are_those_of_the_code(repository):
     page = " ".join((repository / "book" / "detectors.md").read_text(encoding="utf-8").split())
     assert f"radius {RADIUS} bits, {TURNED_RADIUS} when turned" in page
     assert f"from an agreement of {AGREEMENT:.2f}" in page
-    assert page.count(f"{EXACT:,} films") == 3
+    assert page.count(f"{EXACT:,} images") == 3
     assert NEIGHBOURS == 10 and "among the ten nearest" in page
     assert BITS == 256 and "256-bit hashes" in page

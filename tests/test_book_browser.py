@@ -242,7 +242,7 @@ def test_keyboard_walks_through_the_estimates_and_reads_their_numbers(panels):
     assert all(part in first for part in told(row))
     page.keyboard.press("ArrowDown")
     second = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert second.startswith("Scaling fitted on all films")
+    assert second.startswith("Scaling fitted on all images")
     page.keyboard.press("End")
     last = page.evaluate("document.activeElement.getAttribute('aria-label')")
     assert last.startswith("Score of folds that ignore patients")

@@ -38,7 +38,7 @@ DRAWS = "manifests/06_draws_series.csv.gz"
 
 
 def small(seed=0):
-    """Make patients with one film, 6 a class each with two and three, and some with both pneumonias."""
+    """Make patients with one image, 6 a class each with two and three, and some with both pneumonias."""
     rng = np.random.default_rng(seed)
     labels, patients = [], []
     for label, alone in enumerate((16, 34, 22)):
@@ -157,7 +157,7 @@ def test_what_the_grid_leaves_agrees(run):
 
 
 def test_every_arm_of_every_family_is_known(made):
-    # Two doses, of siblings all four; the films have no sizes.
+    # Two doses, of siblings all four; the images have no sizes.
     wanted = {
         name
         for leak in LEAKS
@@ -209,8 +209,8 @@ def test_plans_are_kept_for_all_models(made):
 # What was changed
 
 
-FEWER = "has 0 films that its arm does not score there and lacks 1, like film "
-FOREIGN = "has 1 films that its arm does not score there and lacks 1, like film "
+FEWER = "has 0 images that its arm does not score there and lacks 1, like image "
+FOREIGN = "has 1 images that its arm does not score there and lacks 1, like image "
 ORDER = ["film", "draw", "label", "p_normal", "p_pneumonia"]
 
 
@@ -240,7 +240,7 @@ ORDER = ["film", "draw", "label", "p_normal", "p_pneumonia"]
         (lambda t: t.iloc[:0], "lacks 2 draws that its ledger has, like 4"),
         (lambda t: t.assign(draw=t.draw.replace("5", "6")), "draw 6: is no draw of manifests/06_draws_ser"),
         (lambda t: t.assign(draw=t.draw.replace("5", "6")), "has 1 draws that its ledger has not, like 6"),
-        (lambda t: t[ORDER], "has the columns film, draw, label, p_normal, p_pneumonia, not draw, film"),
+        (lambda t: t[ORDER], "has the columns image, draw, label, p_normal, p_pneumonia, not draw, image"),
         (lambda t: t.assign(more="1"), "has the columns"),
     ],
 )
@@ -258,10 +258,13 @@ def test_rows_that_are_longer_than_their_header_are_found(run):
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda t: put(3, "draw_5", "val" if t.draw_5[3] != "val" else "test")(t), "draw 5: 1 films have an"),
-        (put(3, "draw_5", ""), "film 3 is  and not"),
-        (lambda t: t.iloc[1:], "its films are not those of manifests/06_films.csv"),
-        (lambda t: t.rename(columns={"draw_5": "draw_x"}), "has the columns film, draw_4, draw_x"),
+        (
+            lambda t: put(3, "draw_5", "val" if t.draw_5[3] != "val" else "test")(t),
+            "draw 5: 1 images have an",
+        ),
+        (put(3, "draw_5", ""), "image 3 is  and not"),
+        (lambda t: t.iloc[1:], "its images are not those of manifests/06_films.csv"),
+        (lambda t: t.rename(columns={"draw_5": "draw_x"}), "has the columns image, draw_4, draw_x"),
     ],
 )
 def test_changed_draws_are_found(run, edit, reason):
@@ -298,7 +301,7 @@ def test_changed_ledgers_are_found(run, edit, reason):
         (FILMS, put(0, "label", "healthy"), "malformed: ValueError"),
         (FILMS, put(0, "group_series", ""), "malformed: ValueError"),
         (FILMS, put(0, "image_id", "film-005"), "film-005 stands there twice"),
-        (FILMS, lambda t: t.iloc[::-1], "its films are not numbered from 0 in order"),
+        (FILMS, lambda t: t.iloc[::-1], "its images are not numbered from 0 in order"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(run, name, edit, reason):
@@ -323,7 +326,7 @@ def test_swapped_films_are_found(run):
         put(0, "film", next(film for film in table.film if film not in used))(table)
 
     change(run, CLEAN, swap)
-    only(run, CLEAN, "draw 4: has 1 films that its arm does not score there and lacks 1")
+    only(run, CLEAN, "draw 4: has 1 images that its arm does not score there and lacks 1")
 
 
 def test_two_films_of_other_classes_that_were_swapped_are_found(run):

@@ -43,7 +43,7 @@ def test_files_of_the_run_are_links_only_where_they_are_there(published, phantom
 def test_another_cohort_is_told_and_its_numbers_shown(phantom):
     text = checklist_page("reforms", phantom)
     assert "a run on the cohort `phantom`" in text
-    assert "This run read 77 films" in text
+    assert "This run read 77 images" in text
     assert "5,840" not in text and "Openings of it" not in text
 
 

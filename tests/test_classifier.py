@@ -62,7 +62,7 @@ def by_training(models, pixels, precision):
 
 def test_training_command_and_service_give_the_same_probabilities(models, films, tmp_path, pixels):
     expected = by_training(models, pixels, Classifier.load(models).precision)[:, 1]
-    assert expected.max() - expected.min() > 0.01, "films that all get one number would prove nothing"
+    assert expected.max() - expected.min() > 0.01, "images that all get one number would prove nothing"
     for number, film in enumerate(films):
         (tmp_path / f"{number:03d}.png").write_bytes(film)
     out = tmp_path / "out.json"

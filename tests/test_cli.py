@@ -45,7 +45,7 @@ def status(report):
 
 
 def films(encode, n=6, part="train", first=0):
-    """Films of patients of their own."""
+    """Images of patients of their own."""
     return {
         f"{part}/{'NORMAL' if i % 2 else 'PNEUMONIA'}/person{i}_virus_1.jpeg": encode(seed=i, size=(80, 64))
         for i in range(first, first + n)
@@ -522,7 +522,7 @@ def test_the_last_line_says_where_the_weights_are_and_what_they_scored(trained, 
     accuracy = scores.loc["accuracy"]
     assert last.startswith(f"{weights}: accuracy {accuracy['estimate']:.3f} ({accuracy['low']:.3f} to ")
     assert last.endswith(
-        f"on {accuracy['n_images']} test films of {accuracy['n_patients']} patients, from {predictions.name}"
+        f"on {accuracy['n_images']} test images of {accuracy['n_patients']} patients, from {predictions.name}"
     )
 
 

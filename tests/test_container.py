@@ -57,8 +57,8 @@ log_as_json()
 app = create_app(Classifier.load(sys.argv[2]), ServiceSettings(model=sys.argv[2]))
 app.extensions["batcher"].start()
 client = app.test_client()
-with open(sys.argv[3], "rb") as film:
-    form = {"image": (io.BytesIO(film.read()), "film.png"), "overlay": "true"}
+with open(sys.argv[3], "rb") as image:
+    form = {"image": (io.BytesIO(image.read()), "image.png"), "overlay": "true"}
 answers = [client.post("/predict", data=form)]
 answers += map(client.get, ("/health", "/metrics", "/openapi.json", "/"))
 loaded = {name.partition(".")[0] for name in list(sys.modules)}

@@ -114,7 +114,7 @@ class Copy:
 
 @pytest.fixture(scope="module")
 def base(repository, examples, sections, tmp_path_factory):
-    """A copy of the tree with the films that the guide has made first."""
+    """A copy of the tree with the images that the guide has made first."""
     folder = tmp_path_factory.mktemp("contributing")
     root = folder / "base"
     root.mkdir()

@@ -19,7 +19,7 @@ def table(parts, labels=None):
 
 
 def found(n, same_file=(), exact=(), near=(), pairs=()):
-    """Copies of n films; `pairs` are (first, second, agreement, verified)."""
+    """Copies of n images; `pairs` are (first, second, agreement, verified)."""
     keys = [str(i) for i in range(n)]
     for group in (*same_file, *exact, *near):
         for row in group[1:]:

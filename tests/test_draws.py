@@ -1,4 +1,4 @@
-"""Draws: who is tested and whose films are in reserve, on random patients of one class and of several."""
+"""Draws: who is tested and whose images are in reserve, on random patients of one class and of several."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def films_of(patients, seed=0):
-    """Give labels and groups of the films of patients, each a list of labels, in a shuffled order of rows."""
+    """Give labels and groups of images of patients, each a list of labels, in a shuffled order of rows."""
     labels = np.array([label for patient in patients for label in patient], dtype=np.int64)
     # Numbers of groups have gaps and no order, as linked groups of a part of a cohort have.
     names = np.random.default_rng(seed).permutation(3 * len(patients))[: len(patients)] * 7
@@ -26,7 +26,7 @@ def films_of(patients, seed=0):
 
 @st.composite
 def cohorts(build, least=0):
-    """Patients of one to seven films; many of one class, some of several, as under the scope `person`."""
+    """Patients of one to seven images; many of one class, some of several, as under the scope `person`."""
     label = st.sampled_from(LABELS)
     pure = st.builds(lambda label, n: [label] * n, label, st.integers(1, 4))
     mixed = st.lists(label, min_size=2, max_size=7)
@@ -47,7 +47,7 @@ def of_groups(labels, groups):
 
 
 def kinds(labels, groups):
-    """Count patients with several films by the set of their labels."""
+    """Count patients with several images by the set of their labels."""
     found = of_groups(labels, groups).values()
     return Counter(frozenset(films) for films in found if films.total() > 1)
 
@@ -72,7 +72,7 @@ def test_each_pair_is_one_test_film_and_two_reserves_that_match_in_class_and_num
         test, own, donor = (
             np.flatnonzero((made.slot == pair) & (role == name)) for name in ("test", "own", "donor")
         )
-        assert len(test) == 1, "a tested patient gives one test film"
+        assert len(test) == 1, "a tested patient gives one test image"
         assert len(own) >= 1
         assert composition(labels, own) == composition(labels, donor)
         tested, giver = groups[test[0]], set(groups[donor].tolist())
@@ -80,12 +80,12 @@ def test_each_pair_is_one_test_film_and_two_reserves_that_match_in_class_and_num
         assert len(giver) == 1 and tested not in giver, "the donor is one other patient"
         giver = giver.pop()
         used += [tested, giver]
-        # The donor keeps back the film that it would be tested by; all else that can be matched is.
+        # The donor keeps back the image that it would be tested by; all else that can be matched is.
         shown, whole = composition(labels, test), composition(labels, groups == tested)
         spare = composition(labels, groups == giver)
         assert composition(labels, own) == (whole & spare) - shown
         assert set(whole) == set(spare), "the donor has the classes of the tested patient"
-        # No other role for any film of the two.
+        # No other role for any image of the two.
         assert set(role[groups == tested]) <= {"test", "own", "left"}
         assert set(role[groups == giver]) <= {"donor", "left"}
     assert len(used) == len(set(used)), "a patient is in one pair at most"
@@ -104,7 +104,7 @@ def test_all_patients_that_can_be_paired_are_and_the_others_only_train(cohort, s
     assert len(made.rank) == sum(n // 2 for n in kinds(labels, groups).values())
     sizes = Counter(groups.tolist())
     alone = np.array([sizes[g] == 1 for g in groups.tolist()])
-    assert alone[np.isin(role, ("single", "val"))].all(), "only patients of one film"
+    assert alone[np.isin(role, ("single", "val"))].all(), "only patients of one image"
     for label in LABELS:
         of_label = role[alone & (labels == label)]
         assert (of_label == "single").sum() == (of_label == "val").sum() == round(SINGLES * len(of_label))
@@ -187,7 +187,7 @@ def test_who_is_tested_in_one_draw_of_a_couple_is_the_donor_in_the_other(cohort,
         assert giver == tested
         by_slot = dict(zip(other.slot[second].tolist(), labels[second].tolist(), strict=True))
         assert [by_slot[slot] for slot in one.slot[first].tolist()] == labels[first].tolist()
-        assert (roles(other)[first] == "left").all(), "the test film of one trains in neither"
+        assert (roles(other)[first] == "left").all(), "the test image of one trains in neither"
 
 
 def many(n=40):
@@ -212,7 +212,7 @@ def test_every_film_has_a_fair_chance_to_be_tested():
         times[made.rows("test")] += 1
         for pair in range(2):
             partners[tuple(sorted(set(groups[made.slot == pair].tolist())))] += 1
-    # Two of twelve films in each of 600 draws; five standard deviations of a binomial count are 46.
+    # Two of twelve images in each of 600 draws; five standard deviations of a binomial count are 46.
     assert np.abs(times - 100).max() < 46
     assert len(partners) == 6, "any two patients may be paired"
     assert min(partners.values()) > 140

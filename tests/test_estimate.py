@@ -1,4 +1,4 @@
-"""The estimator of inflation: against naive computations, and what makes it count patients, not films."""
+"""The estimator of inflation: against naive computations, and what makes it count patients, not images."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -36,7 +36,7 @@ def softmax(scores):
 
 
 def arms(seed=0, *, k=2, draws=3, n=30, effect=0.0, noise=0.5):
-    """Two arms over draws that test some of `N_PATIENTS` patients with two films each; few ties."""
+    """Two arms over draws that test some of `N_PATIENTS` patients with two images each; few ties."""
     rng = np.random.default_rng(seed)
     classes = np.arange(N_PATIENTS) % k
     signal = rng.normal(size=(N_PATIENTS, k))
@@ -53,7 +53,7 @@ def arms(seed=0, *, k=2, draws=3, n=30, effect=0.0, noise=0.5):
 
 
 def naive(scored, metric, films):
-    """The metric of some films, a film as often as it is named."""
+    """The metric of some images, an image as often as it is named."""
     truth, found = scored.truth[films], scored.probabilities[films]
     k = found.shape[1]
     if len(np.unique(truth)) < k:
@@ -64,7 +64,7 @@ def naive(scored, metric, films):
 
 
 def copied(draws, factor, *, new_patients=False):
-    """Repeat every film; the copies belong to the film's patient, or to a new one."""
+    """Repeat every image; the copies belong to the image's patient, or to a new one."""
     out = []
     for scored in draws:
         copy = np.repeat(np.arange(factor), len(scored.truth))
@@ -269,7 +269,7 @@ def test_arms_that_are_not_paired_are_refused():
             lambda a, b: inflation(a, b, "roc_auc", patient_counts(N_PATIENTS, 5, 0)),
             lambda a, b: swap_test(a, b, n_permutations=5),
         ):
-            with pytest.raises(ValueError, match="same films"):
+            with pytest.raises(ValueError, match="same images"):
                 call(clean, other)
     for other in (leaky[:2], []):
         with pytest.raises(ValueError, match="draws"):
@@ -316,7 +316,7 @@ def test_verdicts(estimate, low, high, p, words):
 
 
 def exchangeable(seed):
-    """Arms that differ by chance alone: a patient's films have a common deviation, the same in all draws."""
+    """Arms that differ by chance alone: a patient's images have a common deviation, the same in all draws."""
     rng = np.random.default_rng(seed)
     n = 16
     patients = np.repeat(np.arange(n), 4)
@@ -333,7 +333,7 @@ def exchangeable(seed):
 
 def test_the_swap_test_rejects_as_often_as_it_says():
     p = np.array([swap_test(*exchangeable(seed), n_permutations=99, seed=seed) for seed in range(200)])
-    # Swapping films instead of patients rejects about half of the time here.
+    # Swapping images instead of patients rejects about half of the time here.
     assert stats.binomtest(int((p <= 0.1).sum()), len(p), 0.1).pvalue > 0.005
     assert stats.kstest(p, "uniform").pvalue > 0.005
 

@@ -206,7 +206,7 @@ def test_the_plain_contract_is_all_that_the_client_needs(examples):
 @needs_curl
 def test_client_sh_asks_for_health_json_form_and_several(examples, url, expected, tmp_path):
     # A name that curl's form would take apart.
-    film = tmp_path / "a film, 1;x.png"
+    film = tmp_path / "an image, 1;x.png"
     film.write_bytes((examples / "sample.png").read_bytes())
     done = client_sh(examples, film, url)
     assert (done.returncode, done.stderr) == (0, "")

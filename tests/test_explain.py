@@ -102,7 +102,7 @@ def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does
 
 
 def test_the_table_says_what_hiding_costs():
-    """Class 1 has a bright corner and class 0 a bright middle; half the films of each, two a patient."""
+    """Class 1 has a bright corner and class 0 a bright middle; half the images of each, two a patient."""
     pixels = np.full((16, 32, 32), 100, dtype=np.uint8)
     labels = np.arange(16) % 2
     pixels[labels == 1, :5, :5] = 255

@@ -43,7 +43,7 @@ def alike(a, b):
 
 @pytest.fixture(scope="module")
 def film():
-    """An encoded film that is alike to itself in no orientation."""
+    """An encoded image that is alike to itself in no orientation."""
     y, x = np.mgrid[:96, :120]
     pixels = 110 + 0.5 * x - 0.3 * y + 25 * np.sin(x / 7) * np.cos(y / 11 + x / 23)
     buffer = io.BytesIO()

@@ -148,7 +148,7 @@ def test_the_lighter_of_two_kinds_is_written_and_the_other_one_goes(tmp_path):
 
 
 def test_a_figure_that_shows_films_is_kept_where_it_cannot_be_drawn(tmp_path):
-    with pytest.raises(FileNotFoundError, match="shows films"):
+    with pytest.raises(FileNotFoundError, match="shows images"):
         figures.save(None, tmp_path, "x", caption="c", alt="a", source="s", films=True)
     path = figures.save(PLOTS["contact_sheet"](), tmp_path, "x", caption="c", alt="a", source="s", films=True)
     before = path.read_bytes()

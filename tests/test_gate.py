@@ -26,7 +26,7 @@ with deferred:
 
 @pytest.fixture(scope="module")
 def phantom_source():
-    """As in conftest, with films of the default size: at 48 px a copy encoded again has lost too much."""
+    """As in conftest, with images of the default size: at 48 px a copy encoded again has lost too much."""
     return PhantomSource(
         PhantomSettings(
             n_images=72, exact_duplicates=2, near_duplicates=4, conflicting_labels=1, missing_identifiers=0.1

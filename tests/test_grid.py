@@ -30,7 +30,7 @@ def features(values, ids):
 
 @pytest.fixture(scope="module")
 def material():
-    """90 patients of three labels with up to three films, whose features hold who they are."""
+    """90 patients of three labels with up to three images, whose features hold who they are."""
     rng = np.random.default_rng(0)
     sizes = [1] * 30 + [2] * 40 + [3] * 20
     groups = np.repeat(np.arange(len(sizes)), sizes)
@@ -241,7 +241,7 @@ def changes(material):
     ids[0] = "another"
     kind = material.features["embeddings"]
     return {
-        "a value of a film": replace(material, features={"embeddings": features(other, material.ids)}),
+        "a value of an image": replace(material, features={"embeddings": features(other, material.ids)}),
         "a value of a copy": replace(material, features={"embeddings": features(near, material.ids)}),
         "a label": replace(material, labels=labels),
         "a group": replace(material, groups={"series": groups}),
@@ -267,7 +267,7 @@ def test_a_changed_material_has_another_digest_and_is_computed_anew(material, tm
 
     jobs = some_jobs(2)
     first = gathered(run(material, jobs, tmp_path))
-    other = gathered(run(changes(material)["a value of a film"], jobs, tmp_path))
+    other = gathered(run(changes(material)["a value of an image"], jobs, tmp_path))
     assert len(counted) == 2 * len(jobs) == len(kept(tmp_path))
     job = jobs[0]
     assert not np.array_equal(first[job]["clean"].probabilities, other[job]["clean"].probabilities)

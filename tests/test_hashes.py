@@ -253,7 +253,7 @@ def test_thousands_in_one_band_take_bounded_work(monkeypatch):
     found = near_pairs(hashes)
     distinct = n - len(same) + 1
     assert guaranteed_radius(distinct) + 1 == 23 and max(compared) <= module._CHUNK + module.BUCKET
-    # Half of the bands are one bucket of all, and each film is compared with no more than BUCKET in it.
+    # Half of the bands are one bucket of all, and each image is compared with no more than BUCKET in it.
     assert 0.9 * 11 * distinct * module.BUCKET < sum(compared) < 13 * distinct * module.BUCKET
     expected = {(0, row) for row in same[1:]} | {(row, row + 1) for row in near}
     assert {(first, second) for first, second, _ in found.tolist()} == expected

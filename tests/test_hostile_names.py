@@ -396,7 +396,7 @@ def test_sentences_of_notebooks_show_names_as_text(repository, words):
 
 
 def test_other_words_for_films_break_no_escape():
-    name = "<film films='film'>&film; data:film"
+    name = "<image images='image'>&image; data:image"
     for escaped in (markdown(name), styled(pd.DataFrame({name: [name]})).to_html()):
         assert in_words(escaped, "x-ray").count("<film") == 0
         assert not attacks(rendered(in_words(markdown(IMAGE + name), "photo")))

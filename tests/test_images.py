@@ -182,14 +182,14 @@ def test_the_limit_itself_is_allowed(monkeypatch):
 
 
 def film(width, height):
-    """Smooth structure of several scales and a little grain, like a film."""
+    """Smooth structure of several scales and a little grain, like an image."""
     y, x = np.mgrid[0:height, 0:width] / np.array([height, width]).reshape(2, 1, 1)
     values = 120 + 60 * np.sin(9 * x + 3 * y) + 40 * np.cos(25 * y) + 10 * np.sin(90 * x)
     values += np.random.default_rng(0).normal(0, 6, values.shape)
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-# A draft rounds the last partial block up to a whole pixel; taken for a whole one, it stretches the film.
+# A draft rounds the last partial block up to a whole pixel; taken for a whole one, it stretches the image.
 @pytest.mark.parametrize(
     ("mode", "width", "height", "size"),
     [

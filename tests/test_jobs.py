@@ -23,12 +23,12 @@ with deferred:
     from leakfree_study.inflation.material import VARIANTS, Features, Material
 
 NN, LR = "1-nn", "logistic-regression"
-#: Patients of each label with 1, 2, 3 and 4 films.
+#: Patients of each label with 1, 2, 3 and 4 images.
 PATIENTS = {"normal": (24, 10, 6, 2), "bacterial": (36, 14, 8, 3), "viral": (18, 8, 6, 2)}
 
 
 def build(*, identity=0.5, disease=1.0, dimensions=130, mixed=0, seed=0):
-    """Make features of films: an identity of the patient, a direction of the class, and noise of the film."""
+    """Make features of images: an identity of the patient, a direction of the class, noise of the image."""
     rng = np.random.default_rng(seed)
     labels, groups = [], []
     for label, numbers in PATIENTS.items():
@@ -103,7 +103,7 @@ def same(one, other):
         assert one[name].ledger == other[name].ledger
 
 
-#: What training (with all else that was fitted) and test share in an arm: films, and patients.
+#: What training (with all else that was fitted) and test share in an arm: images, and patients.
 SHARED = {
     "clean": (), "threshold-val": (), "threshold-test": ("shared_images", "shared_groups"),
     "siblings": ("shared_groups",), "near": ("shared_groups",), "augmented-before": ("shared_groups",),
@@ -450,7 +450,7 @@ def test_the_best_epoch_on_test_is_no_worse_there_than_that_on_validation(materi
 
 
 def with_several(films):
-    """Take the films of patients with several."""
+    """Take the images of patients with several."""
     groups = films.groups["series"]
     kept = np.flatnonzero(np.bincount(groups)[groups] > 1)
     return replace(

@@ -29,7 +29,7 @@ MOVED = ("turned_5", "padded", "shifted", "cropped_4", "cropped_10", "resized")
 
 @pytest.fixture(scope="module")
 def films():
-    """Encoded phantom films of 160 px, and the keypoints of each."""
+    """Encoded phantom images of 160 px, and the keypoints of each."""
     settings = PhantomSettings(
         n_images=60, size=160, exact_duplicates=0, near_duplicates=0, conflicting_labels=0, size_shortcut=0
     )

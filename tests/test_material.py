@@ -1,4 +1,4 @@
-"""Films, their copies and their features: what a row was made from stays with it."""
+"""Images, their copies and their features: what a row was made from stays with it."""
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def same(one, other):
 
 
 def small():
-    """Build material of four films whose values tell row and variant."""
+    """Build material of four images whose values tell row and variant."""
     ids = np.array(["a/1.png", "a/2.png", "b/3.png", "b/4.png"], dtype=object)
     values = {
         variant: (10 * np.arange(4)[:, None] + code + np.zeros(3)).astype(np.uint8)
@@ -71,7 +71,7 @@ def test_copies_differ_from_their_films_and_are_nearer_to_them_than_other_films(
     for variant in ("near", "augmented"):
         copy = values_of(pixels, variant).astype(float)
         assert (copy != film).any(axis=1).mean() > 0.9
-        # Brightness and contrast aside, a copy looks like its film.
+        # Brightness and contrast aside, a copy looks like its image.
         likeness = np.corrcoef(copy, film)[: len(film), len(film) :]
         assert (likeness.argmax(axis=1) == np.arange(len(film))).mean() > 0.8, variant
     assert (values_of(pixels, "near") != values_of(pixels, "augmented")).any(axis=1).all()
@@ -113,7 +113,7 @@ def test_features_are_read_back_and_not_made_again(phantom_cohort, table, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(module, "_decode", lambda *_: pytest.fail("made again"))
         same(made, pixel_features(phantom_cohort, table, SIZE, tmp_path))
-    # Other films, another size or seed are other files.
+    # Other images, another size or seed are other files.
     pixel_features(phantom_cohort, table.iloc[:9], SIZE, tmp_path)
     pixel_features(phantom_cohort, table, SIZE // 2, tmp_path)
     pixel_features(phantom_cohort, table, SIZE, tmp_path, seed=1)
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_made_again(phantom_cohort, table, tmp_path, capsys):
 
 
 def test_a_table_that_lost_its_places_in_the_store_is_refused(phantom_cohort, table, tmp_path):
-    with pytest.raises(LedgerError, match="not the films that the table names"):
+    with pytest.raises(LedgerError, match="not the images that the table names"):
         pixel_features(phantom_cohort, table.reset_index(drop=True), SIZE, tmp_path)
     assert not (tmp_path / "features").exists()
 
@@ -217,4 +217,4 @@ def test_rows_are_named_and_read_by_film_and_variant():
     assert films.take("pixels", rows, 1)[:, 0].tolist() == [21, 1, 21, 31]
     taken = films.take("pixels", rows)
     taken[:] = 0
-    assert films.take("pixels", rows)[:, 0].tolist() == [20, 0, 20, 30], "a reader cannot change the films"
+    assert films.take("pixels", rows)[:, 0].tolist() == [20, 0, 20, 30], "a reader cannot change the images"

@@ -1,4 +1,4 @@
-"""The novelty score: what films have in common is learned, and what is no film stands out."""
+"""The novelty score: what images have in common is learned, and what is no image stands out."""
 
 import numpy as np
 import pytest

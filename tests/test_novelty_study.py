@@ -31,7 +31,7 @@ def test_changes_are_those_of_their_names():
     assert np.array_equal(changed["upside down"][0], film[0, ::-1, ::-1])
     assert np.array_equal(changed["negative"][0], 255 - film[0])
     assert np.array_equal(changed["turned by 90 degrees"][0], np.rot90(film[0]))
-    assert changed["a quarter of the film"].max() <= film[0, :8, :8].max()
+    assert changed["a quarter of the image"].max() <= film[0, :8, :8].max()
     assert all(c.shape == film.shape and c.dtype == np.uint8 for c in changed.values())
 
 
@@ -56,4 +56,4 @@ def test_shares_and_intervals_count_patients():
     grey = table.set_index("group").loc["plain grey"]
     assert grey["warned"] == pytest.approx(0.5, abs=0.02) and grey["low"] < 0.4 and grey["high"] > 0.6
     assert grey["n_patients"] == 0
-    assert set(table["kind"]) == {"film", "changed film", "no film"}
+    assert set(table["kind"]) == {"film", "changed image", "no image"}

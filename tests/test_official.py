@@ -101,7 +101,7 @@ def test_sealed_films_are_predicted_once_each_without_labels(prepared):
     hot = predict_sealed(run, results[0], 100.0)
     sure, flat = ((f["p_normal"] - 0.5).abs().max() for f in (frame, hot))
     assert flat < 0.1 * sure
-    # A film's prediction depends on its own pixels: those of the test are no development films.
+    # An image's prediction depends on its own pixels: those of the test are no development images.
     assert not set(frame["image_id"]) & set(run.cohort.development()["image_id"])
 
 
@@ -127,7 +127,7 @@ def test_weights_that_are_gone_keep_it_closed(committed, monkeypatch):
 
 def test_one_opening_by_the_command(committed, capsys, monkeypatch):
     run, results = committed
-    # So few films give no temperature of their own; each network is to be scaled by its own.
+    # So few images give no temperature of their own; each network is to be scaled by its own.
     heat = {result.predictions: float(2 + place) for place, result in enumerate(results)}
     monkeypatch.setattr(
         official.Calibrated, "of_cell", lambda result: Calibrated(heat[result.predictions], None)

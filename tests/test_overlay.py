@@ -1,4 +1,4 @@
-"""The overlay keeps the film's own shape and is warm where the map is."""
+"""The overlay keeps the image's own shape and is warm where the map is."""
 
 import io
 

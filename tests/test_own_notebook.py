@@ -32,13 +32,13 @@ def tagged(cell, *tags):
 def notebook():
     return new_notebook(
         cells=[
-            new_markdown_cell("# Films"),
+            new_markdown_cell("# Images"),
             tagged(new_markdown_cell("Pneumonia"), CHEST),
-            tagged(new_code_cell("films = 1"), "hide-input"),
+            tagged(new_code_cell("images = 1"), "hide-input"),
             tagged(new_markdown_cell("## Grid"), SIBLINGS),
             tagged(new_code_cell("grid"), "hide-input", SIBLINGS),
             tagged(new_code_cell("chest"), SIBLINGS, CHEST),
-            new_markdown_cell("Each film; see `06_films.csv`."),
+            new_markdown_cell("Each image; see `06_films.csv`."),
         ]
     )
 
@@ -49,7 +49,7 @@ def sources(notebook):
 
 def test_cells_about_chest_films_are_left_out_and_code_is_not_reworded(notebook):
     made = adapted(notebook, STUDY, {})
-    assert sources(made) == ["# Photos", "films = 1", "## Grid", "grid", "Each photo; see `06_films.csv`."]
+    assert sources(made) == ["# Photos", "images = 1", "## Grid", "grid", "Each photo; see `06_films.csv`."]
     nbformat.validate(made)
 
 
@@ -63,7 +63,7 @@ def test_cells_that_the_cohort_cannot_support_are_replaced_by_the_reason_once(no
     made = adapted(notebook, STUDY, {SIBLINGS: "It cannot be measured."})
     assert sources(made) == [
         "# Photos",
-        "films = 1",
+        "images = 1",
         "It cannot be measured.",
         "Each photo; see `06_films.csv`.",
     ]
@@ -81,10 +81,10 @@ def test_equal_notebooks_are_adapted_alike(notebook):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Films and a film.", "Photos and a photo."),
+        ("Images and an image.", "Photos and a photo."),
         ("filming, microfilms, film_a, films.csv, a-film", "filming, microfilms, film_a, films.csv, a-film"),
-        ('<a href="films/film">film</a>', '<a href="films/film">photo</a>'),
-        ('<img src="data:image/png;base64,+film+">', '<img src="data:image/png;base64,+film+">'),
+        ('<a href="films/film">image</a>', '<a href="films/film">photo</a>'),
+        ('<img src="data:image/png;base64,+image+">', '<img src="data:image/png;base64,+image+">'),
     ],
 )
 def test_only_the_word_is_replaced(text, expected):
@@ -95,11 +95,11 @@ def test_only_the_word_is_replaced(text, expected):
     ("image", "expected"), [("image", "An image, an old image"), ("photo", "A photo, an old photo")]
 )
 def test_the_article_follows_the_word(image, expected):
-    assert in_words("A film, an old film", image) == expected
+    assert in_words("An image, an old image", image) == expected
 
 
 def test_outputs_are_reworded_too():
-    outputs = [new_output("display_data", {"text/markdown": "2 films", "image/png": "film"})]
+    outputs = [new_output("display_data", {"text/markdown": "2 images", "image/png": "film"})]
     cell = new_code_cell("films", outputs=outputs)
     say_in_words(cell, "body scan")
     assert cell.outputs[0].data == {"text/markdown": "2 body scans", "image/png": "film"}

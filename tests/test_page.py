@@ -1,4 +1,4 @@
-"""The page in a browser: a film in, an answer out, every refusal said, and nothing asked of anybody else."""
+"""The page in a browser: an image in, an answer out, every refusal said, nothing asked of anybody else."""
 
 import io
 import json
@@ -91,7 +91,7 @@ def page(open_page):
 
 
 def encoded(seed=0, format="PNG", size=(280, 210)):
-    """A phantom film; no real one is needed to look at a page."""
+    """A phantom image; no real one is needed to look at a page."""
     buffer = io.BytesIO()
     film = draw_film(256, "bacterial", 1.0, 1.0, (1, 0, seed), (1, 1, seed))
     Image.fromarray(film).resize(size).save(buffer, format)
@@ -221,7 +221,7 @@ def test_the_set_is_one_plain_sentence(page, answer, names, coverage, said):
 
 
 def test_a_class_of_a_picture_that_is_no_film_is_not_to_be_believed(page, answer):
-    warnings = ["This does not look like a chest film.", "Nor like <b>anything</b>."]
+    warnings = ["This does not look like a chest X-ray.", "Nor like <b>anything</b>."]
     with answering(page, **(answer | {"novelty": 3.25, "warnings": warnings})):
         choose(page)
         answered(page)
@@ -252,7 +252,7 @@ def test_a_file_that_is_no_film_gets_the_line_of_the_service(page, service):
     assert alert.locator("img").count() == 0
     expect(page.locator("#said")).to_be_hidden()
     expect(page.locator("#figure")).to_be_hidden()
-    # The next film clears it.
+    # The next image clears it.
     choose(page)
     answered(page)
     expect(alert).to_be_empty()
@@ -260,7 +260,10 @@ def test_a_file_that_is_no_film_gets_the_line_of_the_service(page, service):
 
 @pytest.mark.parametrize(
     ("status", "line", "said"),
-    [(429, "128 films wait: come again in a second", "in a moment"), (500, "an error of the service", "r-7")],
+    [
+        (429, "128 images wait: come again in a second", "in a moment"),
+        (500, "an error of the service", "r-7"),
+    ],
 )
 def test_a_service_that_cannot_answer_now_can_be_asked_again(page, status, line, said):
     with answering(page, status, error=line, request_id="r-7") as came:
@@ -305,7 +308,7 @@ def test_a_film_can_be_dropped_anywhere_and_pasted(page):
         expect(page.locator("#facts")).to_contain_text(f"{kind}0.png")
     answered(page)
     let_go(page, "drop", count=3)
-    expect(failed(page)).to_contain_text("one film at a time")
+    expect(failed(page)).to_contain_text("one image at a time")
     let_go(page, "paste", count=0)
     expect(page.get_by_role("alert")).to_contain_text("no picture")
 

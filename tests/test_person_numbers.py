@@ -8,7 +8,7 @@ FOLDERS = {"bacteria": "bacterial", "virus": "viral"}
 
 
 def cohort_rows(films, part="train"):
-    """Rows as a cohort has them, of (etiology, person number, running number) films."""
+    """Rows as a cohort has them, of (etiology, person number, running number) images."""
     return pd.DataFrame(
         {
             "image_id": [f"{part}/PNEUMONIA/person{n}_{e}_{r}.jpeg" for e, n, r in films],
@@ -20,7 +20,7 @@ def cohort_rows(films, part="train"):
 
 
 def separate_counters(persons=400, seed=0):
-    """Each etiology counts its own persons and films; one person in five is dropped, films and all."""
+    """Each etiology counts its own persons and images; one person in five is dropped, images and all."""
     rng = np.random.default_rng(seed)
     films = []
     for etiology in FOLDERS:
@@ -34,7 +34,7 @@ def separate_counters(persons=400, seed=0):
 
 
 def shared_children(children=400, seed=0):
-    """One counter of children, one of films; a child has bacterial films, viral ones, or both."""
+    """One counter of children, one of images; a child has bacterial images, viral ones, or both."""
     rng = np.random.default_rng(seed)
     films = []
     for number in range(1, children + 1):
@@ -44,7 +44,7 @@ def shared_children(children=400, seed=0):
 
 
 def child_features(films, own, seed=0, d=60):
-    """Noise and a direction of the child; `own` tells which films are one child's."""
+    """Noise and a direction of the child; `own` tells which images are one child's."""
     rng = np.random.default_rng(seed)
     children = {}
     return np.array([children.setdefault(own(f), rng.normal(size=d)) + rng.normal(size=d) for f in films])
@@ -69,7 +69,7 @@ def test_separate_counters_advance_alone_and_not_pooled():
         assert found["share_rising"] == 1
         assert found["running_repeated"] == 0
         assert found["steps_with_room"] == 0
-        assert found["skips_with_room"] == 1, "who is missing left films behind in the counter of films"
+        assert found["skips_with_room"] == 1, "who is missing left images behind in the counter of images"
     pooled = row(table, part="all", etiology="pooled")
     assert pooled["share_rising"] < 0.6
     assert pooled["running_repeated"] > 0.5
@@ -84,7 +84,7 @@ def test_shared_children_advance_pooled_too():
 
 
 def test_a_counter_of_children_leaves_no_room_for_films():
-    """Children are counted once, films by etiology: only the skips tell this from separate counters."""
+    """Children are counted once, images by etiology: only the skips tell this from separate counters."""
     films = pd.DataFrame(shared_children(), columns=["etiology", "number", "running"])
     films["running"] = films.groupby("etiology").cumcount() + 1
     table = counters(cohort_rows(list(films.itertuples(index=False))))
@@ -123,7 +123,7 @@ def test_counters_by_hand():
     assert found["running_repeated"] == pytest.approx(2 / 7)
     assert found["steps"] == 2
     assert found["steps_with_room"] == 0
-    assert found["skips"] == 3  # 4 and 5 are missing with one film; 8 without; 10 with one
+    assert found["skips"] == 3  # 4 and 5 are missing with one image; 8 without; 10 with one
     assert found["skips_with_room"] == pytest.approx(1 / 3)
     lone = row(table, part="test", etiology="virus")
     assert lone[["spearman", "share_rising", "skips_with_room"]].isna().all()
@@ -206,7 +206,7 @@ def test_likeness_by_hand():
             for j, (f, m, _) in enumerate(films):
                 if i == j or (e == f) != same_series:
                     continue
-                # the partner is one further: viral after bacterial, or either film of one series
+                # the partner is one further: viral after bacterial, or either image of one series
                 ahead = {m - n, n - m} if same_series else {m - n if f == "virus" else n - m}
                 if shift in ahead:
                     rivals = [k for k in range(60) if films[k][0] == f and k not in (i, j)]
@@ -227,7 +227,7 @@ def test_likeness_by_hand():
 
 
 def test_a_number_counts_once():
-    """A child with many films that look alike does not outvote the others."""
+    """A child with many images that look alike does not outvote the others."""
     films = [("bacteria", 1, i) for i in range(12)] + [("bacteria", 2 + i // 2, 12 + i) for i in range(40)]
     features = np.random.default_rng(0).normal(size=(52, 30))
     features[:12] += 5

@@ -55,7 +55,7 @@ def grey_film(value):
 
 
 class Numbered:
-    """Films over more than one chunk whose grey value is in their name."""
+    """Images over more than one chunk whose grey value is in their name."""
 
     name = "numbered"
 
@@ -90,7 +90,7 @@ def test_taken_ids_and_pixels_are_of_the_same_rows(phantom_cohort, tmp_path):
     assert ids.tolist() == wanted.tolist()
     assert [pixel_digest(p) for p in pixels] == [cache.digests[i] for i in ids]
     with pytest.raises(KeyError):
-        cache.rows(["no such film"])
+        cache.rows(["no such image"])
 
 
 def test_the_cache_gives_the_same_without_decoding(phantom_cohort, tmp_path, decoded):

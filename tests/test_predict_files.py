@@ -20,7 +20,7 @@ with deferred:
 
 @pytest.fixture(scope="module")
 def folder(films, tmp_path_factory):
-    """Eleven films in two folders, two files that are none, and one that is not named as an image."""
+    """Eleven images in two folders, two files that are none, and one that is not named as an image."""
     root = tmp_path_factory.mktemp("films")
     for number, film in enumerate(films[:11]):
         path = root / ("a" if number % 2 else "b") / f"film{number:02d}.png"
@@ -130,7 +130,7 @@ def test_the_table_is_for_the_eye(folder, models, capsys, tmp_path):
     lines = out.splitlines()
     assert code == 0 and err == ""
     assert lines[0].split()[:2] == ["file", "diagnosis"]
-    assert "not like a chest film" in lines[2] and "not like" not in lines[1]
+    assert "not like a chest X-ray" in lines[2] and "not like" not in lines[1]
     assert lines[-1] == WARNING and "90%" in lines[-2]
 
 

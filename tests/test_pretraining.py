@@ -84,9 +84,9 @@ def drawn(x, seed=0):
 
 
 def places(n=400, side=32, seed=0):
-    """Return where each pixel of n views lies on its film, down and across, (n, side, side) from -1 to 1.
+    """Return where each pixel of n views lies on its image, down and across, (n, side, side) from -1 to 1.
 
-    Views of one seed differ in their films alone, so contrast and exposure can be taken out again.
+    Views of one seed differ in their images alone, so contrast and exposure can be taken out again.
     """
     ramp = (torch.arange(side) + 0.5) / side * 2 - 1
     down, across = (r.expand(n, 1, side, side).contiguous() for r in (ramp[:, None], ramp[None, :]))
@@ -140,7 +140,7 @@ def test_a_view_is_a_crop_within_the_film():
         assert centre.abs().max() <= 0.4 + 1e-4
         assert centre.max() > 0.2
         assert centre.min() < -0.2
-        # All that is seen is on the film: its border goes on where a turned corner would look beside it.
+        # All that is seen is on the image: its border goes on where a turned corner would look beside it.
         assert moved.abs().max() <= 1 - 1 / 32 + 1e-4
         along = moved[:, inner, inner].diff(dim=1 if rows else 2).mean(dim=(1, 2)) * 16
         beside = moved[:, inner, inner].diff(dim=2 if rows else 1).mean(dim=(1, 2)) * 16
@@ -165,7 +165,7 @@ def test_contrast_and_exposure_change_as_said():
 
 
 def films(n=80, seed=0):
-    """Draw smooth films, of which a crop shows which one it is."""
+    """Draw smooth images, of which a crop shows which one it is."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 3, 3), dtype=np.uint8)
     pixels = np.stack(
         [np.asarray(Image.fromarray(c).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for c in coarse]

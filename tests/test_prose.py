@@ -52,7 +52,7 @@ ALLOWED = {
         "224 px": "size of the reference service's images",
         "50 ms": "longest batch, a setting",
         "15 s": "time for a request, a setting",
-        "16 bits and 16 megapixels": "size of an extreme film",
+        "16 bits and 16 megapixels": "size of an extreme image",
     },
     "own_training_loop": {
         "Deep Lake 4": "a version",
@@ -116,7 +116,7 @@ def test_what_a_page_may_type_stands_there(name):
     assert [term for term in ALLOWED[name] if term not in text] == []
 
 
-@pytest.mark.parametrize("line", ["An AUC of 0.91.", "In 12 % of films", "30,0001 films", "all 3 of them"])
+@pytest.mark.parametrize("line", ["An AUC of 0.91.", "In 12 % of images", "30,0001 images", "all 3 of them"])
 def test_a_typed_number_is_seen(line):
     text = f"# Page\n\n```sh\nrun 5\n```\n\n{{quote}}`n_images` and `x2` and ResNet18.\n{line}\n"
     assert typed_numbers(text, {"30,000": "allowed", "95 %": "allowed"}) == [line]

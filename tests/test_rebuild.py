@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two small runs: of two notebooks, of which one shows films and the other fits models; of the first."""
+    """Two small runs: of two notebooks, of which one shows images and the other fits models; of the first."""
     folder = tmp_path_factory.mktemp("rebuild")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
@@ -93,7 +93,7 @@ def test_nothing_changes_and_the_tables_are_really_made_again(run, monkeypatch, 
     assert found.changed == []
     assert (found.tables, found.figures, found.notebooks) == (
         len(list((run / "tables").iterdir())),
-        len(list((run / "figures").iterdir())) - 2,  # without the index and the one that shows films
+        len(list((run / "figures").iterdir())) - 2,  # without the index and the one that shows images
         2,
     )
     assert found.kept == ["figures/01_samples.png"] or found.kept == ["figures/01_samples.svg"]

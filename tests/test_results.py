@@ -22,7 +22,7 @@ MARGINS = {"roc_auc": 0.01, "macro_f1": 0.02}
 
 
 def material(several=60, single=80):
-    """Patients of three films and of one, bacterial and viral in turn."""
+    """Patients of three images and of one, bacterial and viral in turn."""
     groups = np.array([*np.arange(several).repeat(3), *range(several, several + single)])
     names = np.array([f"p{g}" for g in groups], dtype=object)
     ids = np.array([f"film-{i}" for i in range(len(groups))], dtype=object)
@@ -103,7 +103,7 @@ def test_arms_are_scored_where_their_leak_is(found):
 def test_a_natural_split_dilutes_the_leak_by_those_without_siblings(found):
     row = tables.natural_table(found, n_resamples=200).iloc[0]
     full = tables.inflation_table(found, "roc_auc", n_resamples=50).set_index(["protocol", "metric"])
-    # Three films: a sibling in training with probability 1 - 0.2 ** 2; 180 of 260 films are of such patients.
+    # Three images: a sibling in training with probability 1 - 0.2 ** 2; 180 of 260 are of such patients.
     assert row["share_with_sibling"] == pytest.approx(180 / 260 * (1 - 0.2**2))
     assert row["n_patients"] > full.loc[("siblings", "roc_auc"), "n_patients"]
 

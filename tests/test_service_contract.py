@@ -42,7 +42,7 @@ CONFIG = {
     "seed": 2018,
     "continue-on-failure": True,
     "checks": {
-        # What no schema can tell from films: 422, base64 of something else; 413, film and list together.
+        # What no schema can tell from images: 422, base64 of something else; 413, image and list together.
         "positive_data_acceptance": {"expected-statuses": ["200", "413", "422"]},
         # Stricter than Schemathesis, to which an error of the service is a refusal too.
         "negative_data_rejection": {"expected-statuses": ["400", "405", "413", "415", "422"]},
@@ -69,7 +69,7 @@ def contract(app):
     films = st.builds(
         encoded, st.integers(0, 9), st.sampled_from(("PNG", "JPEG", "WEBP")), st.sampled_from((32, 50))
     )
-    # Two of three are films; the others are whatever else the document allows.
+    # Two of three are images; the others are whatever else the document allows.
     schemathesis.openapi.format("binary", films | films | st.binary(max_size=60))
     data = films | films | st.binary(min_size=1, max_size=60)
     schemathesis.openapi.format("byte", data.map(lambda film: base64.b64encode(film).decode()))
@@ -134,7 +134,7 @@ def test_every_answer_is_one_that_the_document_promises(contract):
     assert not failed, f"{len(failed)}, such as\n" + "\n".join(failed[:10])
     assert set(checked) == set(CHECKS.get_all_names()) - set(LEFT_OUT)
     for kind in ("application/json", "multipart/form-data"):
-        # Films were answered, what is none was not, and damage was refused.
+        # Images were answered, what is none was not, and damage was refused.
         assert tried["POST /predict", kind, "positive", 200] >= 10, tried
         assert tried["POST /predict", kind, "positive", 422] >= 3, tried
         assert tried["POST /predict", kind, "negative", 400] >= 20, tried
@@ -150,7 +150,7 @@ def test_every_answer_is_one_that_the_document_promises(contract):
         ("a status of its own", "status_code_conformance"),
         ("a page for JSON", "content_type_conformance"),
         ("an answer to anything", "negative_data_rejection"),
-        ("no answer to films", "positive_data_acceptance"),
+        ("no answer to images", "positive_data_acceptance"),
     ],
 )
 def test_a_service_that_breaks_its_promise_is_found(contract, monkeypatch, name, check):
@@ -170,12 +170,12 @@ def test_a_service_that_breaks_its_promise_is_found(contract, monkeypatch, name,
             raise
 
     def no_film(request, settings):
-        raise RefusedError(400, "film", "no film is good enough")
+        raise RefusedError(400, "film", "no image is good enough")
 
     def page(message):
         return Response(message, content_type="text/html")
 
-    monkeypatch.setattr(service, "read_upload", no_film if name == "no answer to films" else fails)
+    monkeypatch.setattr(service, "read_upload", no_film if name == "no answer to images" else fails)
     if name == "no such field":
         monkeypatch.setattr(service, "_said", lambda *of: say(*of) | {"confidence": "very"})
     if name == "a page for JSON":

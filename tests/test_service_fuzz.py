@@ -104,10 +104,10 @@ def originals():
 
 #: What is refused of `originals`, and a part of the message; the others are answered.
 REFUSED = {
-    "png-animated": "send one film",
-    "tiff-pages": "send one film",
-    "gif-animated": "send one film",
-    "webp-animated": "send one film",
+    "png-animated": "send one image",
+    "tiff-pages": "send one image",
+    "gif-animated": "send one image",
+    "webp-animated": "send one image",
     "tiff-lab": "",
 }
 
@@ -439,10 +439,10 @@ HOSTILE_IMAGES = {
     "GIF, cut off": (encoded("GIF", picture(mode="P"))[:900], 422, "truncated"),
     "BMP, cut off": (encoded("BMP")[:1500], 422, "truncated"),
     "WEBP, cut off": (encoded("WEBP")[:90], 422, ""),
-    "animated GIF": (originals()["gif-animated"], 422, "send one film"),
-    "GIF of 8,000 frames": (many_frames(8_000), 422, "send one film"),
-    "TIFF of two pages": (originals()["tiff-pages"], 422, "send one film"),
-    "1 x 1": (encoded("PNG", Image.new("L", (1, 1))), 422, "1 x 1 pixels: too small for a film"),
+    "animated GIF": (originals()["gif-animated"], 422, "send one image"),
+    "GIF of 8,000 frames": (many_frames(8_000), 422, "send one image"),
+    "TIFF of two pages": (originals()["tiff-pages"], 422, "send one image"),
+    "1 x 1": (encoded("PNG", Image.new("L", (1, 1))), 422, "1 x 1 pixels: too small for an image"),
     "31 x 400": (encoded("PNG", Image.new("L", (31, 400))), 422, "31 x 400 pixels: too small"),
     "PNG of 20,000 x 20,000": (huge("png"), 413, " pixels"),
     "JPEG of 20,000 x 20,000": (huge("jpeg"), 413, " pixels"),
@@ -565,5 +565,5 @@ def test_pages_are_not_counted_to_the_end(client, monkeypatch, reader, pages):
 
     monkeypatch.setattr(reader, "_seek", seek)
     answer = send(client, json_of({"image": base64_of(pages)}), "application/json")
-    assert answer.status_code == 422 and "send one film" in answer.json["error"]
+    assert answer.status_code == 422 and "send one image" in answer.json["error"]
     assert max(sought, default=0) < 20, f"page {max(sought)} was sought"

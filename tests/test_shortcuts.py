@@ -81,7 +81,7 @@ def test_a_planted_size_is_found_with_its_true_auc(distance):
 
 
 def test_a_size_in_the_middle_is_found_though_no_order_tells_it():
-    """One label has medium films, the other small and large ones: a folded AUC of the width is one half."""
+    """One label has medium images, the other small and large ones: a folded AUC of the width is one half."""
     table, group = simulate(1500, 2)
     middle = np.random.default_rng(2).uniform(-1, 1, 1500) / 3
     table["width"] = 1000 + 300 * np.where(table["label"] == "NORMAL", middle, middle + np.sign(middle))

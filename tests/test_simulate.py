@@ -16,7 +16,7 @@ SMALL = ((0, 20, 10), (0, 20, 10))
 
 @pytest.fixture(scope="module")
 def nothing():
-    """Studies of exchangeable films."""
+    """Studies of exchangeable images."""
     return studies(World(SMALL, draws=4), 50, seed=1, n_resamples=80)
 
 

@@ -24,9 +24,9 @@ SEEDS = (0, 1, 7)
 
 
 def material():
-    """Thirty patients of three films, thirty of one; ids that no text holds."""
+    """Thirty patients of three images, thirty of one; ids that no text holds."""
     patients = np.array([*np.arange(30).repeat(3), *range(30, 60)])
-    ids = np.array([f"film {i}, \udcff" for i in range(len(patients))], dtype=object)
+    ids = np.array([f"image {i}, \udcff" for i in range(len(patients))], dtype=object)
     named = np.array([f"p{i}" for i in patients], dtype=object)
     groups = {"series": patients, "merged": np.where(patients < 30, patients, 100 + patients // 6)}
     return Material(ids, named, patients % 3, groups, {})
@@ -38,7 +38,7 @@ def three_arms():
 
 
 def results(seeds=SEEDS, arms=None):
-    """Invent outcomes: random probabilities, in an order of films that is not the cohort's."""
+    """Invent outcomes: random probabilities, in an order of images that is not the cohort's."""
     arms = arms or three_arms()
     found = store.Results(material())
     rng = np.random.default_rng(5)

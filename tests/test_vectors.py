@@ -68,7 +68,7 @@ def test_a_crowd_takes_bounded_work(monkeypatch):
     rng = np.random.default_rng(3)
     vectors = unit(rng, 5000)
     vectors[:2000] = vectors[0]
-    vectors[2000:2500] = 0.0  # films without keypoints
+    vectors[2000:2500] = 0.0  # images without keypoints
     found = near_vectors(vectors, 50)
     assert (found < 2000).all() and len(found) <= 3 * 2000
     assert len(np.unique(found)) == 2000

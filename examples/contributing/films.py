@@ -1,4 +1,4 @@
-"""Write a few hundred small synthetic films into a folder, to try an extension on: python films.py FOLDER."""
+"""Write a few hundred small synthetic images into a folder, to try an extension on."""
 
 import argparse
 from pathlib import Path
@@ -18,4 +18,4 @@ source = PhantomSource(PhantomSettings(n_images=given.films, size=given.size, **
 for film in source:
     with replacing(given.folder / film.file) as temporary:
         temporary.write_bytes(film.data)
-print(f"{len(source)} films in {given.folder}")
+print(f"{len(source)} images in {given.folder}")

@@ -146,8 +146,8 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict = commands.add_parser(
         "predict",
-        help="classify films: class, calibrated probability, prediction set",
-        description="Classify chest films with a published model. Not a medical device. Exit code: 0 all "
+        help="classify images: class, calibrated probability, prediction set",
+        description="Classify chest X-rays with a published model. Not a medical device. Exit code: 0 all "
         "files were predicted, 2 the input cannot be used, or not all of it.",
     )
     predict.add_argument(
@@ -170,7 +170,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = commands.add_parser(
         "serve",
-        help="answer POST /predict, and show a page for films",
+        help="answer POST /predict, and show a page for images",
         description="Serve a published model over HTTP: a page at /, POST /predict, GET /health, "
         "/metrics and /openapi.json. Not a medical device.",
     )
@@ -181,9 +181,9 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         ("workers", "processes (default: one for each four cores)"),
         ("threads", "requests at the same time, in each worker (default: 32)"),
         ("inference-threads", "cores that predict, in each worker (default: the cores, shared out)"),
-        ("batch", "films predicted at once, at most (default: 8)"),
+        ("batch", "images predicted at once, at most (default: 8)"),
         ("batch-ms", "what a batch may take, in milliseconds; makes batches smaller (default: 50)"),
-        ("queue", "films that may wait (default: 128)"),
+        ("queue", "images that may wait (default: 128)"),
         ("images", "images in one request, at most (default: 32)"),
         ("body-bytes", "size of a request, at most (default: 32,000,000)"),
         ("receive-seconds", "for a request to arrive whole (default: 15)"),

@@ -214,7 +214,7 @@ def _train(given: argparse.Namespace) -> int:
         raise LeakfreeError(str(error)) from error
     facts = result.facts
     say(
-        f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} films in training, "
+        f"{result.cell.label}, {result.cell.task.name}: {facts['n_train']:,} images in training, "
         f"no linked group shared; epoch {facts['epoch']} kept by validation"
     )
     say(f"weights {facts['weights_sha256']}; everything is in {run.folder}, see models/ and ledgers/")

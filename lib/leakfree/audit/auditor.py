@@ -264,8 +264,8 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
         lines.append(f"labels of {sealed:,} images of the official test part, which are sealed")
     lines += [
         "whether an identifier stands for one child: names are taken at their word, scope by scope",
-        "whether labels are right: only copies of one film are compared",
-        "films of one patient that share neither name nor picture",
+        "whether labels are right: only copies of one image are compared",
+        "images of one patient that share neither name nor picture",
         "time: a test part that is older than training looks like any other",
         "what a training run really consumed: that takes a ledger, and `leakfree verify`",
     ]

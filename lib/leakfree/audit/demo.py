@@ -20,7 +20,7 @@ from leakfree.base.escape import say
 from leakfree.base.files import replacing
 from leakfree.data.sources.phantom import PhantomSettings
 
-#: Films of the cohort before faults are planted, and their size in pixels.
+#: Images of the cohort before faults are planted, and their size in pixels.
 FILMS, SIZE = 400, 160
 #: Faults planted of each kind.
 COUNT = 2

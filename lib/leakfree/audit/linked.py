@@ -24,7 +24,7 @@ from leakfree.data.cohort import Cohort
 from leakfree.split.manifest import Manifest
 
 _PAIRS = ["first", "second", "found_by", "symmetry", "inverted", "agreement"]
-#: Modules that decide which films are copies: a change of one, or of a package, makes kept results stale.
+#: Modules that decide which images are copies: a change of one, or of a package, makes kept results stale.
 _MODULES = (
     *(
         f"leakfree/audit/copies/{name}"
@@ -36,7 +36,7 @@ _MODULES = (
 
 @dataclass(frozen=True)
 class CohortCopies:
-    """Which films of a cohort are copies of one another.
+    """Which images of a cohort are copies of one another.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ class Cohort:
     problems : list of Problem
         Files that the source listed and that are not in the cohort.
     study : OwnStudy or None
-        The study on other images that the cohort belongs to; None for chest films.
+        The study on other images that the cohort belongs to; None for chest X-rays.
 
     Raises
     ------

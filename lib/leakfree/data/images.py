@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from leakfree.base.errors import LeakfreeError
 
-#: A chest film of 20 megapixels is already unusual; beyond this a file is refused before decoding.
+#: A chest X-ray of 20 megapixels is already unusual; beyond this a file is refused before decoding.
 MAX_PIXELS = 100_000_000
 # Our own check below gives the clear line; Pillow's bound stays as a second door.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -111,7 +111,7 @@ def to_grey(data: bytes, size: int | None) -> np.ndarray:
         image = Image.open(io.BytesIO(data))
         drafted = image.draft("L", (2 * size, 2 * size))
         if drafted:
-            # The box is the film without the fringe that fills the last block up.
+            # The box is the image without the fringe that fills the last block up.
             image = image.resize((size, size), Image.Resampling.BILINEAR, box=drafted[1], reducing_gap=3.0)
     grey = _grey(image)
     if size is not None and grey.size != (size, size):

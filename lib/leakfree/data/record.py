@@ -22,7 +22,7 @@ from leakfree.data.study_file import ABOUT, KEY, OwnStudy
 
 #: The table of a cohort, and what else is known of it.
 TABLE = "cohort.csv"
-#: Which films are copies of one another.
+#: Which images are copies of one another.
 COPIES = "copies.json"
 #: Folder of what was measured on pixels.
 MEASUREMENTS = "measurements"

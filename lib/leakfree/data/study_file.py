@@ -276,7 +276,7 @@ def write_study(path: Path, study: OwnStudy) -> Path:
 
 
 def kept_study(folder: Path) -> OwnStudy | None:
-    """Return the study that a run folder records; None in a run on chest films, or without a record."""
+    """Return the study that a run folder records; None in a run on chest X-rays, or without a record."""
     try:
         content = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))[KEY]
         return OwnStudy.model_validate(content)

@@ -38,12 +38,12 @@ class Vocabulary:
         return self.scopes[0]
 
 
-#: Of chest films, whatever their source.
+#: Of chest X-rays, whatever their source.
 CHEST = Vocabulary(LABELS, TASKS, SCOPES)
 
 
 def vocabulary(study: OwnStudy | None) -> Vocabulary:
-    """Return the words of a study on other images; those of chest films where there is none."""
+    """Return the words of a study on other images; those of chest X-rays where there is none."""
     return CHEST if study is None else Vocabulary(study.labels, study.made_tasks(), (DECLARED,))
 
 

@@ -51,7 +51,7 @@ def estimator(model: str, task_classes: int, seed: int, n_jobs: int = 1, **param
     Everything that learns from data, the centring of the pixels too, is inside the pipeline, and so
     is fitted on what `fit` is given and on nothing else. The logistic regression has its pixels
     centred and not divided by their standard deviation: all have the same unit already, and the
-    division would give the quiet borders of a film the weight of the lungs. Trees need neither.
+    division would give the quiet borders of an image the weight of the lungs. Trees need neither.
 
     Parameters
     ----------

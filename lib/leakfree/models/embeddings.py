@@ -1,4 +1,4 @@
-"""Features of images from a frozen ImageNet network: what two films have in common beyond their pixels."""
+"""Features of images from a frozen ImageNet network: what two images have in common beyond their pixels."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Self-supervised pretraining: a network learns from films without labels, of the training part only.
+"""Self-supervised pretraining: a network learns from images without labels, of the training part only.
 
 Barlow Twins (Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021,
-equation 1): two altered views of a film should have the same features, and no two features the same content.
-It needs neither large batches nor pairs of different films, of which a part with several films of one patient
+equation 1): two altered views of an image should have the same features, and features different contents.
+It needs neither large batches nor pairs of different images, of which a part with many images of a patient
 has false ones.
 """
 
@@ -19,13 +19,13 @@ from leakfree.data.pixels import PixelCache
 from leakfree.ledger.ledger import Ledger
 from leakfree.models.training import Normalisation, TrainingError, batches, seed_everything
 
-#: Films a step, width of the two layers that are thrown away afterwards, and weight of the second term.
+#: Images a step, width of the two layers that are thrown away afterwards, and weight of the second term.
 BATCH, WIDTH, REDUNDANCY = 64, 512, 5e-3
 PEAK_RATE = 1e-3
 
 
 def view(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return one altered view of each film: a crop of 60 to 100 % of the side, turned up to 10 degrees.
+    """Return one altered view of each image: a crop of 60 to 100 % of the side, turned up to 10 degrees.
 
     Contrast changes by up to 40 %, exposure by up to 0.4 standard deviations. Never a mirror image.
 
@@ -78,7 +78,7 @@ def pretrain(
     train : numpy.ndarray of int64
         Rows of the training part.
     epochs : int
-        Passes over it; each film is seen in two views a pass.
+        Passes over it; each image is seen in two views a pass.
     seed : int
         Of the order, the views and the projector.
     ledger : Ledger

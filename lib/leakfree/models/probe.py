@@ -1,4 +1,4 @@
-"""The linear probe: what a logistic regression on frozen features reads from films."""
+"""The linear probe: what a logistic regression on frozen features reads from images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-#: Inverse strength of the penalty: features are many more than films tell apart, so it is strong.
+#: Inverse strength of the penalty: features are many more than images tell apart, so it is strong.
 PENALTY = 0.01
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the service reads calibrations without pandas
 
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
 TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"
-#: Parts whose films set the limit of the novelty score: neither learned from nor tested on.
+#: Parts whose images set the limit of the novelty score: neither learned from nor tested on.
 LIMIT_PARTS = ("val", TEMPERATURE_PART)
 #: Shares of the images: training, choice of the epoch, temperature, sets, test.
 FIVE_PARTS = {"train": 0.65, "val": 0.10, TEMPERATURE_PART: 0.05, CONFORMAL_PART: 0.05, "test": 0.15}

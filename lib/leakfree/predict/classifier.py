@@ -45,7 +45,7 @@ class Answer:
     coverage : float or None
         Share of patients like those of the calibration part whose true class is in the set.
     novelty : float or None
-        Distance from training films in units of the limit; over 1 is warned of.
+        Distance from training images in units of the limit; over 1 is warned of.
     warnings : tuple of str
     """
 
@@ -160,9 +160,9 @@ class Classifier:
             raise ImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
     def probabilities(self, films: np.ndarray) -> np.ndarray:
-        """Predict films, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
+        """Predict images, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
 
-        Its neighbours in the batch change a film's numbers by at most
+        Its neighbours in the batch change an image's numbers by at most
         `leakfree.base.precision.SAME_PROBABILITY`.
         """
         with torch.inference_mode(), autocast(self.precision):
@@ -170,7 +170,7 @@ class Classifier:
         return torch.softmax(logits, dim=1).numpy()
 
     def answer(self, films: np.ndarray) -> list[Answer]:
-        """Say all that there is to say of films, uint8 (n, size, size), one answer each."""
+        """Say all that there is to say of images, uint8 (n, size, size), one answer each."""
         scaled = scale(self.probabilities(films), self.calibrated.temperature)
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
@@ -183,11 +183,11 @@ class Classifier:
         warnings = []
         if novelty is not None and novelty > 1:
             warnings.append(
-                "This does not look like the chest films that the model learned from "
+                "This does not look like the chest X-rays that the model learned from "
                 f"(novelty {novelty:.1f}, limit 1): do not believe the class."
             )
         if inside is not None and not inside.any():
-            warnings.append("No class fits this film as films of the calibration part fitted theirs.")
+            warnings.append("No class fits this image as images of the calibration part fitted theirs.")
         return Answer(
             self.names[best],
             float(scaled[best]),
@@ -205,12 +205,12 @@ class Classifier:
         ----------
         films : numpy.ndarray of uint8, shape (n, size, size)
         classes : sequence of int, optional
-            Class to explain, for each film; the most probable one by default.
+            Class to explain, for each image; the most probable one by default.
 
         Returns
         -------
         numpy.ndarray of float32, shape (n, size, size)
-            From 0 to 1 within each film; all 0 where nothing speaks for the class.
+            From 0 to 1 within each image; all 0 where nothing speaks for the class.
         """
         with self._explaining:
             return self._heat(films, classes)

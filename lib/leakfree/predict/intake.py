@@ -1,4 +1,4 @@
-"""What is refused before it is decoded: by its content, whatever is no single film of a sane size."""
+"""What is refused before it is decoded: by its content, whatever is no single image of a sane size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from leakfree.data.images import ImageError
 
-#: Formats that films come in. Others that Pillow knows run programs, or hold no film.
+#: Formats that images come in. Others that Pillow knows run programs, or hold no image.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 
 
@@ -29,9 +29,9 @@ class Limits:
     Attributes
     ----------
     bytes : int
-        Of an encoded image. An uncompressed film of 16 bits and 10 megapixels has 20 million.
+        Of an encoded image. An uncompressed image of 16 bits and 10 megapixels has 20 million.
     pixels : int
-        Full digital chest films have up to 15 million; one of 16 bits takes 28 bytes each while decoded.
+        Full digital chest X-rays have up to 15 million; one of 16 bits takes 28 bytes each while decoded.
     least_side : int
         Least width and height in pixels: less cannot show a chest.
     """
@@ -42,7 +42,7 @@ class Limits:
 
 
 def check(data: bytes, limits: Limits) -> None:
-    """Refuse bytes that are not one film within the limits; pixels are not decoded.
+    """Refuse bytes that are not one image within the limits; pixels are not decoded.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check(data: bytes, limits: Limits) -> None:
     if len(data) > limits.bytes:
         raise TooLargeError(f"{len(data):,} bytes, over the limit of {limits.bytes:,}")
     if data[128:132] == b"DICM":
-        raise ImageError("a DICOM file: export the film as PNG or JPEG")
+        raise ImageError("a DICOM file: export the image as PNG or JPEG")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
@@ -71,6 +71,6 @@ def check(data: bytes, limits: Limits) -> None:
     except Exception as error:  # Pillow's readers raise many types
         raise ImageError(f"not an image ({', '.join(FORMATS)})") from error
     if several:
-        raise ImageError("several frames or pages: send one film")
+        raise ImageError("several frames or pages: send one image")
     if min(width, height) < limits.least_side:
-        raise ImageError(f"{width} x {height} pixels: too small for a film, least side {limits.least_side}")
+        raise ImageError(f"{width} x {height} pixels: too small for an image, least side {limits.least_side}")

@@ -1,6 +1,6 @@
-"""How unlike the training films an image is, so that a photograph is not diagnosed in silence.
+"""How unlike the training images an image is, so that a photograph is not diagnosed in silence.
 
-Films of one view are alike: a few principal components of small, standardised pictures carry most of what
+Images of one view are alike: a few principal components of small, standardised pictures carry most of what
 differs between them. What the components leave over is the score ("distance from face space": Turk and
 Pentland, "Eigenfaces for recognition", Journal of Cognitive Neuroscience 3, 1991, 71-86, section on locating
 faces). It knows nothing of the classes, and looks at no network.
@@ -22,7 +22,7 @@ from leakfree.base.files import replacing
 
 #: Side of the small pictures in pixels, and components kept.
 SIDE, COMPONENTS = 32, 16
-#: Share of held-out films under the limit.
+#: Share of held-out images under the limit.
 KEPT = 0.99
 #: Standard deviation in grey levels under which a picture is flat, and its noise is not blown up.
 _FLAT = 8.0
@@ -41,7 +41,7 @@ class Novelty:
     mean : numpy.ndarray of float32, shape (SIDE * SIDE,)
     components : numpy.ndarray of float32, shape (COMPONENTS, SIDE * SIDE)
     limit : float
-        Residual that a share `KEPT` of held-out films does not exceed.
+        Residual that a share `KEPT` of held-out images does not exceed.
     manifest_hash : str
         Of the split whose training part was learned from.
     """
@@ -53,26 +53,26 @@ class Novelty:
 
     @classmethod
     def fit(cls, train: np.ndarray, held_out: np.ndarray, manifest_hash: str) -> Novelty:
-        """Learn what films have in common, and set the limit on films that were not learned from.
+        """Learn what images have in common, and set the limit on images that were not learned from.
 
         Parameters
         ----------
         train, held_out : numpy.ndarray of uint8, shape (n, size, size)
-            Films of the training part, and of parts disjoint from it by patient.
+            Images of the training part, and of parts disjoint from it by patient.
         manifest_hash : str
 
         Raises
         ------
         NoveltyError
-            If there are fewer training films than components, or no film is held out.
+            If there are fewer training images than components, or no image is held out.
         """
         if len(train) <= COMPONENTS or not len(held_out):
             raise NoveltyError(
-                f"{len(train)} training films and {len(held_out)} held out are too few to say what a film is"
+                f"{len(train)} training images and {len(held_out)} held out cannot say what an image is"
             )
         small = _small(train)
         mean = small.mean(axis=0)
-        # Principal components from the 1,024 x 1,024 second moments: less memory than of all the films.
+        # Principal components from the 1,024 x 1,024 second moments: less memory than of all the images.
         centred = small - mean
         values, vectors = np.linalg.eigh(centred.T @ centred)
         components = vectors[:, np.argsort(values)[::-1][:COMPONENTS]].T
@@ -126,7 +126,7 @@ class Novelty:
 
 
 def _small(films: Sequence[np.ndarray]) -> np.ndarray:
-    """Shrink films, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
+    """Shrink images, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
     small = [
         np.asarray(Image.fromarray(film).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
         for film in films

@@ -1,4 +1,4 @@
-"""Draw what a network looks at over the film as it was sent."""
+"""Draw what a network looks at over the image as it was sent."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from PIL import Image
 
 from leakfree.data.images import decode
 
-#: Longer side of the picture in pixels, and how much of the film the hottest spot hides.
+#: Longer side of the picture in pixels, and how much of the image the hottest spot hides.
 LONGER_SIDE, STRONGEST = 512, 0.6
 #: Orange of Okabe and Ito on grey: told apart without colour vision, since it is also lighter.
 _COLOUR = (230.0, 159.0, 0.0)
 
 
 def draw_overlay(data: bytes, heat: np.ndarray) -> bytes:
-    """Lay a heat map over a film.
+    """Lay a heat map over an image.
 
     Parameters
     ----------
     data : bytes
-        Encoded film.
+        Encoded image.
     heat : numpy.ndarray of float32, shape (size, size)
-        From 0 to 1; the film squashed to a square is what it was made from.
+        From 0 to 1; the image squashed to a square is what it was made from.
 
     Returns
     -------
     bytes
-        PNG with the film's own aspect.
+        PNG with the image's own aspect.
     """
     _, film = decode(data)
     film.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BILINEAR)

@@ -26,7 +26,7 @@ from leakfree.predict.overlay import draw_overlay
 
 #: What is taken from folders; a file that is named is read whatever its name.
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
-#: Films that a thread reads and predicts at a time.
+#: Images that a thread reads and predicts at a time.
 _BATCH = 16
 
 
@@ -73,7 +73,7 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
 
     Returns
     -------
-    films : list of Film
+    images : list of Image
         In the order of `inputs`, folders by name.
     left_out : int
         Files in folders whose names are not those of images.
@@ -127,7 +127,7 @@ def predict_films(
     overlays: Path | None = None,
     progress: bool = True,
 ) -> Iterator[Row]:
-    """Predict films in order; one that cannot be used is a row with its reason.
+    """Predict images in order; one that cannot be used is a row with its reason.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
             lines.append((one_line(row.file), "unusable", "", "", one_line(row.error or "")))
             continue
         inside = "" if said.prediction_set is None else ", ".join(said.prediction_set) or "no class fits"
-        note = "not like a chest film" if said.novelty is not None and said.novelty > 1 else ""
+        note = "not like a chest X-ray" if said.novelty is not None and said.novelty > 1 else ""
         lines.append(
             (one_line(row.file), one_line(said.diagnosis), f"{said.confidence:.3f}", one_line(inside), note)
         )

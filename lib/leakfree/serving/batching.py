@@ -1,4 +1,4 @@
-"""Films of concurrent requests are predicted together: one pass over the weights serves them all."""
+"""Images of concurrent requests are predicted together: one pass over the weights serves them all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from leakfree.predict.classifier import Answer, Classifier
 
 
 class BusyError(Exception):
-    """More films wait than may."""
+    """More images wait than may."""
 
 
 class Batcher:
     """Inference threads that take what waits; nobody waits for a batch to fill.
 
     Under load each thread predicts batches of its own on one core, which wastes no time on joining cores. A
-    film that comes alone is predicted by the first thread on all cores. Only that one ever does so: each
+    image that comes alone is predicted by the first thread on all cores. Only that one ever does so: each
     thread that did would keep helpers of its own, and more helpers than cores sleep where they should wait
     awake.
 
@@ -32,12 +32,12 @@ class Batcher:
     threads : int
         Inference threads, and cores.
     batch : int
-        Films predicted at once, at most.
+        Images predicted at once, at most.
     batch_seconds : float
         What a batch may take: whoever comes during one waits for its end. With the speed that is measured
         when it starts it may make batches smaller.
     waiting : int
-        Films that may wait.
+        Images that may wait.
     observe : callable, optional
         Told the size of each batch.
     """
@@ -70,7 +70,7 @@ class Batcher:
         self.ready = True
 
     def _seconds_of(self, film: np.ndarray) -> float:
-        """Measure one film on one core, in a thread of its own, since the number of cores is a thread's."""
+        """Measure one image on one core, in a thread of its own, since the number of cores is a thread's."""
 
         def measure() -> None:
             torch.set_num_threads(1)
@@ -86,28 +86,28 @@ class Batcher:
         return min(taken)
 
     def submit(self, film: np.ndarray) -> Future[Answer]:
-        """Ask for an answer to a film, uint8 (size, size).
+        """Ask for an answer to an image, uint8 (size, size).
 
         Raises
         ------
         BusyError
-            If too many films wait.
+            If too many images wait.
         """
         future: Future[Answer] = Future()
         with self._changed:
             if len(self._queue) >= self._most:
-                raise BusyError(f"{self._most} films wait already")
+                raise BusyError(f"{self._most} images wait already")
             self._queue.append((film, future))
             self._changed.notify_all()
         return future
 
     @property
     def waiting(self) -> int:
-        """Films that wait now."""
+        """Images that wait now."""
         return len(self._queue)
 
     def _take(self, number: int) -> tuple[list[tuple[np.ndarray, Future[Answer]]], bool]:
-        """Wait for films and take a fair share: what another thread could do now is not added to a batch."""
+        """Wait for images and take a fair share: what another thread could do now is not added to a batch."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue and (number == 0 or 0 in self._busy))
             alone = not self._busy and len(self._queue) == 1

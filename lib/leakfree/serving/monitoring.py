@@ -22,11 +22,11 @@ SECONDS = Histogram(
     ["path"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
-FILMS = Counter("leakfree_films_total", "Films answered", ["diagnosis"])
-NOVEL = Counter("leakfree_novel_films_total", "Films answered with the warning that they look like none")
+FILMS = Counter("leakfree_films_total", "Images answered", ["diagnosis"])
+NOVEL = Counter("leakfree_novel_films_total", "Images answered with the warning that they look like none")
 REFUSED = Counter("leakfree_refused_total", "Requests refused", ["reason"])
-BATCH = Histogram("leakfree_batch_films", "Films predicted at once", buckets=(1, 2, 3, 4, 6, 8, 16, 32, 64))
-WAITING = Gauge("leakfree_waiting_films", "Films that wait now", multiprocess_mode="livesum")
+BATCH = Histogram("leakfree_batch_films", "Images predicted at once", buckets=(1, 2, 3, 4, 6, 8, 16, 32, 64))
+WAITING = Gauge("leakfree_waiting_films", "Images that wait now", multiprocess_mode="livesum")
 
 log = logging.getLogger("leakfree.service")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -17,7 +17,7 @@ REFUSALS = {
     413: "The request, an image or its picture is too large, or there are too many images",
     415: "Neither JSON nor a form",
     422: "An image cannot be used: no image, damaged, too small, or several in one file",
-    429: "Too many films wait; come again",
+    429: "Too many images wait; come again",
 }
 
 
@@ -52,7 +52,7 @@ def document(settings: ServiceSettings) -> dict[str, object]:
     }
     answer = {"anyOf": [_ref(schema.PredictResponse), _ref(schema.BatchResponse)]}
     predict = {
-        "summary": "Classify one film, or several",
+        "summary": "Classify one image, or several",
         "operationId": "predict",
         "requestBody": {
             "required": True,
@@ -69,7 +69,7 @@ def document(settings: ServiceSettings) -> dict[str, object]:
         "info": {
             "title": "leakfree",
             "version": __version__,
-            "description": f"Chest films, normal or pneumonia, by a leak-free model. {WARNING}",
+            "description": f"Chest X-rays, normal or pneumonia, by a leak-free model. {WARNING}",
         },
         "paths": {
             "/predict": {"post": predict},

@@ -51,7 +51,7 @@ class Prediction(BaseModel):
     coverage: _Probability | None = Field(
         description="Share of patients like those of the study whose true class is in the set"
     )
-    novelty: float | None = Field(description="Distance from films of the study; over 1 is warned of")
+    novelty: float | None = Field(description="Distance from images of the study; over 1 is warned of")
     warnings: list[str]
     overlay: str | None = Field(None, description="PNG as data URL, where it was asked for")
 

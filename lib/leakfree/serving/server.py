@@ -52,7 +52,7 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
 
 
 def _give_memory_back() -> None:
-    """Ask glibc to return what large films took: by default it keeps a heap for every few threads.
+    """Ask glibc to return what large images took: by default it keeps a heap for every few threads.
 
     Other allocators have no such settings, and need none.
     """

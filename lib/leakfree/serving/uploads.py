@@ -130,7 +130,7 @@ def _decoded(text: str, name: str) -> bytes:
 def _of_form(request: Request, body: bytes) -> Upload:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     if b"--" + boundary + b"--" not in body:
-        # The parser would take the part that is there for a whole film.
+        # The parser would take the part that is there for a whole image.
         raise RefusedError(400, "form", "the form is damaged: its end is missing")
     try:
         files: list[FileStorage] = request.files.getlist("image")

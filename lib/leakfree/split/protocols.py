@@ -27,7 +27,7 @@ class Protocol:
 
 CLEAN = Protocol("clean")
 IMAGE_LEVEL = Protocol("image-level", frozenset({"linked groups"}))
-#: Other films of the test patients train (L3.2).
+#: Other images of the test patients train (L3.2).
 SIBLINGS = Protocol("siblings", frozenset({"linked groups"}))
-#: The test films train: the reference study's ignored indices (L1.1).
+#: The test images train: the reference study's ignored indices (L1.1).
 NO_TEST_SET = Protocol("no-test-set", frozenset({"images", "linked groups"}))

@@ -37,7 +37,7 @@ _NAMES = {
     "simple-cnn-32": "SimpleCNN",
 }
 _JUDGED = {"protocol": Like("?*"), "verdict_here": Like("?*")}
-_SYNTHETIC = "phantom, synthetic films whose numbers say nothing about patients"
+_SYNTHETIC = "phantom, synthetic images whose numbers say nothing about patients"
 
 
 def _selected(task: str, metric: str) -> dict[str, object]:

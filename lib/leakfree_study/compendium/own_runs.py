@@ -36,7 +36,7 @@ def own_run_folder(data: str) -> Path | None:
 
 
 def own_parameters(study: OwnStudy, known: Collection[str]) -> dict[str, Any]:
-    """Return the parameters that a study sets in a notebook, which the profiles have for chest films."""
+    """Return the parameters that a study sets in a notebook, which the profiles have for chest X-rays."""
     tasks = list(study.tasks)
     values = {"tasks": tasks, "task": tasks[0], "scope": DECLARED}
     return {name: value for name, value in values.items() if name in known}
@@ -48,7 +48,7 @@ def note_of(study: OwnStudy, table: pd.DataFrame) -> str:
 
 
 def adaptation(cohort: Cohort) -> dict[str, Any]:
-    """Return what `leakfree_study.run.notebooks.execute` is told of a cohort; nothing of chest films."""
+    """Return what `leakfree_study.run.notebooks.execute` is told of a cohort; nothing of chest X-rays."""
     study = cohort.study
     if study is None:
         return {}

@@ -1,4 +1,4 @@
-"""Pictures of one model: its reliability, what it looks at, and what hiding parts of films does to it."""
+"""Pictures of one model: its reliability, what it looks at, and what hiding parts of images does to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from leakfree_study.figures.plots import OKABE_ITO
 
 _BEFORE_AFTER = {"before": OKABE_ITO["orange"], "after": OKABE_ITO["blue"]}
-#: Sides of shown films are at most this many pixels.
+#: Sides of shown images are at most this many pixels.
 _THUMBNAIL = 96
 
 
@@ -69,7 +69,7 @@ def hidden_scores(table: pd.DataFrame, title: str = "What is left when a region 
 def heat_panels(
     films: Sequence[np.ndarray], heat: np.ndarray, titles: Sequence[str], *, credit: str, title: str
 ) -> Figure:
-    """Draw films above the same films under their heat.
+    """Draw images above the same images under their heat.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def heat_panels(
     heat : numpy.ndarray of float32, shape (n, h, w), from 0 to 1
     titles : sequence of str
     credit : str
-        Source and licence of the films.
+        Source and licence of the images.
     title : str
     """
     n = len(films)

@@ -61,7 +61,7 @@ _PROTOCOLS = {
     "green": ("clean", "patient", "patientlevel"),
     # The same patient on both sides.
     "vermillion": ("leaky", "image", "imagelevel", "siblings", "naturalsiblings", "tuning", "foldscores"),
-    # The same film on both sides.
+    # The same image on both sides.
     "blue": ("notestset", "exact", "near", "oversampled", "augmented"),
     # Fitted or chosen on more than the training part.
     "black": ("scaling", "pca", "selection"),
@@ -239,7 +239,7 @@ def _kept(folder: Path, name: str) -> Path:
     for kind in ("svg", "png"):
         if (path := folder / f"{name}.{kind}").is_file():
             return path
-    raise FileNotFoundError(f"figures/{name}: shows films and is not in the record of the run")
+    raise FileNotFoundError(f"figures/{name}: shows images and is not in the record of the run")
 
 
 def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Figure:

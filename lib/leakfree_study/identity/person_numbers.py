@@ -1,8 +1,8 @@
-"""Is ``person7`` of a bacterial film the child that is ``person7`` of a viral one? Evidence, three ways.
+"""Is ``person7`` of a bacterial image the child that is ``person7`` of a viral one? Evidence, three ways.
 
 `counters` reads the file names: in ``person1000_bacteria_2931.jpeg`` the *number* 1000 counts persons and the
-*running number* 2931 counts films. `collisions` compares how many numbers stand on both etiologies with
-chance. `likeness` looks at the films. The first two read names only, of a sealed part too.
+*running number* 2931 counts images. `collisions` compares how many numbers stand on both etiologies with
+chance. `likeness` looks at the images. The first two read names only, of a sealed part too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ETIOLOGIES = ("bacteria", "virus")
 #: Width of a window and longest shift, in numbers. To see a gap, a window must be shorter than the gap: the
 #: public chest X-rays lack 176 to 252 of the bacterial and 163 to 254 of the viral numbers.
 WINDOW = 50
-#: Pairs whose rows of similarities are in memory at once: 512 x 5,000 films are 10 MB.
+#: Pairs whose rows of similarities are in memory at once: 512 x 5,000 images are 10 MB.
 _BLOCK = 512
 _COUNTERS = [
     *("part", "etiology", "files", "numbers", "lowest", "highest", "spearman", "share_rising"),
@@ -28,7 +28,7 @@ _COLLISIONS = [
     *("expected", "low", "high", "p_more", "p_fewer"),
 ]
 _LIKENESS = ["pairs_of", "numbers", "pairs", "percentile", "low", "high"]
-#: Kind of pairs: the (etiology of a film, etiology of its partner, partner's number minus the film's).
+#: Kind of pairs: the (etiology of an image, etiology of its partner, partner's number minus the image's).
 _KINDS = {
     "same series": [("bacteria", "bacteria", 0), ("virus", "virus", 0)],
     "same series, next number": [(one, one, shift) for one in ETIOLOGIES for shift in (1, -1)],
@@ -49,9 +49,9 @@ def _persons(table: pd.DataFrame) -> pd.DataFrame:
 def counters(table: pd.DataFrame) -> pd.DataFrame:
     """Describe how person numbers and running numbers advance, by etiology and pooled.
 
-    With one counter of films over all children the pooled rows would be as monotone as the others and no
-    running number would repeat. With one counter of *children*, and films counted by etiology, a number
-    missing from an etiology would be a child without such a film: no running number would be missing there.
+    With one counter of images over all children the pooled rows would be as monotone as the others and no
+    running number would repeat. With one counter of *children*, and images counted by etiology, a number
+    missing from an etiology would be a child without such an image: no running number would be missing there.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ def counters(table: pd.DataFrame) -> pd.DataFrame:
         One row a part (and ``all``) and etiology (and ``pooled``), empty without person files:
         ``files``, distinct ``numbers``, ``lowest``, ``highest``;
         ``spearman`` of number and running number over files;
-        ``share_rising`` of adjacent numbers where every film of the next runs above every film of the first;
+        ``share_rising`` of adjacent numbers where all images of the next run above all of the first;
         ``running_repeated``, share of files whose running number another file has too;
         ``steps`` (n to n + 1) and ``steps_with_room``, the share with a running number missing between;
         ``skips`` (k >= 1 numbers missing between) and ``skips_with_room``, the share with at least k running
-        numbers missing too, room for a film of each. NaN where undefined.
+        numbers missing too, room for an image of each. NaN where undefined.
     """
     persons = _persons(table)
     rows = []
@@ -87,7 +87,7 @@ def _advance(files: pd.DataFrame) -> tuple[float, ...]:
     known = files.dropna(subset="running")
     if known.empty:
         return (*size, *[np.nan] * 7)
-    # A person as one block of films: the order of the films of one person says nothing about persons.
+    # A person as one block of images: the order of the images of one person says nothing about persons.
     blocks = known.groupby("number")["running"].agg(["min", "max"])
     step = pd.Series(np.diff(blocks.index.to_numpy()))
     room = pd.Series(blocks["min"].to_numpy()[1:] - blocks["max"].to_numpy()[:-1] - 1)
@@ -163,18 +163,18 @@ def collisions(table: pd.DataFrame, *, n_permutations: int = 10_000, seed: int =
 def likeness(
     table: pd.DataFrame, features: np.ndarray, *, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Measure whether films that share a number look more alike than chance.
+    """Measure whether images that share a number look more alike than chance.
 
-    For a film and its partner: the share of films of the partner's etiology that are less like the film (in
+    For an image and its partner: the share of images of the partner's etiology that are less like it (in
     the cosine of standardised features) than the partner is. 0.5 is chance, 1 the most alike of all. Either
-    film of a pair is asked for the other.
+    image of a pair is asked for the other.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Development rows; those whose label is not bacterial or viral (sealed ones, too) are left out.
     features : numpy.ndarray of float, shape (n, d)
-        What describes the films, in the order of the rows.
+        What describes the images, in the order of the rows.
     n_resamples : int
         Bootstrap resamples.
     seed : int
@@ -184,7 +184,7 @@ def likeness(
     -------
     pandas.DataFrame
         One row a kind of pairs, empty without person files: ``pairs_of``, ``numbers``, ``pairs``, mean
-        ``percentile`` over numbers (each counts once, whatever its films) with its 95 % percentile bootstrap
+        ``percentile`` over numbers (each counts once, whatever its images) with its 95 % percentile bootstrap
         over numbers, ``low`` to ``high``; NaN without pairs. The kinds are ``same series``, ``across, same
         number`` and, for what mere neighbours have in common, both with the partner's number one further.
 
@@ -228,7 +228,7 @@ def _directions(features: np.ndarray) -> np.ndarray:
 def _percentiles(
     films: dict[str, pd.Series], vectors: dict[str, np.ndarray], one: str, other: str, shift: int
 ) -> pd.DataFrame:
-    """Percentile of every partner for every film, with the unit that the pair counts for."""
+    """Percentile of every partner for every image, with the unit that the pair counts for."""
     left = pd.DataFrame({"number": films[one].to_numpy(), "row": np.arange(len(films[one]))})
     right = pd.DataFrame({"number": films[other].to_numpy() - shift, "partner": np.arange(len(films[other]))})
     pairs = left.merge(right, on="number")
@@ -241,7 +241,7 @@ def _percentiles(
         alike = vectors[one][query] @ vectors[other].T
         value = np.take_along_axis(alike, hit[:, None], axis=1)
         if one == other:
-            alike[np.arange(len(query)), query] = np.inf  # a film is no rival to its own partner
+            alike[np.arange(len(query)), query] = np.inf  # an image is no rival to its own partner
         lower, equal = (alike < value).sum(axis=1), (alike == value).sum(axis=1) - 1
         percentile[start : start + _BLOCK] = (lower + equal / 2) / others
     # Both ways round meet in one unit: that of the lower number.

@@ -1,7 +1,7 @@
 """The arms of a comparison: which rows train and which are scored, one switch apart.
 
 Both arms of every comparison have equal numbers of training rows of every class, and are scored on the same
-original films.
+original images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from leakfree_study.inflation.draws import Draw
 from leakfree_study.inflation.material import VARIANTS
 
 _NEAR, _AUGMENTED = VARIANTS.index("near"), VARIANTS.index("augmented")
-#: Chance that the copy of a test film falls into training, where copies are made before an 80/20 split.
+#: Chance that the copy of a test image falls into training, where copies are made before an 80/20 split.
 COPY_SHARE = 0.8
 
 
@@ -39,7 +39,7 @@ class Rows:
 
     @classmethod
     def films(cls, row: np.ndarray) -> Rows:
-        """Take original films."""
+        """Take original images."""
         return cls(np.asarray(row, dtype=np.int64), np.zeros(len(row), dtype=np.uint8))
 
     def plus(self, row: np.ndarray, variant: int = 0) -> Rows:
@@ -48,7 +48,7 @@ class Rows:
         return Rows(np.concatenate([self.row, row]).astype(np.int64), np.concatenate([self.variant, added]))
 
     def swap(self, out: np.ndarray, into: np.ndarray, variant: int = 0) -> Rows:
-        """Put the rows `into` in the places of the films `out`."""
+        """Put the rows `into` in the places of the images `out`."""
         place = {row: position for position, row in enumerate(self.row.tolist())}
         where = np.array([place[row] for row in out.tolist()], dtype=np.int64)
         row, code = self.row.copy(), self.variant.copy()
@@ -63,7 +63,7 @@ class Arms:
     ----------
     draw : Draw
     labels : numpy.ndarray of int64, shape (n,)
-        Class of each film in the task; negative where it does not take part.
+        Class of each image in the task; negative where it does not take part.
     """
 
     def __init__(self, draw: Draw, labels: np.ndarray) -> None:
@@ -90,16 +90,16 @@ class Arms:
         return self.clean().swap(out, np.concatenate([self._own[slot] for slot in leaked]))
 
     def copies(self, dose: float, *, near: bool = False) -> Rows:
-        """Put the test films themselves, or near-duplicates, in the place of one film of their donors.
+        """Put the test images themselves, or near-duplicates, in the place of one image of their donors.
 
-        Where the donor's reserve has no film of that class, as with patients of several classes, a film of
+        Where the donor's reserve has no image of that class, as with patients of several classes, an image of
         the base gives its place.
         """
         out, into = self._one_each(self._leaked(dose))
         return self.clean().swap(out, into, _NEAR if near else 0)
 
     def no_test_set(self) -> Rows:
-        """Put every test film in the place of a training film of its class."""
+        """Put every test image in the place of a training image of its class."""
         out, into = self._one_each(self._leaked(2.0))
         rest, strangers = np.setdiff1d(self.rows("test", "single"), into), []
         rng = self._rng("no-test-set")
@@ -108,7 +108,7 @@ class Arms:
             pool, wanted = base[self.labels[base] == label], int((self.labels[rest] == label).sum())
             if wanted > len(pool):
                 raise ValueError(
-                    f"{wanted} test films, but {len(pool)} training films of their class to replace"
+                    f"{wanted} test images, but {len(pool)} training images of their class to replace"
                 )
             strangers.append(rng.choice(pool, wanted, replace=False))
         if strangers:
@@ -117,7 +117,7 @@ class Arms:
         return self.clean().swap(out, into)
 
     def oversampled(self, *, before: bool) -> Rows:
-        """Repeat films of the rarer classes until all are equal: before the split, or training films only."""
+        """Repeat images of the rarer classes until all are equal: before the split, or in training only."""
         clean = self.clean()
         counts = np.bincount(self.labels[clean.row])
         rng = self._rng("oversample")
@@ -128,13 +128,13 @@ class Arms:
             if before:
                 tested = self.rows("test", "single")
                 pool = np.concatenate([pool, tested[self.labels[tested] == label]])
-            # Every film is repeated once before any is repeated twice.
+            # Every image is repeated once before any is repeated twice.
             rounds = -(-n // len(pool))
             added.append(np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:n])
         return clean.plus(np.concatenate(added)) if added else clean
 
     def augmented(self, *, before: bool) -> Rows:
-        """Add an augmented copy of each film: of training films, or of all before an 80/20 split."""
+        """Add an augmented copy of each image: of training images, or of all before an 80/20 split."""
         clean = self.clean()
         copied = clean.row
         if before:
@@ -156,14 +156,14 @@ class Arms:
         return [slot for slot in np.flatnonzero(self.draw.leaked(dose)).tolist() if slot in self._test]
 
     def _one_each(self, slots: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Give, for each pair, a training film and the test film, of one class."""
+        """Give, for each pair, a training image and the test image, of one class."""
         placed = [slot for slot in slots if slot in self._places]
         out, into = [self._places[slot] for slot in placed], [self._test[slot] for slot in placed]
         return np.array(out, dtype=np.int64), np.array(into, dtype=np.int64)
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        """Choose the training film that each test film may replace, the same at every dose."""
+        """Choose the training image that each test image may replace, the same at every dose."""
         strangers: dict[int, list[int]] = {}
         for row in self._rng("strangers").permutation(self.rows("base")).tolist():
             strangers.setdefault(int(self.labels[row]), []).append(row)

@@ -12,13 +12,13 @@ import pandas as pd
 
 from leakfree_study.inflation.jobs import DOSES
 
-#: Films that an arm is scored on, in each draw.
+#: Images that an arm is scored on, in each draw.
 POPULATIONS = {
-    "several": "one film of each tested patient with several films",
-    "everyone": "the films of all tested patients, one each",
-    "single": "the films of tested patients with a single film",
-    "training": "the training films, each by the fold that held it out",
-    "sample": "the test films of the selected sample with known sizes",
+    "several": "one image of each tested patient with several images",
+    "everyone": "the images of all tested patients, one each",
+    "single": "the images of tested patients with a single image",
+    "training": "the training images, each by the fold that held it out",
+    "sample": "the test images of the selected sample with known sizes",
 }
 
 
@@ -65,82 +65,82 @@ def _doses(name: str) -> tuple[tuple[str, str, float], ...]:
 LEAKS = (
     Leak(
         "no-test-set", "L1.1", "No separate test set",
-        "every test film also trains: the reference study's ignored indices",
-        "a training film of the same class in its place",
+        "every test image also trains: the reference study's ignored indices",
+        "a training image of the same class in its place",
         "no-test-set", (("clean", "no-test-set", 1.0),), "everyone",
     ),
     Leak(
-        "scaling", "L1.2", "Scaling fitted on all films",
-        "mean and standard deviation of every feature measured on training and test films",
-        "measured on training films",
+        "scaling", "L1.2", "Scaling fitted on all images",
+        "mean and standard deviation of every feature measured on training and test images",
+        "measured on training images",
         "scaling", (("scaling-train", "scaling-all", 1.0),), "everyone",
     ),
     Leak(
-        "pca", "L1.2", "PCA fitted on all films",
-        "50 principal components fitted on training and test films",
-        "fitted on training films",
+        "pca", "L1.2", "PCA fitted on all images",
+        "50 principal components fitted on training and test images",
+        "fitted on training images",
         "pca", (("pca-train", "pca-all", 1.0),), "everyone",
     ),
     Leak(
-        "selection", "L1.3", "Features selected on all films",
-        "the 100 features with the strongest F test on training and test films and their labels",
-        "on training films and their labels",
+        "selection", "L1.3", "Features selected on all images",
+        "the 100 features with the strongest F test on training and test images and their labels",
+        "on training images and their labels",
         "selection", (("selection-train", "selection-all", 1.0),), "everyone",
     ),
     Leak(
         "exact", "L1.4", "Exact copies",
-        "a copy of the test film trains", "a film of a patient of the same class in its place",
+        "a copy of the test image trains", "an image of a patient of the same class in its place",
         "exact", _doses("exact"), "several",
     ),
     Leak(
         "near", "L1.4", "Near-duplicates",
-        "a copy of the test film, encoded again, resized, brightened or shifted, trains",
-        "a film of a patient of the same class in its place",
+        "a copy of the test image, encoded again, resized, brightened or shifted, trains",
+        "an image of a patient of the same class in its place",
         "near", _doses("near"), "several",
     ),
     Leak(
         "oversampled", "L1.4", "Oversampled before the split",
-        "films of the rarer classes repeated first, so that repeats of test films train",
-        "repeated after the split: training films only",
+        "images of the rarer classes repeated first, so that repeats of test images train",
+        "repeated after the split: training images only",
         "oversample", (("oversampled-after", "oversampled-before", 1.0),), "everyone",
     ),
     Leak(
         "augmented", "L1.4", "Augmented before the split",
-        "an augmented copy of every film made first; four in five of the test films' copies train",
-        "copies of training films only",
+        "an augmented copy of every image made first; four in five of the test images' copies train",
+        "copies of training images only",
         "augment", (("augmented-after", "augmented-before", 1.0),), "everyone",
     ),
     Leak(
         "size-and-mode", "L2", "Illegitimate features",
         "width, height, aspect and colour mode of the original file are inputs too",
-        "the film alone",
+        "the image alone",
         "size-and-mode", (("size-without", "size-with", 1.0),), "sample",
     ),
     Leak(
         "siblings", "L3.2", "The same patient on both sides",
-        "other films of the test patients train",
-        "as many films of other patients, matched in class and number",
+        "other images of the test patients train",
+        "as many images of other patients, matched in class and number",
         "siblings", _doses("siblings"), "several",
     ),
     Leak(
         "tuning", "L3.2", "Tuning folds that ignore patients",
-        "settings chosen on folds of films", "chosen on folds of patients",
+        "settings chosen on folds of images", "chosen on folds of patients",
         "tuning", (("tuning-patients", "tuning-images", 1.0),), "everyone",
     ),
     Leak(
         "fold-scores", "L3.2", "Score of folds that ignore patients",
-        "the score that folds of films report of themselves",
-        "that folds of patients report, on the same films",
+        "the score that folds of images report of themselves",
+        "that folds of patients report, on the same images",
         "tuning", (("folds-patients", "folds-images", 1.0),), "training",
     ),
     Leak(
         "threshold", "", "Threshold chosen on test",
-        "class weights with the best macro F1 on the test films", "on validation films",
+        "class weights with the best macro F1 on the test images", "on validation images",
         "clean", (("threshold-val", "threshold-test", 1.0),), "single", ("macro_f1",),
     ),
     Leak(
         "early-stopping", "", "Early stopping on test",
-        "the epoch with the lowest loss on the test films is kept", "on validation films",
+        "the epoch with the lowest loss on the test images is kept", "on validation images",
         "epochs", (("stopped-val", "stopped-test", 1.0),), "single", neighbour=False,
     ),
     Leak(
@@ -154,11 +154,11 @@ LEAKS = (
 NOT_TESTABLE = {
     "L3.1": (
         "Temporal leakage",
-        "not testable here, because neither names nor files tell when a film was taken",
+        "not testable here, because neither names nor files tell when an image was taken",
     ),
     "L3.3": (
         "Sampling bias in the test set",
-        "not testable here, because all films come from one hospital and nothing is known of who was left "
+        "not testable here, because all images come from one hospital and nothing is known of who was left "
         "out; whether the official test part is drawn like training is asked of the source classifier",
     ),
 }
@@ -169,9 +169,9 @@ def by_protocol(name: str) -> Leak:
     return {leak.protocol: leak for leak in LEAKS}[name]
 
 
-#: What stands in the catalogue about chest films, and instead of it in a study on other images.
+#: What stands in the catalogue about chest X-rays, and instead of it in a study on other images.
 _OWN = {
-    "every test film also trains: the reference study's ignored indices": "every test film also trains",
+    "every test image also trains: the reference study's ignored indices": "every test image also trains",
     NOT_TESTABLE["L3.3"][1]: "not testable here, because nothing is known of who was left out",
 }
 
@@ -182,7 +182,7 @@ def table(*, own: bool = False) -> pd.DataFrame:
     Parameters
     ----------
     own : bool
-        For a study on other images than the chest films of the compendium.
+        For a study on other images than the chest X-rays of the compendium.
     """
     rows = [
         {

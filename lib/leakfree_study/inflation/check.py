@@ -1,7 +1,7 @@
 """Check the files of the grid against each other: draws, ledgers and predictions, with no image and no model.
 
-All that the grid consumes follows from the table of films, the seed of a draw and the name of an arm: roles
-of films, training rows, what is scored, what both sides share. It is worked out here again, from the files
+All that the grid consumes follows from the table of images, the seed of a draw and the name of an arm: roles
+of images, training rows, what is scored, what both sides share. It is worked out here again, from the files
 alone and apart from `leakfree_study.inflation.jobs`, and compared with what the files say.
 """
 
@@ -122,7 +122,7 @@ class _Grid:
     def _films(self, name: str) -> Iterator[str]:
         frame = self._table(name, None)
         if frame["film"].tolist() != [str(film) for film in range(len(frame))]:
-            yield "its films are not numbered from 0 in order"
+            yield "its images are not numbered from 0 in order"
         elif frame["image_id"].duplicated().any():
             yield f"{frame['image_id'][frame['image_id'].duplicated()].iloc[0]} stands there twice"
         else:
@@ -144,9 +144,9 @@ class _Grid:
         frame = self._table(name, None)
         numbers = [_DRAW.fullmatch(column) for column in frame.columns[1:]]
         if frame.columns[0] != "film" or not all(numbers):
-            raise _Wrong(f"has the columns {', '.join(frame.columns)}, not film and draw_<seed>")
+            raise _Wrong(f"has the columns {', '.join(frame.columns)}, not image and draw_<seed>")
         if frame["film"].tolist() != [str(film) for film in range(len(self.material))]:
-            raise _Wrong(f"its films are not those of {FILMS}")
+            raise _Wrong(f"its images are not those of {FILMS}")
         self.listed[scope] = {int(number[1]) for number in numbers}
         for seed in sorted(self.listed[scope]):
             roles = frame[f"draw_{seed}"].to_numpy()
@@ -155,7 +155,7 @@ class _Grid:
             if len(other):
                 film = other[0]
                 yield (
-                    f"draw {seed}: {len(other)} films have another role than their draw gives, film {film}"
+                    f"draw {seed}: {len(other)} images have another role than their draw gives, image {film}"
                     f" is {roles[film]} and not {expected[film]}"
                 )
 
@@ -256,17 +256,17 @@ class _Grid:
 def _compared(
     film: np.ndarray, label: np.ndarray, expected: Expected, classes: tuple[str, ...]
 ) -> Iterator[str]:
-    """Compare the films of one draw, in order, and their classes with those planned."""
+    """Compare the images of one draw, in order, and their classes with those planned."""
     twice = film[1:][film[1:] == film[:-1]]
     if len(twice):
-        yield f"film {twice[0]} stands there twice"
+        yield f"image {twice[0]} stands there twice"
     elif not np.array_equal(film, expected.scored):
         foreign, lacking = np.setdiff1d(film, expected.scored), np.setdiff1d(expected.scored, film)
         example = (foreign if len(foreign) else lacking)[0]
         yield (
-            f"has {len(foreign)} films that its arm does not score there and lacks {len(lacking)}, like film"
+            f"has {len(foreign)} images that its arm does not score and lacks {len(lacking)}, like image"
             f" {example}"
         )
     elif (label != expected.truth).any():
         place = int(np.argmax(label != expected.truth))
-        yield f"film {film[place]} is not labelled {classes[expected.truth[place]]}"
+        yield f"image {film[place]} is not labelled {classes[expected.truth[place]]}"

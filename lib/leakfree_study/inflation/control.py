@@ -1,4 +1,4 @@
-"""The positive control: films of the phantom, whose identity and disease have known strengths."""
+"""The positive control: images of the phantom, whose identity and disease have known strengths."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from leakfree_study.inflation.jobs import Job
 from leakfree_study.inflation.material import Features, Material
 from leakfree_study.inflation.store import Arm, Results
 
-#: Films are drawn at this size and read at the other.
+#: Images are drawn at this size and read at the other.
 _DRAWN, _READ = 64, 32
-#: Modules and packages that draw and read them: films of others are not read back.
+#: Modules and packages that draw and read them: images of others are not read back.
 MODULES = ("leakfree/data/images", "leakfree_study/inflation/control", *PhantomSource.modules)
 PACKAGES = ("numpy", "pillow", "scipy")
 
@@ -51,7 +51,7 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
         done = Parallel(n_jobs=jobs)(delayed(_films)(settings, part.tolist()) for part in parts)
         return {"films": np.concatenate(done)}
 
-    values = kept_arrays(path, code_digest(MODULES, PACKAGES), draw, "films of the control")["films"]
+    values = kept_arrays(path, code_digest(MODULES, PACKAGES), draw, "images of the control")["films"]
     ids = np.array([image.file for image in planned], dtype=object)
     patients = np.array([image.patient for image in planned], dtype=object)
     digests = {name: pixel_digest(row) for name, row in zip(ids, values, strict=True)}

@@ -18,9 +18,9 @@ from leakfree_study.run.cells import Cell, NetworkJob, Result
 
 
 def draw_manifest(material: Material, task: str, seed: int, arm: str, checksum: str) -> Manifest:
-    """Write one arm of a draw as a manifest: train, val, and the test films of all tested patients.
+    """Write one arm of a draw as a manifest: train, val, and the test images of all tested patients.
 
-    Where every patient has several films there is no val: the last epoch is kept.
+    Where every patient has several images there is no val: the last epoch is kept.
 
     Parameters
     ----------

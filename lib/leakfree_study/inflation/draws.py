@@ -1,17 +1,17 @@
-"""Paired draws: who is tested, whose films are held in reserve, and who stands in for whom.
+"""Paired draws: who is tested, whose images are held in reserve, and who stands in for whom.
 
-In a draw, linked groups with several films ("patients" here) are paired within their composition by label.
-A coin decides which of a pair is tested: one of its films is the test image, the others are its reserve
-(``own``). The other patient of the pair is its donor: as many of its films, of the same labels, are the
+In a draw, linked groups with several images ("patients" here) are paired within their composition by label.
+A coin decides which of a pair is tested: one of its images is the test image, the others are its reserve
+(``own``). The other patient of the pair is its donor: as many of its images, of the same labels, are the
 reserve ``donor``. A clean arm trains on the donors' reserves and a leaky one on the reserves of the test
-patients, so both gain the same number of equally clustered films, of the same classes; only whose they are
+patients, so both gain the same number of equally clustered images, of the same classes; only whose they are
 differs.
 
 Draws come in mirrored couples (seeds 2m and 2m + 1): who is tested in one is the donor in the other, with
-the same films. What trains the leaky arm of one trains the clean arm of the other, so that the luck of
+the same images. What trains the leaky arm of one trains the clean arm of the other, so that the luck of
 which of the two training sets is the better one cancels in their mean (a crossover).
 
-Beside them a draw tests some patients who have a single film, and holds as many others for validation.
+Beside them a draw tests some patients who have a single image, and holds as many others for validation.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Roles of a film in a draw. ``left`` trains nothing: films over, which would break the match.
+#: Roles of an image in a draw. ``left`` trains nothing: images over, which would break the match.
 ROLES = ("base", "test", "own", "donor", "single", "val", "left")
 _CODE = {role: code for code, role in enumerate(ROLES)}
-#: Share of the patients with a single film that is tested, and again that validates.
+#: Share of the patients with a single image that is tested, and again that validates.
 SINGLES = 0.15
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw over n films.
+    """One draw over n images.
 
     Attributes
     ----------
@@ -63,13 +63,13 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
     Parameters
     ----------
     labels : numpy.ndarray of int64, shape (n,)
-        Class of each film, from 0.
+        Class of each image, from 0.
     groups : numpy.ndarray of int64, shape (n,)
-        Linked group of each film.
+        Linked group of each image.
     seed : int
         Seed of the draw; nothing else is random. An odd one mirrors the draw of the seed before it.
     singles : float
-        Share of the patients with one film that is tested, and again that validates.
+        Share of the patients with one image that is tested, and again that validates.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
     Raises
     ------
     ValueError
-        If no two patients with several films can be paired.
+        If no two patients with several images can be paired.
     """
     rng = np.random.default_rng(seed // 2)
     labels, groups = np.asarray(labels), np.unique(groups, return_inverse=True)[1]
@@ -106,7 +106,7 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
             slot[[test, *own, *given]] = len(pairs)
             pairs.append(test)
     if not pairs:
-        raise ValueError("no two patients with several films can be paired: there is no reserve to leak")
+        raise ValueError("no two patients with several images can be paired: there is no reserve to leak")
     rank = np.empty(len(pairs))
     tested_labels = labels[pairs]
     for label in np.unique(tested_labels):
@@ -125,7 +125,7 @@ def _pairs(films: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator
     several = [g for g, rows in enumerate(films) if len(rows) > 1]
     counts = {g: np.bincount(labels[films[g]], minlength=int(labels.max()) + 1) for g in several}
     shuffled = rng.permutation(np.array(several, dtype=np.int64)).tolist()
-    # By the classes that they have, then by how many films of each: neighbours match best.
+    # By the classes that they have, then by how many images of each: neighbours match best.
     shuffled.sort(key=lambda g: (tuple(counts[g] > 0), int(counts[g].sum()), tuple(counts[g])))
     pairs, waiting = [], {}
     for g in shuffled:
@@ -145,7 +145,7 @@ def _pairs(films: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator
 
 
 def _test_films(first: np.ndarray, second: np.ndarray) -> tuple[int, int] | None:
-    """Choose a film of each of two shuffled patients, of the first label that both have; None without one."""
+    """Choose an image of each of two shuffled patients, of the first label that both have; None if none."""
     for place, label in enumerate(first):
         alike = np.flatnonzero(second == label)
         if len(alike):
@@ -154,7 +154,7 @@ def _test_films(first: np.ndarray, second: np.ndarray) -> tuple[int, int] | None
 
 
 def _match(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut two sets of films down to equal numbers of every label."""
+    """Cut two sets of images down to equal numbers of every label."""
     taken: tuple[list, list] = ([], [])
     for label in np.intersect1d(labels[first], labels[second]):
         a, b = first[labels[first] == label], second[labels[second] == label]

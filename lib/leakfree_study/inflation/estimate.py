@@ -1,8 +1,8 @@
 """The estimator of inflation: paired differences over draws, with a bootstrap over patients.
 
-For each draw the metric of the clean arm is subtracted from that of the leaky arm, on the same films; the
-estimate is the mean over draws. Draws share patients, and a patient's films resemble each other, so neither
-draws nor films are independent evidence: a resample draws whole patients, with everything of theirs in all
+For each draw the metric of the clean arm is subtracted from that of the leaky arm, on the same images; the
+estimate is the mean over draws. Draws share patients, and a patient's images resemble each other, so neither
+draws nor images are independent evidence: a resample draws whole patients, with everything of theirs in all
 draws and both arms (the cluster bootstrap of Field and Welsh, Journal of the Royal Statistical Society B
 69, 2007, 369-390). The interval is symmetric, the estimate plus and minus Student's t times the bootstrap's
 standard deviation, with one degree of freedom less than the tested patients of the rarest class; the
@@ -29,16 +29,16 @@ LEVEL, ALPHA = 0.95, 0.05
 
 @dataclass(frozen=True)
 class Scored:
-    """Films that one arm scored in one draw.
+    """Images that one arm scored in one draw.
 
     Attributes
     ----------
     patients : numpy.ndarray of int64, shape (m,)
-        Number of each film's patient, the same in all draws.
+        Number of each image's patient, the same in all draws.
     truth : numpy.ndarray of int64, shape (m,)
     probabilities : numpy.ndarray of float64, shape (m, k)
     weights : numpy.ndarray of float64, shape (m,), optional
-        Weight of each film; one without it.
+        Weight of each image; one without it.
     """
 
     patients: np.ndarray
@@ -135,7 +135,7 @@ def summarise(
 
 
 def tested(draws: Sequence[Scored]) -> tuple[int, tuple[int, ...]]:
-    """Count the patients scored in any draw: all, and by the class of their films."""
+    """Count the patients scored in any draw: all, and by the class of their images."""
     patients = np.concatenate([scored.patients for scored in draws])
     truth = np.concatenate([scored.truth for scored in draws])
     k = draws[0].probabilities.shape[1]
@@ -148,21 +148,21 @@ def inflation(clean: Sequence[Scored], leaky: Sequence[Scored], metric: str, cou
     Raises
     ------
     ValueError
-        If the arms did not score the same films in the same draws.
+        If the arms did not score the same images in the same draws.
     """
     check_paired(clean, leaky)
     return summarise(arm_values(leaky, metric, counts) - arm_values(clean, metric, counts), leaky)
 
 
 def check_paired(clean: Sequence[Scored], leaky: Sequence[Scored]) -> None:
-    """Refuse arms that did not score the same films."""
+    """Refuse arms that did not score the same images."""
     if len(clean) != len(leaky) or not clean:
         raise ValueError(f"the arms have {len(clean)} and {len(leaky)} draws")
     for first, second in zip(clean, leaky, strict=True):
         if not (
             np.array_equal(first.patients, second.patients) and np.array_equal(first.truth, second.truth)
         ):
-            raise ValueError("the arms did not score the same films")
+            raise ValueError("the arms did not score the same images")
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -19,7 +19,7 @@ from leakfree_study.run.run import Run
 
 #: Models that get every leak, and models that get siblings and exact copies at full dose on one task.
 LIGHT, HEAVY = ("1-nn", "logistic-regression"), ("random-forest", "xgboost")
-#: File with the original sizes of films that were resized, looked for in the folder of the films and beside
+#: File with the original sizes of images that were resized, looked for in the folder of the images and beside
 #: it.
 SIZES = "original_dims.csv"
 
@@ -27,7 +27,7 @@ SIZES = "original_dims.csv"
 def study_material(
     run: Run, *, max_images: int = 0, features: Sequence[str], pixels: int, embeddings: int
 ) -> Material:
-    """Gather films without copies, their linked groups under every scope, features, and original sizes.
+    """Gather images without copies, their linked groups under every scope, features, and original sizes.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def study_material(
     features : sequence of str
         Of `leakfree_study.inflation.material.FEATURES`.
     pixels, embeddings : int
-        Sides in pixels that each kind of features reads the films at.
+        Sides in pixels that each kind of features reads the images at.
     """
     whole = run.development(None, max_images)
     table = without_copies(whole, run.copies().keys(whole))
@@ -67,13 +67,13 @@ def study_material(
 def original_sizes(table: pd.DataFrame, data: str) -> np.ndarray | None:
     """Return logarithms of width, height and aspect, and 1 for colour, float64 (n, 4), NaN where unknown.
 
-    The cohort's own sizes count unless all films have one size, as in copies that were resized; then a file
-    `SIZES` (``file, width, height, mode``) in the folder of the films or beside it is read.
+    The cohort's own sizes count unless all images have one size, as in copies that were resized; then a file
+    `SIZES` (``file, width, height, mode``) in the folder of the images or beside it is read.
 
     Returns
     -------
     numpy.ndarray or None
-        None if nothing is known of any film.
+        None if nothing is known of any image.
     """
     known = table[["image_id", "width", "height", "mode"]]
     if known[["width", "height"]].drop_duplicates().shape[0] < 2:
@@ -170,7 +170,7 @@ def cost_table(seconds: Sequence[tuple[Job, float]]) -> pd.DataFrame:
 
 
 def draw_counts(results: Results, seed: int) -> pd.DataFrame:
-    """Count films by role and class in one draw, under the scope that decides."""
+    """Count images by role and class in one draw, under the scope that decides."""
     from leakfree_study.inflation.draws import ROLES
 
     made = results.draw(results.material.scope, seed)

@@ -70,12 +70,12 @@ def job_key(job: Job, data: str, code: dict[str, object] | None = None) -> str:
 
 
 def code_state() -> dict[str, object]:
-    """Return what a result depends on besides films and job: our modules, and versions of packages."""
+    """Return what a result depends on besides images and job: our modules, and versions of packages."""
     return {"library": package_digest(_MODULES), "versions": versions()}
 
 
 def material_digest(material: Material) -> str:
-    """Return a SHA-256 over films, labels, groups, features and sizes, and over the tasks of own studies."""
+    """Return a SHA-256 over images, labels, groups, features and sizes, and over the tasks of own studies."""
     digest = hashlib.sha256("\n".join(material.ids.tolist()).encode("utf-8", "surrogateescape"))
     digest.update(material.labels.tobytes())
     for scope in sorted(material.groups):

@@ -129,16 +129,16 @@ def probabilities(
 
 
 def neighbours(train: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int, k: int) -> np.ndarray:
-    """Score by the inverse of the mean distance to the k nearest films of each class.
+    """Score by the inverse of the mean distance to the k nearest images of each class.
 
-    With k = 1 the most probable class is the nearest neighbour's, and a film that is in training has
+    With k = 1 the most probable class is the nearest neighbour's, and an image that is in training has
     probability 1 for its class; unlike a vote, the score also ranks.
 
     Returns
     -------
     numpy.ndarray of float64, shape (m, classes)
     """
-    # Double precision: a film is at no distance from itself, which single precision does not show.
+    # Double precision: an image is at no distance from itself, which single precision does not show.
     train, test = train.astype(np.float64), test.astype(np.float64)
     square = np.einsum("ij,ij->i", test, test)[:, None] + np.einsum("ij,ij->i", train, train)[None, :]
     distance = np.sqrt(np.maximum(square - 2 * (test @ train.T), 0))

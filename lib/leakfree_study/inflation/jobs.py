@@ -23,7 +23,7 @@ from leakfree_study.inflation.arms import Arms, Rows
 from leakfree_study.inflation.draws import Draw, draw
 from leakfree_study.inflation.material import Material
 
-#: Doses: shares of the test patients, by class, with at least one film of theirs in training.
+#: Doses: shares of the test patients, by class, with at least one image of theirs in training.
 DOSES = (0.25, 0.50, 0.75, 1.00)
 FOLDS = 3
 #: Weights that a threshold may give to a class, in steps of half a natural logarithm.
@@ -68,7 +68,7 @@ class Outcome:
     Attributes
     ----------
     rows : numpy.ndarray of int64, shape (m,)
-        Films that were scored.
+        Images that were scored.
     probabilities : numpy.ndarray of float32, shape (m, classes)
     truth : numpy.ndarray of int8, shape (m,)
         Class of each, as permuted if it was.
@@ -94,7 +94,7 @@ def compute(material: Material, job: Job) -> dict[str, Outcome]:
     Raises
     ------
     leakfree.ledger.ledger.LedgerError
-        If an arm consumed other films than it should, or leaks other than it declares.
+        If an arm consumed other images than it should, or leaks other than it declares.
     """
     bench = _Bench(material, job)
     return FAMILIES[job.family](bench)
@@ -103,7 +103,7 @@ def compute(material: Material, job: Job) -> dict[str, Outcome]:
 def permuted_classes(draw: Draw, classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Permute classes by patient; a test patient and its donor keep a common one, so that arms stay matched.
 
-    Mirrored draws get the same permutation. Films that do not take part keep -1.
+    Mirrored draws get the same permutation. Images that do not take part keep -1.
     """
     unit = np.where(draw.slot >= 0, groups.max() + 1 + draw.slot, groups)
     taking = np.flatnonzero(classes >= 0)
@@ -222,7 +222,7 @@ class _Consumption:
 
 
 def _clean(bench: _Bench) -> dict[str, Outcome]:
-    """Train clean; then choose class weights on validation and, leaky, on the test films themselves."""
+    """Train clean; then choose class weights on validation and, leaky, on the test images themselves."""
     arms, train, test = bench.arms, bench.arms.clean(), bench.everyone()
     single, val = arms.rows("single"), arms.rows("val")
     ledger = _Consumption(bench)
@@ -294,7 +294,7 @@ def _no_test_set(bench: _Bench) -> dict[str, Outcome]:
 def _oversample(bench: _Bench) -> dict[str, Outcome]:
     leaky = bench.arms.oversampled(before=True)
     if not np.isin(leaky.row, bench.everyone()).any():
-        return {}  # the classes are equal, or so few films are repeated that no test film is among them
+        return {}  # the classes are equal, or so few images are repeated that no test image is among them
     return {
         "oversampled-after": bench.plain(bench.arms.oversampled(before=False), bench.everyone(), _NONE),
         "oversampled-before": bench.plain(leaky, bench.everyone(), _BOTH),
@@ -339,7 +339,7 @@ def _selection(bench: _Bench) -> dict[str, Outcome]:
 
 
 def _tuning(bench: _Bench) -> dict[str, Outcome]:
-    """Tune on folds of patients and on folds of images; score the test films, and the folds themselves."""
+    """Tune on folds of patients and on folds of images; score the test images, and the folds themselves."""
     train, test, out = bench.arms.clean(), bench.everyone(), {}
     y, groups = bench.classes[train.row], bench.groups[train.row]
     for kind, splitter in (
@@ -362,7 +362,7 @@ def _tuning(bench: _Bench) -> dict[str, Outcome]:
         z = ledger.read("test", test)
         x, z = heads.scaled(raw, z, features=bench.job.features)
         (found,) = bench.fit(x, y, [z], best[1])
-        # No film of training is in test; what the folds share is the leak.
+        # No image of training is in test; what the folds share is the leak.
         described = ledger.check(_GROUPS if shared else _NONE, train=train, test=test, folds=shared)
         described |= {"chosen": float(best[1])}
         out[f"tuning-{kind}"] = bench.outcome(test, found, described)
@@ -374,7 +374,7 @@ def _epochs(bench: _Bench) -> dict[str, Outcome]:
     """Choose the epoch by loss (early stopping) or score (best one reported), on validation or on test."""
     train, test, val = bench.arms.clean(), bench.arms.rows("single"), bench.arms.rows("val")
     if not (len(test) and len(val)):
-        return {}  # every patient has several films: none is left to choose on, or to test
+        return {}  # every patient has several images: none is left to choose on, or to test
     seen = _Consumption(bench)
     raw, _ = bench.trained(seen, train)
     read = (seen.read("test", test), seen.read("prepared", val))
@@ -387,7 +387,7 @@ def _epochs(bench: _Bench) -> dict[str, Outcome]:
         scores = [_score(step[place], known) for step in history]
         for arm, epoch in (("stopped", int(np.argmin(losses))), ("best-epoch", int(np.argmax(scores)))):
             ledger = seen
-            if kind == "test":  # the test films chose, and no validation film was needed
+            if kind == "test":  # the test images chose, and no validation image was needed
                 ledger = _Consumption(bench)
                 bench.trained(ledger, train)
                 ledger.read("prepared", rows)
@@ -402,7 +402,7 @@ def _epochs(bench: _Bench) -> dict[str, Outcome]:
 
 
 def _size_and_mode(bench: _Bench) -> dict[str, Outcome]:
-    """Split the films of known original size by patient, and add size and colour mode to what the model sees.
+    """Split images of known original size by patient, and add size and colour mode to what the model sees.
 
     The nearest neighbour gets both blocks at one total variance, since a few columns have no say in its
     distance otherwise; the logistic regression gets the columns standardised.

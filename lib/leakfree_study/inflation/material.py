@@ -1,4 +1,4 @@
-"""What the cells work on: films without copies, their patients, features of films and of altered films."""
+"""What the cells work on: images without copies, their patients, features of images and of altered images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS, Task
 from leakfree.ledger.ledger import LedgerError
 
-#: What a row of features was made from: the film, a copy that looks the same, or an augmented copy.
+#: What a row of features was made from: the image, a copy that looks the same, or an augmented copy.
 VARIANTS = ("film", "near", "augmented")
 #: One of these makes a near-duplicate, in turn; all of `AUGMENTING`, one after the other, an augmented copy.
 NEAR = ("reencoded", "resized", "brightened", "shifted")
@@ -43,7 +43,7 @@ PACKAGES = {"pixels": ("numpy", "pillow"), "embeddings": ("numpy", "pillow", "to
 
 @dataclass(frozen=True)
 class Features:
-    """One kind of features of all films.
+    """One kind of features of all images.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Material:
-    """Films that take part, one a cluster of copies.
+    """Images that take part, one a cluster of copies.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Material:
         return len(self.ids)
 
     def classes(self, task: Task) -> np.ndarray:
-        """Return the class of each film in a task, int64 (n,); -1 where it does not take part."""
+        """Return the class of each image in a task, int64 (n,); -1 where it does not take part."""
         codes = [task.mapping.get(label, -1) for label in self.label_names]
         return np.array(codes, dtype=np.int64)[self.labels]
 
@@ -123,7 +123,7 @@ class Material:
 
 
 def without_copies(table: pd.DataFrame, copies: Sequence[str] | np.ndarray) -> pd.DataFrame:
-    """Keep the first film of each cluster of copies.
+    """Keep the first image of each cluster of copies.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def without_copies(table: pd.DataFrame, copies: Sequence[str] | np.ndarray) -> p
 def pixel_features(
     cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, seed: int = 0, jobs: int = 2
 ) -> Features:
-    """Decode films and their altered copies to ``size * size`` grey levels."""
+    """Decode images and their altered copies to ``size * size`` grey levels."""
     values = _cached(
         cohort, table, "pixels", f"{size}-{seed}", cache, lambda: _decode(cohort, table, size, seed, jobs)
     )
@@ -149,7 +149,7 @@ def pixel_features(
 def embedding_features(
     cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, seed: int = 0, jobs: int = 2
 ) -> Features:
-    """Embed films and altered copies by the frozen network of `leakfree.models.embeddings`."""
+    """Embed images and altered copies by the frozen network of `leakfree.models.embeddings`."""
     from leakfree.models import embeddings
 
     def make() -> dict[str, np.ndarray]:
@@ -187,13 +187,13 @@ def _cached(
 
 
 def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int) -> dict[str, np.ndarray]:
-    """Decode films, near-duplicates and augmented copies: uint8 (n, size, size) by variant."""
+    """Decode images, near-duplicates and augmented copies: uint8 (n, size, size) by variant."""
     values = {name: np.empty((len(table), size, size), dtype=np.uint8) for name in VARIANTS}
     rows, ids = table.index.to_numpy(), table["image_id"].tolist()
     done = 0
 
     def one(place: int, blob: bytes) -> tuple[np.ndarray, ...]:
-        # A stream of its own for each film: threads and chunks do not change what is drawn.
+        # A stream of its own for each image: threads and chunks do not change what is drawn.
         rng = np.random.default_rng([seed, 2, place])
         near = alter(blob, NEAR[int(rng.integers(len(NEAR)))], rng)
         augmented = blob
@@ -204,12 +204,12 @@ def _decode(cohort: Cohort, table: pd.DataFrame, size: int, seed: int, jobs: int
     with (
         ThreadPoolExecutor(jobs) as pool,
         tqdm(
-            total=len(rows), desc=f"films and copies at {size} px", unit="film", mininterval=0.5
+            total=len(rows), desc=f"images and copies at {size} px", unit="film", mininterval=0.5
         ) as progress,
     ):
         for stored_ids, blobs in cohort.iterate(rows):
             if stored_ids != ids[done : done + len(blobs)]:
-                raise LedgerError(f"{cohort.name}: rows of the store are not the films that the table names")
+                raise LedgerError(f"{cohort.name}: rows of the store are not the images that the table names")
             for decoded in pool.map(one, range(done, done + len(blobs)), blobs):
                 for name, image in zip(VARIANTS, decoded, strict=True):
                     values[name][done] = image

@@ -1,4 +1,4 @@
-"""What every arm should consume, worked out from films and seeds alone, apart from the jobs that consume it.
+"""What every arm should consume, worked out from images and seeds alone, apart from the jobs that consume it.
 
 `leakfree_study.inflation.check` compares a run's files with this.
 """
@@ -29,19 +29,19 @@ _NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Plan:
-    """What an arm of one draw consumes; all rows number films.
+    """What an arm of one draw consumes; all rows number images.
 
     Attributes
     ----------
     train : leakfree_study.inflation.arms.Rows
     test : numpy.ndarray of int64
-        Films that the fitted model scores.
+        Images that the fitted model scores.
     prepared : numpy.ndarray of int64, optional
-        Films on which something beside the model was fitted or chosen.
+        Images on which something beside the model was fitted or chosen.
     folds : str
         Whether tuning folds are of ``patients`` or ``images``; empty where there are none.
     scored : numpy.ndarray of int64, optional
-        Films in the predictions, where they are not `test`.
+        Images in the predictions, where they are not `test`.
     """
 
     train: Rows
@@ -89,7 +89,7 @@ def split_groups(classes: np.ndarray, groups: np.ndarray, folds: str, seed: int)
     Parameters
     ----------
     classes, groups : numpy.ndarray of int64, shape (m,)
-        Of the training films.
+        Of the training images.
     folds : str
         ``patients`` or ``images``. Folds of patients split none, by how they are made.
     seed : int
@@ -111,7 +111,7 @@ class Expected:
     ledger : tuple of str
         Values of `leakfree_study.inflation.store.LEDGER`, as the file has them.
     scored, truth : numpy.ndarray of int64, shape (m,)
-        Films in the predictions, in order, and their classes.
+        Images in the predictions, in order, and their classes.
     """
 
     ledger: tuple[str, ...]
@@ -120,7 +120,7 @@ class Expected:
 
 
 class Plans:
-    """Plans of all arms over some films; kept, because models share them.
+    """Plans of all arms over some images; kept, because models share them.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def _models(models: Sequence[str]) -> list[str]:
 
 
 def _tasks(rows: pd.DataFrame) -> list[str]:
-    """Order tasks: those of chest films as they are listed, a study's own as they come."""
+    """Order tasks: those of chest X-rays as they are listed, a study's own as they come."""
     places = {task: place for place, task in enumerate(TASKS)}
     return sorted(rows["task"].unique(), key=lambda task: places.get(task, -1))
 
@@ -111,11 +111,11 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
 
 #: What the answer's colours stand for, each by one of its leaks.
 _KINDS = {
-    "no-test-set": "the same film on both sides",
+    "no-test-set": "the same image on both sides",
     "siblings": "the same patient on both sides",
     "size-and-mode": "illegitimate features",
-    "scaling": "fitted on all films",
-    "early-stopping": "chosen on the test films",
+    "scaling": "fitted on all images",
+    "early-stopping": "chosen on the test images",
 }
 #: Mark of each task, in their order.
 _MARKS = "os^vD"
@@ -158,7 +158,7 @@ def answer(rows: pd.DataFrame, natural: pd.DataFrame, *, margin: float) -> Figur
     axis.set_xticks([tick for tick in _TICKS if low <= tick <= high * 1.1], minor=False)
     axis.set_xticks([], minor=True)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="ROC AUC with the leak minus without it, same test films", ylim=(-0.6, len(order) - 0.4))
+    axis.set(xlabel="ROC AUC with the leak minus without it, same test images", ylim=(-0.6, len(order) - 0.4))
     axis.set_yticks(range(len(order)), [titles[protocol] for protocol in order])
     axis.grid(visible=False, axis="y")
     present = [protocol for protocol in _KINDS if protocol in set(shown["protocol"])]
@@ -233,7 +233,7 @@ def dose_response(
             if place == 0:
                 axis.set_title(task)
             if place == len(protocols) - 1:
-                axis.set_xlabel("Test patients with films in training (%)")
+                axis.set_xlabel("Test patients with images in training (%)")
             axis.set_xticks([0, 25, 50, 75, 100])
         line[0].set_ylabel(f"{titles[protocol]}\nleaky minus clean ROC AUC")
     handles = [Line2D([], [], label=model, **_look(model)) for model in models]

@@ -62,14 +62,14 @@ class Claim:
     row: str
 
 
-_VALIDATION = "its validation films, of other patients than in training; its tuning folds ignore patients"
-_TRAINED_ON = "the films that it was trained on: the loader ignored the indices of the split"
+_VALIDATION = "its validation images, of other patients than in training; its tuning folds ignore patients"
+_TRAINED_ON = "the images that it was trained on: the loader ignored the indices of the split"
 #: The scores of its tables, but for one model that it tuned on folds and that has no counterpart here. The
 #: last two are measured again in notebook 06, the others in 03 and 04.
 REPORTED = (
     *(
         Claim("leaky CNN", "SimpleCNN, 16 and 32 channels", "three-class", metric, score,
-              "films of a split that ignores patients", "03_scores", "test", "simple-cnn-16")
+              "images of a split that ignores patients", "03_scores", "test", "simple-cnn-16")
         for metric, score in (("roc_auc", 0.913), ("accuracy", 0.784), ("macro_f1", 0.744))
     ),
     Claim("leak-free classical", "logistic regression", "etiology", "macro_f1", 0.728, _VALIDATION,
@@ -86,9 +86,9 @@ REPORTED = (
 
 
 def printed_scores() -> dict[str, float]:
-    """Compute accuracy, macro F1 and the number of films from the confusion matrix that the study printed.
+    """Compute accuracy, macro F1 and the number of images from the confusion matrix that the study printed.
 
-    Its claim for that network is the macro F1, and the films are as many as the whole training set has.
+    Its claim for that network is the macro F1, and the images are as many as the whole training set has.
     """
     counts = np.array(MATRIX)
     truth, chosen = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
@@ -152,7 +152,7 @@ def claims(folder: Path, *, seed: int) -> pd.DataFrame:
 
 
 def manifests(run: Run, table: pd.DataFrame, task: str, *, seed: int) -> dict[str, Manifest]:
-    """Make the fault's manifest, all films in both parts, and a clean one of 70/15/15 by patient."""
+    """Make the fault's manifest, all images in both parts, and a clean one of 70/15/15 by patient."""
     described = {"data_checksum": run.cohort.checksum}
     clean = patient_level(
         table["image_id"],

@@ -24,7 +24,7 @@ from leakfree_study.inflation.estimate import (
 )
 from leakfree_study.inflation.store import Arm, Results
 
-#: Share of the films that train in a natural split of images.
+#: Share of the images that train in a natural split of images.
 NATURAL_TRAIN = 0.8
 _FIRST = [
     "protocol", "taxonomy", "model", "task", "dose", "metric", "primary", "estimate", "low", "high", "p",
@@ -107,16 +107,16 @@ def natural(
 ) -> tuple[Estimate, float]:
     """Estimate the inflation of a plain 80/20 split of images from the arms of siblings.
 
-    In such a split a test film of a patient with k films has no sibling in training with probability 0.2 to
-    the power k - 1. Tested patients with several films get the weight of all films of their kind, and count
+    In such a split a test image of a patient with k images has no sibling in training with probability 0.2 to
+    the power k - 1. Tested patients with several images get the weight of all images of their kind, and count
     with their leaky prediction where they have a sibling, with their clean one where not; tested patients
-    with one film stand for all of their kind.
+    with one image stand for all of their kind.
 
     Returns
     -------
     Estimate
     float
-        Share of the test films with a sibling in training.
+        Share of the test images with a sibling in training.
     """
     clean = Arm(leaky.task, leaky.features, leaky.head, "clean", leaky.scope)
     groups = results.material.groups[leaky.scope]
@@ -129,7 +129,7 @@ def natural(
         several = k > 1
         weights = k.astype(np.float64)
         for label in np.unique(b.truth):
-            # As many films as the cohort has, of patients with several and of those with one.
+            # As many images as the cohort has, of patients with several and of those with one.
             for kind in (True, False):
                 members = (several == kind) & (b.truth == label)
                 if members.any():

@@ -1,10 +1,10 @@
 """Simulated studies at the level of features, where the truth is known: coverage, false alarms, and power.
 
-A patient has a vector z of its own and each of its films one more; a film's features are::
+A patient has a vector z of its own and each of its images one more; an image's features are::
 
     x = disease * (label - 1/2) * direction + sqrt(identity) * z_patient + sqrt(1 - identity) * z_film
 
-With identity 0 the films of a patient are exchangeable with those of others of their label, and the leak of
+With identity 0 the images of a patient are exchangeable with those of others of their label, and the leak of
 siblings gives nothing: every finding is a false alarm. The draws, the arms and the estimator are those of
 the study; the model is the nearest neighbour.
 """
@@ -34,7 +34,7 @@ class World:
     Attributes
     ----------
     patients : tuple of tuple of int
-        For each class, numbers of patients with 1, 2, 3, ... films.
+        For each class, numbers of patients with 1, 2, 3, ... images.
     identity, disease : float
         Strengths, see the module.
     dimensions : int
@@ -56,7 +56,7 @@ class World:
     seeds: bool = False
 
     def films(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return class and patient of each film, int64 (n,)."""
+        """Return class and patient of each image, int64 (n,)."""
         labels, groups, patient = [], [], 0
         for label, numbers in enumerate(self.patients):
             for size, n in enumerate(numbers, start=1):
@@ -77,7 +77,7 @@ class Study:
         As `leakfree_study.inflation.estimate.inflation` with ROC AUC.
     sd : float
     p_pooled : float
-        The p-value of the wrong way: films of different draws taken for independent.
+        The p-value of the wrong way: images of different draws taken for independent.
     percentile_low, percentile_high : float
         Percentile interval of the same resamples.
     """
@@ -116,7 +116,7 @@ def study(world: World, seed: int, *, n_resamples: int = 300) -> Study:
     differences = arm_values(leaky, "roc_auc", counts) - arm_values(clean, "roc_auc", counts)
     found = summarise(differences, leaky)
     spread = differences[:, 1:].mean(axis=0)
-    # As if each film of each draw were a patient of its own: the variances of the draws add up.
+    # As if each image of each draw were a patient of its own: the variances of the draws add up.
     pooled = np.sqrt((differences[:, 1:].var(axis=1, ddof=1)).sum()) / world.draws
     p_pooled = float(2 * stats.norm.sf(abs(found.estimate) / pooled)) if pooled > 0 else 1.0
     low, high = np.nanquantile(spread, [0.025, 0.975])

@@ -1,11 +1,11 @@
 """Predictions, ledgers and draws of the grid as files: few, compressed, readable anywhere, and checkable.
 
 ``manifests/06_films.csv``
-    One row a film: number, image id, label, patient, linked group by scope. Files below use the number.
+    One row an image: number, image id, label, patient, linked group by scope. Files below use the number.
 ``manifests/06_draws_<scope>.csv.gz``
-    One row a film, one column a draw: its role.
+    One row an image, one column a draw: its role.
 ``predictions/06/<task>/<model>_<arm>.csv.gz``
-    One row a film and draw: ``draw, film, label`` and ``p_<class>``. The label is the class in the task, a
+    One row an image and draw: ``draw, image, label`` and ``p_<class>``. The label is the class in the task, a
     permuted one in the control.
 ``ledgers/06_<task>.csv.gz``
     One row an arm and draw: counts and hashes of what each stage consumed, and what training and test share.
@@ -101,7 +101,7 @@ class Results:
             self.arms.setdefault(Arm.of(job, name), {})[job.seed] = outcome
 
     def scored(self, arm: Arm, population: str, like: Arm | None = None) -> list[Scored]:
-        """Return what an arm scored, draw by draw, in the order of films.
+        """Return what an arm scored, draw by draw, in the order of images.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Results:
         population : str
             See `leakfree_study.inflation.catalogue.POPULATIONS`.
         like : Arm, optional
-            Take only the draws and films that this arm scored too.
+            Take only the draws and images that this arm scored too.
         """
         groups = self.material.groups[arm.scope]
         others = None if like is None else self.arms[like]
@@ -158,7 +158,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def save_films(folder: Path, material: Material) -> Path:
-    """Write the table that numbers the films."""
+    """Write the table that numbers the images."""
     frame = pd.DataFrame(
         {
             "film": np.arange(len(material)),
@@ -172,7 +172,7 @@ def save_films(folder: Path, material: Material) -> Path:
 
 
 def save_draws(folder: Path, results: Results) -> list[Path]:
-    """Write the roles of all films in all draws, one file a scope."""
+    """Write the roles of all images in all draws, one file a scope."""
     wanted: dict[str, set[int]] = {}
     for arm, outcomes in results.arms.items():
         wanted.setdefault(arm.scope, set()).update(outcomes)
@@ -232,7 +232,7 @@ def read_run(folder: Path, material: Material) -> Results:
     Raises
     ------
     ValueError
-        If the films that the run numbered are not those of `material`.
+        If the images that the run numbered are not those of `material`.
     """
     films = pd.read_csv(
         folder / "manifests" / "06_films.csv",
@@ -241,7 +241,7 @@ def read_run(folder: Path, material: Material) -> Results:
         encoding_errors="surrogateescape",
     )
     if films["image_id"].tolist() != material.ids.tolist():
-        raise ValueError(f"{folder / 'manifests' / '06_films.csv'}: numbers other films than the cohort has")
+        raise ValueError(f"{folder / 'manifests' / '06_films.csv'}: numbers other images than the cohort has")
     arms: dict[Arm, dict[int, Outcome]] = {}
     for path in sorted((folder / "ledgers").glob("06_*.csv.gz")):
         for name, rows in pd.read_csv(path).groupby("predictions", sort=True):

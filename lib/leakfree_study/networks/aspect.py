@@ -1,8 +1,8 @@
-"""What squashing to a square does to a film's shape, which alone tells classes apart, and what other ways do.
+"""What squashing to a square does to an image's shape, which alone tells classes apart, and other ways.
 
 Squashing takes the shape away from the frame, but stretches what is inside. Padding keeps the proportions and
 shows the shape as black bars; cropping keeps them and cuts. Which of the three hides the shape is measured on
-frozen features: how well a linear model reads the shape, and the class, from films it was not fitted on.
+frozen features: how well a linear model reads the shape, and the class, from images it was not fitted on.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HANDLINGS = ("squashed", "padded", "cropped")
 FOLDS = 5
 #: Columns of `aspect_study`.
 COLUMNS = ["handling", "reads", "metric", "estimate", "low", "high", "n_images", "n_patients"]
-#: Side at which films are read before they get their shape back: that of the copies that the study has.
+#: Side at which images are read before they get their shape back: that of the copies that the study has.
 _FROM = 224
 
 
 def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.ndarray:
-    """Give a squashed film its shape back and fit it into a square in another way.
+    """Give a squashed image its shape back and fit it into a square in another way.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.nd
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     side = film.shape[0]
     if handling == "cropped":
-        # The middle of the longer side, in the pixels of the squashed film.
+        # The middle of the longer side, in the pixels of the squashed image.
         wide, high = side * min(1.0, 1.0 / aspect), side * min(1.0, aspect)
         box = ((side - wide) / 2, (side - high) / 2, (side + wide) / 2, (side + high) / 2)
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
@@ -80,9 +80,9 @@ def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.nd
 def aspect_study(
     run: Run, size: int, *, task: str = "", max_images: int = 0, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Measure what a linear model reads from frozen features of films fitted into a square in each way.
+    """Measure what a linear model reads from frozen features of images fitted into a square in each way.
 
-    Only films whose original size is known take part. Folds are over patients; every number is of films that
+    Only images whose original size is known take part. Folds are over patients; each number is of images that
     the model was not fitted on, with an interval over patients.
 
     Parameters
@@ -100,8 +100,8 @@ def aspect_study(
         ``handling, reads, metric, estimate, low, high, n_images, n_patients``. `reads` is ``class`` (ROC AUC
         of the task) or ``shape`` (share of the variance of the logarithm of width over height
         that is explained beyond the mean of each class; 0 or less: nothing is read). The handling
-        ``shape alone`` is a model that is given the shape and no film. Empty where sizes are not known, all
-        films have one shape, a class has fewer patients than there are folds, or no task has two classes.
+        ``shape alone`` is a model that is given the shape and no image. Empty where sizes are not known, all
+        images have one shape, a class has fewer patients than there are folds, or no task has two classes.
     """
     words = words_of(run.cohort)
     binary = [one for one in words.tasks.values() if len(one.classes) == 2]
@@ -129,7 +129,7 @@ def aspect_study(
                 for row, value in zip(rows, log_aspect, strict=True)
             ]
         )
-        features = embed(square, description=f"films {handling}", jobs=run.jobs)
+        features = embed(square, description=f"images {handling}", jobs=run.jobs)
         measured += [
             (handling, "class", _read_class(features, labels, patients, seed)),
             (handling, "shape", _read_shape(features, log_aspect, patients)),
@@ -167,7 +167,7 @@ def _read_shape(features: np.ndarray, log_aspect: np.ndarray, patients: np.ndarr
     for train, test in GroupKFold(FOLDS).split(features, groups=patients):
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 6, 11)))
         model.fit(features[train], log_aspect[train])
-        # A feature that is almost constant in training throws single films far outside all known shapes.
+        # A feature that is almost constant in training throws single images far outside all known shapes.
         seen = log_aspect[train]
         predicted[test] = np.clip(model.predict(features[test]), seen.min(), seen.max())
     return predicted

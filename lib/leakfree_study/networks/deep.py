@@ -33,7 +33,7 @@ SHOWN = ("accuracy", "roc_auc", "macro_f1")
 
 
 def five_parts(run: Run, task: str, scope: str = "", max_images: int = 0) -> Manifest:
-    """Split the development films of a task over linked groups into `leakfree.predict.calibrated.FIVE_PARTS`.
+    """Split development images of a task over linked groups into `leakfree.predict.calibrated.FIVE_PARTS`.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def five_parts(run: Run, task: str, scope: str = "", max_images: int = 0) -> Man
     scope : str
         Patient scope; empty for the one that decides in this cohort.
     max_images : int
-        Take so many films at most; 0 takes all.
+        Take so many images at most; 0 takes all.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def network_job(
 def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     """Put a network on the record with all that its use needs: weights, preprocessing, calibration, novelty.
 
-    Films of the training part say what is no novelty; those of `leakfree.predict.calibrated.LIMIT_PARTS` set
+    Images of the training part say what is no novelty; those of `leakfree.predict.calibrated.LIMIT_PARTS` set
     the limit. Where they are too few there is no score, and the service says none.
 
     Parameters
@@ -171,7 +171,7 @@ def fit_novelty(run: Run, cell: Cell) -> Novelty:
     Raises
     ------
     leakfree.predict.novelty.NoveltyError
-        If there are too few films.
+        If there are too few images.
     """
     cache, parts = run.pixels(cell.image_size), cell.manifest.parts
     held_out = [image_id for part in LIMIT_PARTS for image_id in parts[part]]
@@ -220,7 +220,7 @@ def trained_line(run: Run, result: Result) -> str:
     first = scores.iloc[0]
     return (
         f"{weights}: {said or 'no score could be had'} (95 % over patients) on {first['n_images']:,} test "
-        f"films of {first['n_patients']:,} patients, from {result.predictions.name}"
+        f"images of {first['n_patients']:,} patients, from {result.predictions.name}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a network looks at: Grad-CAM, and scores after parts of every film are hidden.
+"""What a network looks at: Grad-CAM, and scores after parts of every image are hidden.
 
 A heat map can please the eye and say nothing. The control is what the score does when the lungs are hidden:
 a model that still tells the classes apart reads something else.
@@ -30,11 +30,11 @@ from leakfree.scores.predictions import Predictions
 if TYPE_CHECKING:
     from leakfree.data.cohort import Cohort
 
-#: What is hidden of chest films, and of other images, see `region`.
+#: What is hidden of chest X-rays, and of other images, see `region`.
 REGIONS = ("lungs", "outside-lungs", "corners", "borders")
 OTHER_REGIONS = ("centre", "outside-centre", "corners", "borders")
-#: Hull of the lung fields on films squashed to a square, (x, y) as shares of the side: drawn by eye around
-#: the dark fields of the mean of training films, with room to spare, since children are not the mean.
+#: Hull of the lung fields on images squashed to a square, (x, y) as shares of the side: drawn by eye around
+#: the dark fields of the mean of training images, with room to spare, since children are not the mean.
 _HULL = (
     (0.30, 0.10), (0.42, 0.08), (0.58, 0.08), (0.72, 0.10), (0.88, 0.35), (0.95, 0.65), (0.95, 0.88),
     (0.80, 0.90), (0.20, 0.86), (0.05, 0.84), (0.05, 0.65), (0.12, 0.35),
@@ -92,7 +92,7 @@ def region(name: str, size: int) -> np.ndarray:
 
 
 def hide(pixels: np.ndarray, name: str, fill: int = 0) -> np.ndarray:
-    """Return a copy of films, uint8 (..., size, size), with a region set to one grey value."""
+    """Return a copy of images, uint8 (..., size, size), with a region set to one grey value."""
     hidden = pixels.copy()
     hidden[..., region(name, pixels.shape[-1])] = fill
     return hidden
@@ -115,7 +115,7 @@ def hidden_table(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score a network on films as they are and with each region hidden, by the mean grey value of training.
+    """Score a network on images as they are and with each region hidden, by the mean grey value of training.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def hidden_table(
     normalisation : Normalisation
         That of training.
     cache : PixelCache
-        Holds the films.
+        Holds the images.
     films : Predictions
         Whom to score: ids, labels and patients count, of parts that are held out.
     regions : sequence of str
@@ -169,18 +169,18 @@ def hidden_probe(
     seed: int = 0,
     jobs: int = 1,
 ) -> pd.DataFrame:
-    """Measure what films tell of the classes when a region is hidden in training too.
+    """Measure what images tell of the classes when a region is hidden in training too.
 
     `hidden_table` asks what one network uses; a network that was trained with the lungs may fall without
-    them although the rest of the film would have told as much. Here a logistic regression on frozen features
-    learns from films with the region hidden, and is scored on held-out films with the same region hidden.
+    them although the rest of the image would have told as much. Here a logistic regression on frozen features
+    learns from images with the region hidden, and is scored on held-out images with the same region hidden.
 
     Parameters
     ----------
     cache : PixelCache
-        Holds all films.
+        Holds all images.
     train_ids : sequence of str
-        Films of the training part.
+        Images of the training part.
     train_labels : numpy.ndarray of int64, shape (n,)
         Their classes.
     films : Predictions
@@ -201,7 +201,7 @@ def hidden_probe(
     for name in ("nothing", *hidden):
         taken = cache.pixels[np.concatenate([train, rows])]
         shown = taken if name == "nothing" else hide(taken, name, fill)
-        features = embed(shown, description=f"films, hidden: {name}", jobs=jobs)
+        features = embed(shown, description=f"images, hidden: {name}", jobs=jobs)
         model = linear_probe().fit(features[: len(train)], train_labels)
         found = replace(films, part=held_out, probabilities=model.predict_proba(features[len(train) :]))
         table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
@@ -224,12 +224,12 @@ def grad_cam(
     normalisation : Normalisation
         That of training.
     classes : numpy.ndarray of int64, shape (b,)
-        Class to explain, for each film.
+        Class to explain, for each image.
 
     Returns
     -------
     numpy.ndarray of float32, shape (b, size, size)
-        From 0 to 1 within each film; all 0 where nothing speaks for the class.
+        From 0 to 1 within each image; all 0 where nothing speaks for the class.
     """
     network.eval()
     x = normalisation.apply(torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1))

@@ -62,7 +62,7 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
             for d in described
         ),
         "",
-        f"Input: one grey film, squashed to a square (the aspect ratio is not kept), {main['scale']};",
+        f"Input: one grey image, squashed to a square (the aspect ratio is not kept), {main['scale']};",
         f"mean {main['mean']}, standard deviation {main['std']}. Output: probabilities of",
         f"{', '.join(map(markdown, main['classes']))}, scaled by the temperature in `calibration.json`. "
         "Weights load",
@@ -74,7 +74,7 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         "",
         "## Scores on patients that no part of the training saw",
         "",
-        "95 % intervals by bootstrap over patients. Internal: the test part of the development films, scored",
+        "95 % intervals by bootstrap over patients. Internal: the test part of development images, scored",
         "once. Official: the test folder of the distribution, opened once by a plan committed before. What",
         "is published is one seed; an ensemble's scores are not its own.",
         "",
@@ -137,7 +137,7 @@ def _training(folder: Path, main: dict[str, object]) -> list[str]:
     )
     sizes = ", ".join(f"{part} {len(ids):,}" for part, ids in manifest["parts"].items())
     return [
-        f"Films by part: {sizes}. No patient (scope `{manifest['scope']}`) and no copy stands in two parts;",
+        f"Images by part: {sizes}. No patient (scope `{manifest['scope']}`) and no copy stands in two parts;",
         f"the ledger in `ledgers/` proves what was consumed. Split seed {manifest['seed']}, network seed",
         f"{main['seed']}.",
         "Validation chose the epoch; temperature and prediction sets have parts of their own.",
@@ -191,7 +191,7 @@ def _calibration(tables: dict[str, pd.DataFrame], chosen: dict[str, str], seed: 
 
 def _looks(tables: dict[str, pd.DataFrame], model: str) -> list[str]:
     lines = [
-        "| hidden | ROC AUC of this network, shown such films | ROC AUC of a model trained on such films |"
+        "| hidden | ROC AUC of this network, shown such images | ROC AUC of a model trained on such images |"
     ]
     lines.append("|---|---|---|")
     probe = tables["hidden_probe"]
@@ -212,9 +212,9 @@ def _looks(tables: dict[str, pd.DataFrame], model: str) -> list[str]:
         "",
         f"With the {region} hidden this network {verb} the classes apart (ROC AUC {own:.3f}), "
         "and what is left",
-        f"of the films {verdict} to a model that is trained on it ({left:.3f}).",
+        f"of the images {verdict} to a model that is trained on it ({left:.3f}).",
         *(
-            [f"So a high score on these films is no proof that the {region} {_was(region)} read."]
+            [f"So a high score on these images is no proof that the {region} {_was(region)} read."]
             if max(left, own) > _TELLS
             else []
         ),
@@ -233,7 +233,7 @@ def _novelty(folder: Path) -> list[str]:
     table = pd.read_csv(path)
     rows = zip(table["kind"], table["group"], bracketed(table, "warned"), table["n_images"], strict=True)
     return [
-        "## When it warns that a picture is no such film",
+        "## When it warns that a picture is no such image",
         "",
         "The network has an answer for every picture. The novelty score is no part of it and knows no",
         "classes; over its limit the service says not to believe the class.",

@@ -1,4 +1,4 @@
-"""Measure the novelty score: how often it warns of films, of changed films, and of pictures that are none."""
+"""Measure the novelty score: how often it warns of images, of changed ones, and of pictures that are none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EACH = 50
 
 
 def changed_films(films: np.ndarray) -> dict[str, np.ndarray]:
-    """Change films, uint8 (n, size, size), as a hurried sender might; each kind has as many."""
+    """Change images, uint8 (n, size, size), as a hurried sender might; each kind has as many."""
     size = films.shape[1]
 
     def each(change: object) -> np.ndarray:
@@ -32,12 +32,12 @@ def changed_films(films: np.ndarray) -> dict[str, np.ndarray]:
         "upside down": films[:, ::-1, ::-1],
         "turned by 90 degrees": np.rot90(films, 1, (1, 2)),
         "negative": 255 - films,
-        "a quarter of the film": each(quarter),
+        "a quarter of the image": each(quarter),
     }
 
 
 def strangers(size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Make pictures that are no films, uint8 (n, size, size): photographs, text, noise, plain grey.
+    """Make pictures that are no images, uint8 (n, size, size): photographs, text, noise, plain grey.
 
     Parameters
     ----------
@@ -80,23 +80,23 @@ def novelty_table(
     ----------
     novelty : Novelty
     films : mapping of str to (numpy.ndarray, numpy.ndarray)
-        By group: films uint8 (n, size, size) that it was not fitted on, and their patients (n,). The first
+        By group: images uint8 (n, size, size) that it was not fitted on, and their patients (n,). The first
         group is also changed in several ways.
     size : int
-        Side of the pictures that are no films, in pixels.
+        Side of the pictures that are no images, in pixels.
     n_resamples, seed : int
 
     Returns
     -------
     pandas.DataFrame
-        ``kind`` (film, changed film, no film), ``group``, ``warned`` (share), ``low, high``, ``n_images``,
+        ``kind`` (image, changed image, no image), ``group``, ``warned`` (share), ``low, high``, ``n_images``,
         ``n_patients``, ``seed``. Intervals of 95 %: percentile bootstrap over patients; Clopper and Pearson's
         for what has none.
     """
     shown = [("film", group, *pair) for group, pair in films.items()]
     some, patients = next(iter(films.values()))
-    shown += [("changed film", group, pictures, patients) for group, pictures in changed_films(some).items()]
-    shown += [("no film", group, pictures, None) for group, pictures in strangers(size, seed).items()]
+    shown += [("changed image", group, pictures, patients) for group, pictures in changed_films(some).items()]
+    shown += [("no image", group, pictures, None) for group, pictures in strangers(size, seed).items()]
     rows = []
     for number, (kind, group, pictures, owners) in enumerate(shown):
         warned = novelty.score(pictures) > 1

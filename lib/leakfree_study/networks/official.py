@@ -25,7 +25,7 @@ from leakfree_study.run.seal_log import SealError, read_log
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"
-#: What others report on the same 624 films, normal against pneumonia.
+#: What others report on the same 624 images, normal against pneumonia.
 PUBLISHED = (
     ("Kermany et al. 2018", "accuracy", 0.928),
     ("Kermany et al. 2018", "roc_auc", 0.968),
@@ -184,7 +184,7 @@ def selected_scores(scores: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_published(scores: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Set ensembles of the binary task beside what others report on the same films.
+    """Set ensembles of the binary task beside what others report on the same images.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Published:
     manifest_hash: str
 
     def predict(self, cache: PixelCache, ids: Sequence[str], stage: str) -> np.ndarray:
-        """Predict films of a cache by id.
+        """Predict images of a cache by id.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class Published:
             At this model's image size.
         ids : sequence of str, shape (n,)
         stage : str
-            What the films are read for; a ledger checks sampled pixels against the cache's digests.
+            What the images are read for; a ledger checks sampled pixels against the cache's digests.
 
         Returns
         -------
@@ -63,7 +63,7 @@ class Published:
         Raises
         ------
         leakfree.ledger.ledger.LedgerError
-            If pixels that came with an id are not that film's.
+            If pixels that came with an id are not that image's.
         """
         ledger = Ledger(cache.digests)
         _, probabilities = predict(

@@ -9,7 +9,7 @@ import nbformat
 from leakfree.data.study_file import OwnStudy
 from leakfree_study.own.words import in_words
 
-#: Tag of cells that are about chest films, the reference study or the published run.
+#: Tag of cells that are about chest X-rays, the reference study or the published run.
 CHEST = "chest-xray"
 #: Tag of cells that need patients with several images, see `leakfree_study.own.limits.no_siblings`.
 SIBLINGS = "needs-siblings"
@@ -52,7 +52,7 @@ def adapted(
 
 
 def say_in_words(cell: nbformat.NotebookNode, image: str) -> None:
-    """Call films what the study calls its images, in the text that a cell put out."""
+    """Call images what the study calls its images, in the text that a cell put out."""
     for output in cell.get("outputs", ()):
         for kind in ("text/markdown", "text/html", "text/plain"):
             if text := output.get("data", {}).get(kind):

@@ -10,7 +10,7 @@ _KEPT = re.compile(r"(data:[^\"')]*|href=\"[^\"]*\"|`[^`]*`)")
 
 
 def in_words(text: str, image: str) -> str:
-    """Call films what a study calls its images; names of files and pictures stay.
+    """Call images what a study calls its images; names of files and pictures stay.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 The notebooks are executed once more in a copy of the run that has no tables and no figures. Cells, copies,
 audit reports and what was measured on pixels come from the record; every score, interval, table and figure is
-computed again from the predictions. Figures that show films are the exception: they are kept.
+computed again from the predictions. Figures that show images are the exception: they are kept.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rebuilt:
     tables, figures, notebooks : int
         Files made again.
     kept : list of str
-        Figures that show films, which are in the record as they are.
+        Figures that show images, which are in the record as they are.
     changed : list of str
         Files that came out differently, are new, or were not made again; with the reason.
     seconds : float
@@ -133,7 +133,7 @@ def _provenance(folder: Path) -> dict:
 
 
 def _copy_record(folder: Path, scratch: Path) -> list[str]:
-    """Copy a run without what is made again; return the figures that are kept, since they show films."""
+    """Copy a run without what is made again; return the figures that are kept, since they show images."""
     try:
         index = json.loads((folder / "figures" / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -209,7 +209,7 @@ class Run:
         *,
         alt: str,
     ) -> ShownFigure:
-        """As `save_figure`, for a figure that shows films: one that stands is kept where there are none.
+        """As `save_figure`, for a figure that shows images: one that stands is kept where there are none.
 
         Parameters
         ----------
@@ -312,7 +312,7 @@ class Run:
         return linked_groups(patient_ids(table, scope or self.words.scope), self.copies().keys(table))
 
     def copies(self) -> CohortCopies:
-        """Return which films of the cohort are copies of one another; searched once, then kept."""
+        """Return which images of the cohort are copies of one another; searched once, then kept."""
         path = self.folder / COPIES
         if self._copies is None and self.recorded:
             try:

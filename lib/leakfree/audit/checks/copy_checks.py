@@ -66,12 +66,12 @@ def copies_checks(
         _copies_check(
             "exact_duplicates", table, copies.exact, fail_on, incomplete,
             "with the same bytes or pixels",
-            "Keep all copies of a film in one part, or drop all but one.", {},
+            "Keep all copies of an image in one part, or drop all but one.", {},
         ),
         _copies_check(
             "near_duplicates", table, near_order, fail_on, incomplete,
             f"that agree on the pixels ({searched})",
-            "Look at the pairs; keep the copies of a film in one part.",
+            "Look at the pairs; keep the copies of an image in one part.",
             {**near_details, "radius_bits": RADIUS},
         ),
         _label_conflicts(table, copies, fail_on, incomplete),
@@ -160,7 +160,7 @@ def _label_conflicts(table: pd.DataFrame, copies: Copies, fail_on: Collection[st
         name,
         "FAIL" if name in fail_on else "WARN",
         f"{len(conflicting)} groups of copies ({len(files)} files) carry different labels.",
-        "At least one of the labels is wrong: have the films read again, or drop them.",
+        "At least one of the labels is wrong: have the images read again, or drop them.",
         len(conflicting),
         tuple(files),
         "warning",

@@ -23,8 +23,8 @@ Severity = Literal["none", "warning", "leak"]
 CHECKS: dict[str, str] = {
     "same_file": "Is one file listed more than once?",
     "exact_duplicates": "Do several files hold the same bytes, or the same decoded pixels?",
-    "near_duplicates": "Are films copies of one another after re-encoding, resizing or turning?",
-    "label_conflicts": "Do copies of one film carry different labels?",
+    "near_duplicates": "Are images copies of one another after re-encoding, resizing or turning?",
+    "label_conflicts": "Do copies of one image carry different labels?",
     "patients": "Does a patient have images in several parts?",
     "linked_groups": "Do patients and copies, joined into groups, stand in several parts?",
     "shortcuts": "Do file size, shape or simple grey statistics alone predict the label?",

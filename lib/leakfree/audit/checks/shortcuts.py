@@ -1,6 +1,6 @@
 """Predict the label from size, shape, colour mode, file bytes, border and simple grey statistics alone.
 
-A film's width says nothing about disease. Where it predicts the label, a network can learn the scanner
+An image's width says nothing about disease. Where it predicts the label, a network can learn the scanner
 instead (Zech et al., "Variable generalization performance of a deep learning model to detect pneumonia in
 chest radiographs", PLOS Medicine 15, 2018, e1002683). Grey statistics are another matter: a lung full of
 fluid *is* brighter, so that they predict is a note to think about, not proof of a shortcut. File bytes stand
@@ -44,7 +44,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "border": ("border_mean", "border_std", "border_black"),
     "intensity": ("mean", "std", "p05", "p50", "p95"),
 }
-#: Families that describe the file and not the film.
+#: Families that describe the file and not the image.
 ACQUISITION = ("size", "mode", "bytes")
 #: Labels scored one against the rest, the most frequent first.
 MOST_LABELS = 12

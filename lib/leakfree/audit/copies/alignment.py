@@ -1,4 +1,4 @@
-"""Do two films show the same picture? Decided on the pixels, after one is laid over the other."""
+"""Do two images show the same picture? Decided on the pixels, after one is laid over the other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from leakfree.audit.copies.keypoints import SIDE
 
 #: Side of the squares that are compared, in pixels.
 DETAIL = 224
-#: Correlation from which two aligned films are called copies. `benchmarks/agreement.py` measures, on real
-#: films, how far copies of every kind lie above it and the nearest films that are no copies below it.
+#: Correlation from which two aligned images are called copies. `benchmarks/agreement.py` measures, on real
+#: images, how far copies of every kind lie above it and the nearest images that are no copies below it.
 AGREEMENT = 0.90
 #: Part of the square that must overlap.
 OVERLAP = 0.5
@@ -23,7 +23,7 @@ _COMPARED, _ALIGNED = (1.0, 2.5), (1.0, 5.0)
 
 
 def to_square(grey: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Squash a grey film, uint8 (h, w), to a square."""
+    """Squash a grey image, uint8 (h, w), to a square."""
     shrinks = grey.shape[0] >= side and grey.shape[1] >= side
     return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
@@ -38,9 +38,9 @@ def turned(square: np.ndarray, symmetry: str | None, *, inverted: bool = False) 
 
 
 def agreement(first: np.ndarray, second: np.ndarray, affine: np.ndarray | None = None) -> float:
-    """Correlate two films where they overlap, after alignment.
+    """Correlate two images where they overlap, after alignment.
 
-    Compared are differences of two Gaussian blurs: broad shading, which all chest films share, and the
+    Compared are differences of two Gaussian blurs: broad shading, which all chest X-rays share, and the
     finest detail, which JPEG loses, are left out. The first estimate of the map is refined on smaller
     squares by maximising the enhanced correlation coefficient (Evangelidis and Psarakis, 2008).
 
@@ -107,7 +107,7 @@ def _correlation(
     inside = cv2.erode(covered, margin, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 250
     if inside.mean() < OVERLAP:
         return 0.0
-    # Blurs see what both films show, and nothing beyond it.
+    # Blurs see what both images show, and nothing beyond it.
     weight = inside.astype(np.float32)
     x, y = _band(first, sigmas, weight)[inside], _band(laid, sigmas, weight)[inside]
     x, y = x - x.mean(), y - y.mean()

@@ -1,4 +1,4 @@
-"""Alter the pixels of a film as users do: the copies that an audit of a split has to find."""
+"""Alter the pixels of an image as users do: the copies that an audit of a split has to find."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _brighten(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image
     offset = _sign(rng) * float(rng.uniform(15, 40))
     contrast = float(rng.uniform(1.05, 1.25)) ** _sign(rng)
     inside = (pixels > 0) & (pixels < 255)
-    for _ in range(5):  # a film that is dark or bright already is altered less, so that its detail stays
+    for _ in range(5):  # an image that is dark or bright already is altered less, so that its detail stays
         changed = (pixels - pixels.mean()) * contrast + pixels.mean() + offset
         if (inside & ((changed < 0) | (changed > 255))).mean() <= 0.05:
             break
@@ -130,7 +130,7 @@ def _shift(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, s
     x = round(image.width * share * np.cos(angle))
     y = round(image.height * share * np.sin(angle))
     if x == 0 and y == 0:
-        x = 1  # a small film and a small share
+        x = 1  # a small image and a small share
     fill = "edge" if rng.random() < 0.5 else "constant"
     pixels = np.asarray(image)
     widths = [(max(y, 0), max(-y, 0)), (max(x, 0), max(-x, 0)), (0, 0)][: pixels.ndim]

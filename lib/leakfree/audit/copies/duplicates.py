@@ -18,12 +18,12 @@ from leakfree.data.groups import linked_groups
 from leakfree.data.images import ImageError, decode
 
 #: Bits in which a turned, mirrored or inverted copy may differ: tighter, since fifteen times as many pairs
-#: of films are looked at.
+#: of images are looked at.
 TURNED_RADIUS = 16
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.
 _BATCH = 256
-#: Films in memory while pairs are verified, 50 kB each.
+#: Images in memory while pairs are verified, 50 kB each.
 _KEPT = 8192
 CANDIDATE_COLUMNS = (
     "first", "second", "found_by", "symmetry", "inverted", "distance", "keypoints", "agreement", "verified",
@@ -32,7 +32,7 @@ CANDIDATE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Copies:
-    """Which films are copies of one another.
+    """Which images are copies of one another.
 
     Attributes
     ----------
@@ -48,13 +48,13 @@ class Copies:
         agreeing ``keypoints``, ``agreement`` of the pixels and whether that is enough (``verified``).
         Pairs of a cluster that other pairs had joined already are not compared again.
     group : numpy.ndarray of int64, shape (n,)
-        Films joined by any of these.
+        Images joined by any of these.
     thorough : bool
         Whether shifted and cropped copies were looked for.
     stages : dict of str to int
         Pairs that each stage handed on.
     unread : int
-        Films that could be read at first, and not again when their pixels were to be compared.
+        Images that could be read at first, and not again when their pixels were to be compared.
     """
 
     same_file: list[list[int]]
@@ -157,12 +157,12 @@ def find_copies(
     exact = [group for group in _groups(exact_group) if sum(row not in distinct for row in group) > 1]
     group = linked_groups(exact_group, known) if len(table) else exact_group
     clusters = _Clusters(group)
-    # One film of each group of exact copies stands for all of them.
+    # One image of each group of exact copies stands for all of them.
     rows = np.flatnonzero(~pd.Series(group).duplicated().to_numpy())
     verifier = _Verifier(scan, reader, jobs)
     by_hash = _hash_candidates(scan.hashes[rows], rows, run or _threads(jobs)) if near else []
     tables = [verifier.verify(by_hash, clusters)]
-    stages = {"pairs of films": len(rows) * (len(rows) - 1) // 2, "near by hash": len(by_hash)}
+    stages = {"pairs of images": len(rows) * (len(rows) - 1) // 2, "near by hash": len(by_hash)}
     if near and thorough:
         by_keypoints = _keypoint_candidates(scan, rows, jobs)
         stages["neighbours by keypoints"] = len(by_keypoints)
@@ -237,7 +237,7 @@ class _Verifier:
 
     @property
     def unread(self) -> int:
-        """Films that could not be read again."""
+        """Images that could not be read again."""
         return len(self._lost)
 
     def verify(self, candidates: list[tuple], clusters: _Clusters) -> pd.DataFrame:
@@ -247,7 +247,7 @@ class _Verifier:
             ThreadPoolExecutor(self._jobs) as pool,
             tqdm(
                 total=len(candidates),
-                desc="compare films",
+                desc="compare images",
                 unit="pair",
                 mininterval=0.5,
                 disable=len(candidates) < _BATCH,

@@ -1,9 +1,9 @@
-"""Perceptual hashes of films, and the search for pairs that differ in few bits.
+"""Perceptual hashes of images, and the search for pairs that differ in few bits.
 
 The hash is the sign pattern of the 16 x 16 lowest DCT coefficients of a 64 x 64 thumbnail (Zauner, 2010,
 section 3.2.1, with the sign in the place of the median). The sign makes it exact under symmetries: a
 mirror image flips the signs of odd columns, a quarter turn transposes, inverted grey flips all signs, so the
-hash of a turned film follows from the hash of the film, but for a coefficient that is zero up to rounding.
+hash of a turned image follows from the hash of the image, but for a coefficient that is zero up to rounding.
 
 The search is multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012): two hashes that differ in r bits
 agree on at least one of r + 1 disjoint bands, so equal bands are looked up by sorting. faiss has the same
@@ -22,15 +22,15 @@ BITS = 256
 #: Side of the thumbnail that is hashed, in pixels.
 THUMBNAIL = 64
 _BLOCK = 16
-#: Bits in which a copy may differ. Measured on real films, the largest distance of 150 copies a kind: 11
+#: Bits in which a copy may differ. Measured on real images, the largest distance of 150 copies a kind: 11
 #: re-encoded at quality 30, 7 halved in size, 4 inverted, 20 brightened by 25 %, 21 with contrast raised by
-#: 30 %; of 17 million pairs of different films none is nearer than 38.
+#: 30 %; of 17 million pairs of different images none is nearer than 38.
 RADIUS = 24
-#: Hashes that one hash is compared with in one band, at most: a bound on the work where thousands of films
+#: Hashes that one hash is compared with in one band, at most: a bound on the work where thousands of images
 #: share a band, such as blank ones.
 BUCKET = 512
 _CHUNK = 1 << 21
-_ROUNDING = 0.05  # of a coefficient in float32; those of films are in the hundreds
+_ROUNDING = 0.05  # of a coefficient in float32; those of images are in the hundreds
 
 #: Symmetries of the square: name to (transposed, mirrored left to right, flipped top to bottom), in the
 #: order in which they are applied.
@@ -46,7 +46,7 @@ SYMMETRIES = {
 
 
 def film_hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Hash films.
+    """Hash images.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def film_hashes(thumbnails: np.ndarray) -> np.ndarray:
     hashes = np.empty((len(thumbnails), BITS // 64), dtype=np.uint64)
     for start in range(0, len(thumbnails), 1024):
         block = thumbnails[start : start + 1024].astype(np.float32)
-        # The mean of 64 x 64 bytes is exact in float32: a flat film is zero, and inverted grey the negative.
+        # The mean of 64 x 64 bytes is exact in float32: a flat image is zero, and inverted grey the negative.
         block -= block.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
         signs = basis @ block @ basis.T > _ROUNDING
         signs[:, 0, 0] = False
@@ -70,7 +70,7 @@ def film_hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def transform(hashes: np.ndarray, symmetry: str | None = None, *, inverted: bool = False) -> np.ndarray:
-    """Return the hashes of the same films after a symmetry of `SYMMETRIES`, or with inverted grey."""
+    """Return the hashes of the same images after a symmetry of `SYMMETRIES`, or with inverted grey."""
     transposed, mirrored, flipped = SYMMETRIES[symmetry] if symmetry else (False, False, False)
     signs = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8), axis=1).astype(bool)
     signs = signs.reshape(-1, _BLOCK, _BLOCK)
@@ -118,7 +118,7 @@ def near_pairs(
     radius : int
         Most bits in which a pair may differ.
     queries : numpy.ndarray of uint64, shape (n, 4), optional
-        Hashes of the same films after a symmetry: pairs are then sought between `queries` and `hashes`.
+        Hashes of the same images after a symmetry: pairs are then sought between `queries` and `hashes`.
     run : callable
         Calls a function with each tuple of arguments, here or elsewhere: one task a band.
 

@@ -1,8 +1,8 @@
-"""Find films that are shifted, cropped, turned or padded copies: an index that tolerates the move.
+"""Find images that are shifted, cropped, turned or padded copies: an index that tolerates the move.
 
 Local descriptors (SIFT, Lowe 2004, in the Hellinger form of Arandjelovic and Zisserman 2012) are pooled to
-one vector a film (VLAD, Jegou 2010, whitened), and an index (`leakfree.audit.copies.vectors`) gives each
-film's nearest neighbours. Chest films look alike, so a neighbour is a candidate and no more: its
+one vector an image (VLAD, Jegou 2010, whitened), and an index (`leakfree.audit.copies.vectors`) gives each
+image's nearest neighbours. Chest X-rays look alike, so a neighbour is a candidate and no more: its
 descriptors must agree on one affine map, and then its pixels (`leakfree.audit.copies.alignment`).
 """
 
@@ -19,13 +19,13 @@ from leakfree.audit.copies.vectors import near_vectors
 
 #: Side of the square that keypoints are taken from, in pixels.
 SIDE = 128
-#: Strongest keypoints kept for each film.
+#: Strongest keypoints kept for each image.
 KEYPOINTS = 80
-#: Neighbours looked up for each film.
+#: Neighbours looked up for each image.
 NEIGHBOURS = 10
-#: Up to so many films, all are compared with all: seconds, and no copy is lost for being too unlike.
+#: Up to so many images, all are compared with all: seconds, and no copy is lost for being too unlike.
 EXACT = 30_000
-#: Keypoints that must agree on one affine map before pixels are compared. Measured on 150 real films: copies
+#: Keypoints that must agree on one affine map before pixels are compared. Measured on 150 real images: copies
 #: turned by 5 degrees, padded, shifted or cropped agree on 21 or more.
 INLIERS = 12
 #: Pixels by which a keypoint may miss the map.
@@ -39,7 +39,7 @@ _local = threading.local()
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Keypoints of one film.
+    """Keypoints of one image.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Keypoints:
 
 
 def detect(square: np.ndarray) -> Keypoints:
-    """Find the keypoints of a film, uint8 (128, 128)."""
+    """Find the keypoints of an image, uint8 (128, 128)."""
     if not hasattr(_local, "sift"):
-        cv2.setNumThreads(1)  # films are spread over threads already
+        cv2.setNumThreads(1)  # images are spread over threads already
         _local.sift = cv2.SIFT_create(nfeatures=KEYPOINTS, contrastThreshold=0.02)
     found, descriptors = _local.sift.detectAndCompute(square, None)
     if descriptors is None:
@@ -102,12 +102,12 @@ def match(first: Keypoints, second: Keypoints) -> tuple[int, np.ndarray] | None:
 
 
 def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
-    """Pool each film's descriptors to one unit vector; the vocabulary is learnt from these films.
+    """Pool each image's descriptors to one unit vector; the vocabulary is learnt from these images.
 
     Returns
     -------
-    numpy.ndarray of float32, shape (n, 128) or narrower for few films
-        Zero for a film without keypoints.
+    numpy.ndarray of float32, shape (n, 128) or narrower for few images
+        Zero for an image without keypoints.
     """
     import faiss
 

@@ -4,7 +4,7 @@ Cross-polytope hashing (Andoni, Indyk, Laarhoven, Razenshteyn, Schmidt, NeurIPS 
 rotation the largest coordinate and its sign name a cell, and near vectors share a cell more often than
 others do. Each of `TABLES` tables has rotations of its own; vectors that share a cell are compared, first by
 the signs of 128 random projections and then by their cosine. A graph index was measured beside it: the
-vectors of films are whitened, so they lie in all directions alike, where graphs lose their way as n grows
+vectors of images are whitened, so they lie in all directions alike, where graphs lose their way as n grows
 (`benchmarks/hash_search.py` has both).
 """
 

@@ -116,7 +116,7 @@ class _Gallery:
         except Exception:
             return "", SIDE, SIDE
         data = base64.b64encode(buffer.getvalue()).decode("ascii")
-        # Small films are blown up, so that pairs of 28 px can be compared too.
+        # Small images are blown up, so that pairs of 28 px can be compared too.
         scale = SIDE / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
         return f"data:image/jpeg;base64,{data}", width, height

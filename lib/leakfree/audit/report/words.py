@@ -16,10 +16,10 @@ WHY: dict[str, str] = {
     "same_file": "A file that is listed twice counts twice, and in two parts it is a test image that the "
     "model was trained on.",
     "exact_duplicates": "A copy in the test part is answered from memory: the score then measures recall of "
-    "one film, not what the model learned.",
-    "near_duplicates": "A film that was saved again, resized or turned keeps its content, so that a model "
+    "one image, not what the model learned.",
+    "near_duplicates": "An image that was saved again, resized or turned keeps its content, so that a model "
     "recognises it although no byte is the same.",
-    "label_conflicts": "Where copies of one film carry different labels at least one label is wrong, and no "
+    "label_conflicts": "Where copies of one image carry different labels at least one label is wrong, and no "
     "model can be right on all of them.",
     "patients": "Images of one person resemble each other in anatomy, posture and device; with a patient in "
     "training and test the score says little about patients who are new.",

@@ -1,6 +1,6 @@
-"""The embedded default cohort: synthetic chest films whose truth is known.
+"""The embedded default cohort: synthetic chest X-rays whose truth is known.
 
-The plan is made first and is cheap; films are drawn when they are read.
+The plan is made first and is cheap; images are drawn when they are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def encode(
     shift: tuple[int, int] = (0, 0),
     gain: float = 1.0,
 ) -> bytes:
-    """Stretch a film to its size and encode it as JPEG.
+    """Stretch an image to its size and encode it as JPEG.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Drawing of one phantom chest film: a pure function of strengths, label and two seeds.
+"""Drawing of one phantom chest X-ray: a pure function of strengths, label and two seeds.
 
 Every anatomical quantity is a standard normal latent, mixed from a draw of the patient and one of the image::
 
@@ -8,8 +8,8 @@ with the identity strength ``s``. Up to ``s`` = 1 the marginal distribution of o
 for every ``s``, and only the correlation between the images of a patient grows; at 0 they are exchangeable
 with images of other patients of the same label.
 
-Coordinates are x to the right and y down, both from -1 to 1 over the film. The patient faces the viewer, so
-the heart lies on the image's right. The film is drawn on a square grid, as the published chest films look
+Coordinates are x to the right and y down, both from -1 to 1 over the image. The patient faces the viewer, so
+the heart lies on the image's right. The image is drawn on a square grid, as the published chest X-rays look
 after squashing; width and height are given to it when it is encoded.
 """
 
@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-#: How far breath and pose bend a film, as a share of half its side. Films of one patient, laid over one
-#: another, agree about as little as on real films, so that they are not taken for copies.
+#: How far breath and pose bend an image, as a share of half its side. Images of one patient, laid over one
+#: another, agree about as little as on real images, so that they are not taken for copies.
 BEND = 0.015
 POSE_STREAM = 1
 
@@ -243,7 +243,7 @@ def draw_film(
     patient_seed: tuple[int, ...],
     image_seed: tuple[int, ...],
 ) -> np.ndarray:
-    """Draw one film.
+    """Draw one image.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def draw_film(
     x = (gx - film["dx"]) * cos + (gy - film["dy"]) * sin
     y = (gy - film["dy"]) * cos - (gx - film["dx"]) * sin
 
-    # No two films of a patient are the same picture moved: breath and pose bend each on its own.
+    # No two images of a patient are the same picture moved: breath and pose bend each on its own.
     pose = np.random.default_rng((*image_seed, POSE_STREAM))
     x, y = x + BEND * _noise(pose, size, 4), y + BEND * _noise(pose, size, 4)
 
@@ -303,14 +303,14 @@ def draw_film(
     _stamp(density, rng, size)
     grain = rng.standard_normal((size, size), dtype=np.float32)
     signal = np.clip(film["fog"] + 1.15 * density, 0.0, None)
-    # The shoulder of the film's characteristic curve: dense tissue saturates softly.
+    # The shoulder of the image's characteristic curve: dense tissue saturates softly.
     signal = signal / np.sqrt(np.sqrt(1.0 + (signal * signal / 0.92**2) ** 2))
     tone = np.clip(signal + film["noise"] * grain, 0.0, 1.0) ** film["gamma"]
     return np.round(255.0 * tone).astype(np.uint8)
 
 
 def _stamp(density: np.ndarray, rng: np.random.Generator, size: int) -> None:
-    """Put the side marker on the upper left edge of the film, in place."""
+    """Put the side marker on the upper left edge of the image, in place."""
     scale = max(1, round(size * rng.uniform(0.006, 0.012)))
     marker = np.kron(MARKER, np.ones((scale, scale), dtype=np.float32))
     top, left = int(size * rng.uniform(0.03, 0.45)), int(size * rng.uniform(0.01, 0.05))

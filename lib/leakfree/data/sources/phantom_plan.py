@@ -170,7 +170,7 @@ def _image_sizes(
 ) -> list[tuple[int, int, str]]:
     """Draw (width, height, mode) for each image; `pneumonia` is a (n,) bool array.
 
-    The real normal films are larger (median 1,654 x 1,357 against 1,176 x 784) and less wide; a few of
+    The real normal images are larger (median 1,654 x 1,357 against 1,176 x 784) and less wide; a few of
     pneumonia are RGB. Shifts of about 0.76 standard deviations each in log size and log aspect give the real
     AUC of 0.78.
     """

@@ -42,7 +42,7 @@ function take(files, ifNone) {
   if (files.length === 1) return look(files[0]);
   begin();
   if (files.length === 0) return complain(new Problem(ifNone, CHOOSE));
-  return complain(new Problem(`${files.length} files at once.`, "It takes one film at a time: choose one of them."));
+  return complain(new Problem(`${files.length} files at once.`, "It takes one image at a time: choose one of them."));
 }
 
 async function look(file) {
@@ -50,7 +50,7 @@ async function look(file) {
   try {
     if (file.size > MOST_BYTES) {
       const size = `${(file.size / 1e6).toFixed(1)} MB, over the limit of ${MOST_BYTES / 1e6} MB`;
-      throw new Problem(`${file.name} has ${size}.`, "Save the film as JPEG, or make it smaller.");
+      throw new Problem(`${file.name} has ${size}.`, "Save the image as JPEG, or make it smaller.");
     }
     state("waiting");
     at("status").textContent = `Looking at ${file.name} …`;
@@ -67,7 +67,7 @@ async function ask(file, signal) {
   try {
     data = await file.arrayBuffer();
   } catch {
-    throw new Problem(`${file.name} cannot be read.`, "If it is a folder, choose one film in it.");
+    throw new Problem(`${file.name} cannot be read.`, "If it is a folder, choose one image in it.");
   }
   const form = new FormData();
   form.append("image", new Blob([data]), "film"); // a file's name can be a patient's
@@ -88,12 +88,12 @@ function refusal(status, said, name) {
   const line = said?.error
     ? `${said.error.replace(/^image(?=: )/, name)}.`
     : `The service answered with status ${status} and gave no reason.`;
-  if (status === 429) return new Problem(line, "Many films are waiting. Try again in a moment.", true);
+  if (status === 429) return new Problem(line, "Many images are waiting. Try again in a moment.", true);
   if (status === 408) return new Problem(line, "The connection may be slow.", true);
-  if (status === 413) return new Problem(line, "Save the film as JPEG, or make it smaller.");
+  if (status === 413) return new Problem(line, "Save the image as JPEG, or make it smaller.");
   if (status >= 400 && status < 500) return new Problem(line, CHOOSE);
   const where = said?.request_id ? ` The log has it under ${said.request_id}.` : "";
-  return new Problem(line, `The film is not to blame.${where}`, true);
+  return new Problem(line, `The image is not to blame.${where}`, true);
 }
 
 function complain(problem, file) {
@@ -149,7 +149,7 @@ function shape(image) {
 function fade(percent) {
   at("strength").value = percent;
   at("overlay").style.opacity = percent / 100;
-  const text = { 0: "film only", 100: "overlay only" }[percent] ?? `overlay at ${percent} %`;
+  const text = { 0: "image only", 100: "overlay only" }[percent] ?? `overlay at ${percent} %`;
   at("strength").setAttribute("aria-valuetext", text);
 }
 
@@ -266,7 +266,7 @@ at("file").addEventListener("change", (event) => {
   if (files.length) take(files);
 });
 
-// The whole page is the target: a film dropped beside the button must not replace the page.
+// The whole page is the target: an image dropped beside the button must not replace the page.
 for (const kind of ["dragenter", "dragover"]) {
   addEventListener(kind, (event) => {
     event.preventDefault();
