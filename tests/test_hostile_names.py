@@ -54,7 +54,6 @@ with deferred:
     from leakfree_study.figures import plots as figures
     from leakfree_study.figures.tables import styled
     from leakfree_study.networks.model_card import model_card
-    from leakfree_study.own.words import in_words
     from leakfree_study.run.config import NOTEBOOKS
     from leakfree_study.run.shown import ShownFigure
 
@@ -393,13 +392,6 @@ def test_sentences_of_notebooks_show_names_as_text(repository, words):
         and shows(text, TEMPLATE)
     )
     assert [tag for tag, _ in elements].count("strong") == ("**" in words)
-
-
-def test_other_words_for_films_break_no_escape():
-    name = "<image images='image'>&image; data:image"
-    for escaped in (markdown(name), styled(pd.DataFrame({name: [name]})).to_html()):
-        assert in_words(escaped, "x-ray").count("<film") == 0
-        assert not attacks(rendered(in_words(markdown(IMAGE + name), "photo")))
 
 
 def test_a_figure_shows_its_texts_as_text(tmp_path):

@@ -73,7 +73,7 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
 
     Returns
     -------
-    images : list of Image
+    films : list of Film
         In the order of `inputs`, folders by name.
     left_out : int
         Files in folders whose names are not those of images.

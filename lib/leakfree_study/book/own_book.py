@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.study_file import OwnStudy
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.own.limits import UNKNOWN, limits
-from leakfree_study.own.words import plural
 from leakfree_study.run.config import NOTEBOOKS
 
 #: Pages beside the notebooks; all others of the compendium are about its own study.
@@ -258,6 +258,13 @@ def _read(run: Path, name: str) -> pd.DataFrame:
 
 def _image(study: OwnStudy) -> tuple[str, str]:
     return study.image, plural(study.image)
+
+
+def plural(word: str) -> str:
+    """Return the plural of what a study calls one image."""
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
 
 
 def _table(head: list[str], rows: list[list[str]], links: tuple[str, ...] = ()) -> Iterator[str]:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 
 import nbformat
 
-from leakfree.data.study_file import OwnStudy
-from leakfree_study.own.words import in_words
-
 #: Tag of cells that are about chest X-rays, the reference study or the published run.
 CHEST = "chest-xray"
 #: Tag of cells that need patients with several images, see `leakfree_study.own.limits.no_siblings`.
@@ -16,7 +13,7 @@ SIBLINGS = "needs-siblings"
 
 
 def adapted(
-    notebook: nbformat.NotebookNode, study: OwnStudy, left_out: Mapping[str, str], note: str = ""
+    notebook: nbformat.NotebookNode, left_out: Mapping[str, str], note: str = ""
 ) -> nbformat.NotebookNode:
     """Return the notebook that a study runs.
 
@@ -24,7 +21,6 @@ def adapted(
     ----------
     notebook : nbformat.NotebookNode
         As the compendium has it; it stays as it is.
-    study : OwnStudy
     left_out : mapping of str to str
         Further tags whose cells are left out, with the reason, which stands once in their place.
     note : str
@@ -42,21 +38,10 @@ def adapted(
                 made.cells.append(_markdown(left_out[lacking], f"left-out-{lacking}"))
                 told.add(lacking)
             continue
-        copied = nbformat.from_dict(cell)
-        if copied.cell_type == "markdown":
-            copied.source = in_words(copied.source, study.image)
-        made.cells.append(copied)
+        made.cells.append(nbformat.from_dict(cell))
         if number == 0 and note:
             made.cells.append(_markdown(f"> **{note}**", "own-note"))
     return made
-
-
-def say_in_words(cell: nbformat.NotebookNode, image: str) -> None:
-    """Call images what the study calls its images, in the text that a cell put out."""
-    for output in cell.get("outputs", ()):
-        for kind in ("text/markdown", "text/html", "text/plain"):
-            if text := output.get("data", {}).get(kind):
-                output["data"][kind] = in_words(text, image)
 
 
 def _markdown(text: str, name: str) -> nbformat.NotebookNode:

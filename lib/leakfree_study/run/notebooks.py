@@ -95,7 +95,7 @@ def execute(
     if study is not None:
         from leakfree_study.own.notebook import adapted
 
-        made = adapted(nbformat.read(source, as_version=4), study, left_out or {}, note)
+        made = adapted(nbformat.read(source, as_version=4), left_out or {}, note)
         with replacing(shown) as temporary:
             nbformat.write(made, temporary)
     try:
@@ -118,17 +118,15 @@ def execute(
     except Exception as error:
         raise NotebookError(f"{source.name}: could not be run: {' '.join(str(error).split())}") from error
     else:
-        _finish(working, target, study)
+        _finish(working, target)
     finally:
         working.unlink(missing_ok=True)
         shown.unlink(missing_ok=True)
 
 
-def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
+def _finish(working: Path, target: Path) -> None:
     """Drop progress bars, times, paths and random ids, then put notebook and HTML in place."""
     from nbconvert import HTMLExporter
-
-    from leakfree_study.own.notebook import say_in_words
 
     notebook = nbformat.read(working, as_version=4)
     for cell in notebook.cells:
@@ -139,8 +137,6 @@ def _finish(working: Path, target: Path, study: OwnStudy | None = None) -> None:
                 tags.append("hide-input")
                 cell.id = "injected-parameters"  # papermill's own is a random one
             _forget_chance(cell)
-            if study is not None:
-                say_in_words(cell, study.image)
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)

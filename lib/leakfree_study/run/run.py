@@ -28,7 +28,6 @@ from leakfree.data.record import COPIES, MEASUREMENTS, RecordedCohort
 from leakfree.data.tasks import Task
 from leakfree.data.vocabulary import words_of
 from leakfree.split.manifest import Manifest
-from leakfree_study.own.words import in_words
 from leakfree_study.run.config import NOTEBOOKS
 from leakfree_study.run.shown import ShownFigure
 
@@ -229,13 +228,6 @@ class Run:
         alt: str,
         films: bool,
     ) -> ShownFigure:
-        if self.cohort.study is not None:
-            from matplotlib.text import Text
-
-            image = self.cohort.study.image
-            caption, alt = (in_words(text, image) for text in (caption, alt))
-            for text in figure.findobj(Text) if figure else ():
-                text.set_text(in_words(text.get_text(), image))
         # Workers, which draw nothing, need not wait for Matplotlib.
         from leakfree_study.figures import plots
 
