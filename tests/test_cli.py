@@ -540,3 +540,15 @@ def test_a_training_that_cannot_begin_is_one_line(trained, capsys, tmp_path, opt
     assert main(["train", *usual, *options, "--out", str(tmp_path / "run")]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("leakfree train: ")]
     assert len(errors) == 1 and said in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [(["predict", "x.png"], "torch", "serve"), (["audit", "phantom"], "deeplake", "store")],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(command, missing, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; from leakfree.cli import main; sys.exit(main({command}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"leakfree {command[0]}: needs {missing}" in line and f"pip install 'leakfree[{extra}]'" in line

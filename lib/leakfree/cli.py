@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
+#: Which extra brings a package, and else which one a command needs; see pyproject.toml.
+_EXTRA_OF_MODULE = {"deeplake": "store", "dask": "cluster", "distributed": "cluster"}
+_EXTRA_OF_COMMAND = {"predict": "serve", "serve": "serve", "train": "study"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     except LeakfreeError as error:
         return refuse(given.command, str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing.startswith("leakfree"):
+            raise
+        extra = _EXTRA_OF_MODULE.get(missing) or _EXTRA_OF_COMMAND.get(given.command, "study")
+        return refuse(
+            given.command, f"needs {missing}, which is not installed: pip install 'leakfree[{extra}]'"
+        )
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return refuse("", f"{where}{error.strerror or error}")
