@@ -547,7 +547,8 @@ def test_a_training_that_cannot_begin_is_one_line(trained, capsys, tmp_path, opt
     [(["predict", "x.png"], "torch", "serve"), (["audit", "phantom"], "deeplake", "store")],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(command, missing, extra):
-    code = f"import sys\nsys.modules[{missing!r}] = None\nfrom leakfree.cli import main\nsys.exit(main({command}))"
+    code = f"import sys\nsys.modules[{missing!r}] = None\n"
+    code += f"from leakfree.cli import main\nsys.exit(main({command}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
