@@ -122,7 +122,7 @@ def real_ingest(once, real_data):
     import subprocess
 
     code = (
-        "import resource, sys; from pathlib import Path; from leakfree.data.cohort import open_cohort\n"
+        "import resource, sys; from pathlib import Path; from leakfree.data.open import open_cohort\n"
         "open_cohort(sys.argv[1], Path(sys.argv[2]))\n"
         "peak, status = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, Path('/proc/self/status')\n"
         # On Linux the parent's memory at the fork is in the child's ru_maxrss; VmHWM begins anew.

@@ -11,9 +11,12 @@ with deferred:
     from architecture_figure import draw_files, draw_flow
     from rooms import Room
 
-    ROOMS = [Room(name, "", ()) for name in ("leakfree.first", "leakfree.second", "leakfree_study.third")]
-
 BLUE = "#4a6fa5"
+
+
+@pytest.fixture
+def three():
+    return [Room(name, "", ()) for name in ("leakfree.first", "leakfree.second", "leakfree_study.third")]
 
 
 def arcs(path, colour):
@@ -23,16 +26,16 @@ def arcs(path, colour):
     return text.count(f"stroke: {colour}") // 2
 
 
-def test_each_pair_of_rooms_is_an_arc(tmp_path):
-    draw_flow(ROOMS, Counter({(2, 0): 3, (1, 0): 1}), tmp_path / "a.svg")
+def test_each_pair_of_rooms_is_an_arc(three, tmp_path):
+    draw_flow(three, Counter({(2, 0): 3, (1, 0): 1}), tmp_path / "a.svg")
     assert arcs(tmp_path / "a.svg", BLUE) == 2
-    draw_flow(ROOMS, Counter({(2, 0): 3}), tmp_path / "b.svg")
+    draw_flow(three, Counter({(2, 0): 3}), tmp_path / "b.svg")
     assert arcs(tmp_path / "b.svg", BLUE) == 1
 
 
-def test_equal_imports_draw_equal_files(tmp_path):
+def test_equal_imports_draw_equal_files(three, tmp_path):
     for name in ("a.svg", "b.svg"):
-        draw_flow(ROOMS, Counter({(2, 0): 3}), tmp_path / name)
+        draw_flow(three, Counter({(2, 0): 3}), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 

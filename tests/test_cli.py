@@ -99,7 +99,7 @@ def test_an_interrupt_is_one_line_and_code_130(monkeypatch, capsys):
     def interrupt(given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("leakfree.cli._verify", interrupt)
+    monkeypatch.setattr("leakfree_study.cli._verify", interrupt)
     assert main(["verify", "run"]) == 130
     assert capsys.readouterr() == ("", "leakfree: interrupted\n")
 

@@ -243,7 +243,7 @@ def test_labels_of_the_official_test_part_stay_sealed(tmp_path):
     assert development["part"].tolist() == ["train", "train", "unsplit"]
     assert development.index.tolist() == [0, 1, 6], "store rows, which iterate() takes"
     public = {name: value for name, value in vars(cohort).items() if not name.startswith("_")}
-    assert set(public) == {"path", "name", "checksum", "problems", "table"}
+    assert set(public) == {"path", "name", "checksum", "code", "problems", "table"}
 
 
 def test_a_cohort_of_the_test_part_alone_cannot_be_developed_on(tmp_path):
@@ -288,7 +288,7 @@ def test_a_cached_store_is_found_again(films, tmp_path, monkeypatch):
     first = open_cohort(str(films), tmp_path / "cache")
     assert entries(tmp_path / "cache" / "cohorts") == [first.path.name]
     assert first.path.name.startswith("films-")
-    monkeypatch.setattr("leakfree.data.cohort.ingest", None)  # calling it would raise
+    monkeypatch.setattr("leakfree.data.open.ingest", None)  # calling it would raise
     again = open_cohort(str(films), tmp_path / "cache")
     assert again.path == first.path
     assert again.checksum == first.checksum
@@ -299,7 +299,7 @@ def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, 
     first = open_cohort(str(films), tmp_path / "cache")
     made = []
     monkeypatch.setattr(
-        "leakfree.data.cohort.ingest",
+        "leakfree.data.open.ingest",
         lambda *given, **options: made.append(given) or ingest(*given, **options),
     )
     kept = provenance.package_digest

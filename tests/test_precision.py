@@ -82,7 +82,7 @@ def test_a_precision_that_does_not_exist_is_one_line_for_every_command(monkeypat
     monkeypatch.setenv(SETTING, "half")
     line = f"{SETTING}: 'half' is no precision; known: auto, bfloat16, float32"
     assert main(["predict", "nothing.png"]) == 2
-    assert capsys.readouterr().err == f"leakfree: {line}\n"
+    assert capsys.readouterr().err == f"leakfree predict: {line}\n"
     with pytest.raises(SystemExit) as left:
         parse([])
     assert left.value.code == 2 and capsys.readouterr().err.endswith(f"run_all.py: error: {line}\n")

@@ -67,7 +67,8 @@ def test_it_was_committed_before_the_results(repository):
     results = git(repository, "log", "--diff-filter=A", "--format=%H", "--", RESULT)
     if not results:
         pytest.skip("no result is committed yet")
-    written = git(repository, "log", "--diff-filter=A", "--format=%H", "--", FILE)
+    # Where the file was moved since, its first commit counts.
+    written = git(repository, "log", "--follow", "--diff-filter=A", "--format=%H", "--", FILE)
     assert written, "the pre-registration is not committed"
     first = results[-1]
     ancestor = subprocess.run(

@@ -18,7 +18,7 @@ with deferred:
 
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import sealed
-    from leakfree_study.networks.sealed import committed, is_before, open_seal, read_plan
+    from leakfree_study.networks.sealed import committed, open_seal, read_plan
     from leakfree_study.run.seal_log import SealError, read_log, verify_log
 
 ENTRIES = [
@@ -274,16 +274,6 @@ def test_changed_results_and_files_are_found(cohort, project, plan, given, tmp_p
     (tmp_path / sealed.LOG).write_text("{\n", encoding="utf-8")
     with pytest.raises(SealError, match="a line is not JSON"):
         read_log(tmp_path)
-
-
-def test_before_is_strict(project, plan):
-    first = committed(plan, project)
-    git(project, "commit", "-q", "--allow-empty", "-m", "later")
-    second = git(project, "rev-parse", "HEAD")
-    assert committed(plan, project) == first
-    assert is_before(first, second, project)
-    assert not is_before(second, first, project)
-    assert not is_before(first, first, project)
 
 
 def test_a_plan_outside_the_repository_cannot_be_committed(project, tmp_path):

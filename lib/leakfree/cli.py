@@ -82,7 +82,7 @@ class Command(Arguments):
         return super().parse_known_args(args, namespace)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = Arguments(
         prog="leakfree", description="Find leaks in a split of images, and prove what a run consumed."
     )

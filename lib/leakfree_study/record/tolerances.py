@@ -166,7 +166,7 @@ def tolerances() -> Tolerances:
     pydantic.ValidationError
         If it does not hold rules.
     """
-    text = files("leakfree").joinpath("tolerances.yaml").read_text(encoding="utf-8")
+    text = files("leakfree_study.record").joinpath("tolerances.yaml").read_text(encoding="utf-8")
     return Tolerances.model_validate(yaml.safe_load(text))
 
 
