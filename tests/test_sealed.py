@@ -91,7 +91,7 @@ def true_labels(cohort, ids):
 
 
 def test_labels_stay_in_the_cohort_without_a_waiting_line(cohort, tmp_path):
-    log = tmp_path / sealed.LOG
+    log = tmp_path / sealed.SEALED_LOG
     for content in (None, "", "{", '{"cohort": "another", "results": null}', "[]"):
         if content is not None:
             log.write_text(content, encoding="utf-8")
@@ -141,7 +141,7 @@ def test_an_opening_that_dies_is_on_record(cohort, project, plan, given, tmp_pat
         open_seal(cohort, tmp_path, plan, **given, project=project)
     (line,) = read_log(tmp_path)
     assert line["results"] is None
-    assert verify_log(tmp_path) == [f"{sealed.LOG}, opening 1: was never completed"]
+    assert verify_log(tmp_path) == [f"{sealed.SEALED_LOG}, opening 1: was never completed"]
 
 
 def test_nothing_is_opened_before_the_plan_is_committed(cohort, project, plan, given, tmp_path):
@@ -250,7 +250,7 @@ def test_a_plan_of_a_task_that_the_cohort_has_not_opens_nothing(cohort, plan, gi
     git(project, "commit", "-qam", "another task")
     with pytest.raises(SealError, match="unknown task age; known: binary, etiology, three-class"):
         open_seal(cohort, tmp_path, plan, **given, project=project)
-    assert not (tmp_path / sealed.LOG).exists()
+    assert not (tmp_path / sealed.SEALED_LOG).exists()
 
 
 def test_a_plan_that_is_none(tmp_path):
@@ -265,13 +265,13 @@ def test_changed_results_and_files_are_found(cohort, project, plan, given, tmp_p
     open_seal(cohort, tmp_path, plan, **given, project=project)
     (line,) = read_log(tmp_path)
     line["results"][0]["estimate"] += 0.01
-    (tmp_path / sealed.LOG).write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (tmp_path / sealed.SEALED_LOG).write_text(json.dumps(line) + "\n", encoding="utf-8")
     file = tmp_path / sealed.FOLDER / "binary_resnet18_s2.csv"
     file.write_text(file.read_text(encoding="utf-8").replace("0.", "0.0", 1), encoding="utf-8")
     found = verify_log(tmp_path)
     assert any("binary_resnet18_s2.csv is missing or was changed" in reason for reason in found)
     assert any("accuracy of predictions/sealed/binary_resnet18_s1.csv is" in reason for reason in found)
-    (tmp_path / sealed.LOG).write_text("{\n", encoding="utf-8")
+    (tmp_path / sealed.SEALED_LOG).write_text("{\n", encoding="utf-8")
     with pytest.raises(SealError, match="a line is not JSON"):
         read_log(tmp_path)
 
