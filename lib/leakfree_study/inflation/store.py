@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -260,13 +260,3 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(
         path for pattern in (*patterns, "ledgers/06_*.csv.gz") for path in Path(folder).glob(pattern)
     )
-
-
-def arms_of(results: Results, names: Iterable[str], **fields: object) -> list[Arm]:
-    """List arms by name and by the values of their fields."""
-    names = set(names)
-    return [
-        arm
-        for arm in results.arms
-        if arm.name in names and all(getattr(arm, key) == value for key, value in fields.items())
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -154,14 +153,3 @@ def answer(item: Item, found: Lookup) -> str:
             texts = {name: value.text for name, value in values.items()}
             said.append(" ".join(sentence.format(**texts).split()))
     return " ".join(said) or ABSENT
-
-
-def typed_digits(item: Item, checklist: Checklist) -> list[str]:
-    """Return the words of an answer that hold digits and are not allowed to: numbers that were typed."""
-    found = []
-    for sentence in item.sentences:
-        text = re.sub(r"\{\w+\}", "", sentence)
-        for allowed in sorted(checklist.digits_allowed, key=len, reverse=True):
-            text = text.replace(allowed, "")
-        found += [word for word in text.split() if any(letter.isdigit() for letter in word)]
-    return found
