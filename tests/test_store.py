@@ -228,10 +228,3 @@ def test_arms_are_paired_on_the_draws_and_films_that_both_scored():
         assert one.truth.tolist() == other.truth.tolist()
     assert [len(s.truth) for s in there] == [len(found.arms[leaky][seed].rows) for seed in (0, 7)]
     assert len(found.scored(CLEAN, "everyone")) == 3
-
-
-def test_arms_are_found_by_name_and_fields():
-    found = results()
-    assert store.arms_of(found, ["clean"]) == [three_arms()[0], three_arms()[2]]
-    assert store.arms_of(found, ["clean", "siblings-50"], task="binary") == [three_arms()[0], three_arms()[1]]
-    assert store.arms_of(found, ["clean"], permuted=True) == []
