@@ -1,3 +1,5 @@
+import ast
+import importlib
 import io
 import json
 import os
@@ -553,3 +555,32 @@ def test_a_package_that_is_missing_is_named_with_its_extra(command, missing, ext
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert f"leakfree {command[0]}: needs {missing}" in line and f"pip install 'leakfree[{extra}]'" in line
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("leakfree.audit.gate", "GateError"), ("leakfree.ledger.ledger", "LedgerError")],
+)
+def test_a_split_that_leaks_ends_a_training_in_one_line(monkeypatch, capsys, module, name):
+    error = getattr(importlib.import_module(module), name)
+
+    def leaking(*given, **options):
+        raise error("patients: 3 in several parts")
+
+    monkeypatch.setattr("leakfree_study.networks.deep.train_model", leaking)
+    monkeypatch.setattr("leakfree_study.run.run.open_run", lambda *given, **options: None)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "leakfree train: patients: 3 in several parts\n"
+
+
+def test_every_error_of_the_library_has_the_base_that_commands_catch(repository):
+    raised = {"Missing", "_Wrong", "_Disagreement", "BusyError", "LeakfreeError"}  # caught where they arise
+    found = {
+        node.name: {ast.unparse(base) for base in node.bases}
+        for file in (repository / "lib").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name.endswith(("Error", "Missing", "_Wrong"))
+    }
+    known = {"LeakfreeError", "ImageError"}
+    assert len(found) > 25
+    assert {name: bases for name, bases in found.items() if name not in raised and not bases & known} == {}
