@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_arrows_lead_to_rooms_below_only():
     assert counted[place["leakfree_study.run"], place["leakfree.data"]] > 3
     edges = {("leakfree.data.images", "leakfree.cli"), ("leakfree.data.images", "leakfree.data.cohort")}
     assert between(found, edges) == {(place["leakfree.data"], place["leakfree.cli"]): 1}
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    uses = {}
+    for module, used in imports():
+        uses.setdefault(module, set()).add(used)
+    assert len(tuple(TopologicalSorter(uses).static_order())) > 150
+    with pytest.raises(CycleError, match=r"leakfree\.base\.files"):
+        tuple(TopologicalSorter({**uses, "leakfree.base.files": {"leakfree.data.cohort"}}).static_order())
 
 
 def test_imports_inside_functions_count_and_those_for_type_checkers_do_not():

@@ -24,6 +24,13 @@ def write_csv(folder, text, name="films.csv"):
     return path
 
 
+def put(folder, *names):
+    """Write files: which images they are does not matter here."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"an image")
+
+
 def save_manifest(path, **parts):
     ids = {part: tuple(images) for part, images in parts.items()}
     return Manifest("cut", "official", ids, None, None).save(path)
@@ -41,7 +48,7 @@ def save_manifest(path, **parts):
         ("fold_3/sick/a.jpeg", "fold_3", "sick"),
         ("holdout/a.jpeg", "holdout", ""),
         ("train/person1_virus_2.jpeg", "train", "viral"),
-        ("siteA/sick/a.jpeg", "siteA", "sick"),
+        ("siteA/sick/a.jpeg", "", "siteA"),  # the first of two folders is no part for being that
         ("sick/a.jpeg", "", "sick"),
         ("a.jpeg", "", ""),
         ("BACTERIA-1-0001.jpeg", "", "bacterial"),
@@ -85,10 +92,12 @@ def test_what_cannot_be_audited_is_one_line(tmp_path, write_folder):
     (tmp_path / "empty").mkdir()
     write_folder({"notes.txt": b"x"}, "text")
     (tmp_path / "films.xlsx").write_bytes(b"PK")
+    (tmp_path / "films.doc").write_bytes(b"PK")
     for name, said in (
         ("empty", "no image"),
-        ("text", "no image"),
-        ("films.xlsx", "neither a folder, nor a CSV"),
+        ("text", "no image; there are 1 x .txt"),
+        ("films.xlsx", "cannot be read as a table"),
+        ("films.doc", "neither a folder, nor a CSV"),
         ("nowhere/at/all", "no such file or folder"),
     ):
         with pytest.raises(TargetError, match=said) as caught:
@@ -114,9 +123,10 @@ def test_a_folder_that_may_not_be_read_is_refused(write_folder, encode):
 
 @pytest.mark.parametrize(
     "header",
-    ["path,part,label,patient", "File,Split,Class,Subject_ID", "image_id, fold ,diagnosis,patientid"],
+    ["path,part,label,patient", "File,Split,Class,Subject_ID", "image_id, Usage ,diagnosis,patientid"],
 )
 def test_a_csv_with_other_names_of_columns(tmp_path, header):
+    put(tmp_path, "sub/b.png", "a.png")
     path = write_csv(tmp_path, header + "\nsub/b.png,train,sick,p1\na.png, test ,well,\n")
     found = open_target(str(path))
     assert rows(found, "image_id", "part", "label", "patient") == [
@@ -127,6 +137,7 @@ def test_a_csv_with_other_names_of_columns(tmp_path, header):
 
 
 def test_a_csv_of_paths_alone_knows_nothing_else(tmp_path):
+    put(tmp_path, "a.png", "a,b.png")
     found = open_target(str(write_csv(tmp_path, "path\na.png\n")))
     assert rows(found, "image_id", "part", "label", "patient") == [("a.png", "", "", "")]
     tabs = open_target(str(write_csv(tmp_path, "path\tpart\na,b.png\ttrain\n", "films.tsv")))
@@ -134,26 +145,31 @@ def test_a_csv_of_paths_alone_knows_nothing_else(tmp_path):
 
 
 def test_values_stay_text_and_no_row_is_lost(tmp_path):
-    text = "path,part,patient\nNA,01,007\n,train,1\nb.png\nNA,02,null\n"
+    put(tmp_path, "NA", "b.png")
+    text = "path,part,patient\nNA,01,007\n,train,1\nb.png\nNA,02,null\nc.png,02,8\n"
     found = open_target(str(write_csv(tmp_path, text)))
     assert rows(found, "image_id", "part", "patient") == [
-        ("NA", "01", "007"), ("b.png", "", ""), ("NA", "02", "null"),
+        ("NA", "01", "007"), ("NA", "02", ""), ("b.png", "", ""),
     ]  # fmt: skip
-    assert found.problems == (Problem("films.csv, row 3", "unreadable: no path"),)
+    assert found.problems == (
+        Problem("films.csv, row 3", "unreadable: no path"),
+        Problem("c.png", "missing: row 6 of films.csv names no image of this input"),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "cannot be read as CSV"),
-        ("part,label\ntrain,a\n", "no column path; found part, label"),
-        ("path,part\n", "no image"),
-        (b"path\n\xe4.png\n", "cannot be read as CSV: 'utf-8'"),
-        ("path;part\na.png;train\n", "no column path"),
+        ("", "is empty"),
+        ("part,label\ntrain,a\n", "no column names an image of this input; found part, label"),
+        ("path,part\n", "has no row"),
+        (b"path\n\xe4.png\n", "such as path 'ä.png'"),
+        (b"\0\1\2\3" * 99, "is no text"),
+        ("a.png,train\nb.png,test\n", "has no header"),
         # pandas would take the first column for an index, and the parts for paths.
-        ("path,part\na.png,train,x\nb.png,test,y\n", "cannot be read as CSV"),
-        ("path,part\na.png,train\nb.png,test,y\n", "cannot be read as CSV"),
-        ('path,part\n"a.png,train\n', "cannot be read as CSV"),
+        ("path,part\na.png,train,x\nb.png,test,y\n", "cannot be read as a table"),
+        ("path,part\na.png,train\nb.png,test,y\n", "cannot be read as a table"),
+        ('path,part\n"a.png,train\n', "cannot be read as a table"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_one_line(tmp_path, text, said):

@@ -30,6 +30,23 @@ _EXTRA_OF_MODULE = {"deeplake": "store", "dask": "cluster", "distributed": "clus
 _EXTRA_OF_COMMAND = {"predict": "serve", "serve": "serve", "train": "study"}
 
 
+#: Shown below the options of ``leakfree audit``.
+_EXAMPLES = r"""examples:
+  train/ and test/ with a folder for each class, however they are spelled
+      leakfree audit PATH/TO/IMAGES --html report.html
+  patients in the names of the files, such as subject12_3.png
+      leakfree audit IMAGES --patient-pattern 'subject(\d+)'
+  a table that says label, part and patient
+      leakfree audit IMAGES --csv labels.csv --part-column split --patient-column case
+  a list of names for each part
+      leakfree audit IMAGES --part-list train=train_list.txt --part-list test=test_list.txt
+  two folders, or two files with images inside, that are one part each
+      leakfree audit data/full data/val
+  images that are not split yet
+      leakfree audit IMAGES --no-parts
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
@@ -44,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2 for every `LeakfreeError`, with its one line on standard error; 130 where the user interrupts.
     """
     log_lines()
-    given = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
+    words = _joined(sys.argv[1:] if arguments is None else arguments)
+    given = _parser(words).parse_args(words)
     try:
         forced()
         return given.run(given)
@@ -68,6 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("leakfree: interrupted", file=sys.stderr)
         return 130
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Bind a pattern to its option: one that begins with a dash is no option of its own."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in ("--patient-pattern", "--part-pattern"):
+            joined[-1] = f"{joined[-1]}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 class Command(Arguments):
@@ -104,14 +133,18 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         "audit",
         help="find every way in which a split leaks",
         description="Find every way in which a split leaks. Exit code: 0 no leak in what was checked, "
-        "1 leak found, 2 the input cannot be used, or not all of it.",
+        "1 leak found, 2 the input cannot be used or was not understood, or not all of it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     audit.add_argument(
         "target",
+        nargs="+",
         metavar="TARGET",
-        help="folder of part/class/image; CSV with columns path, part, label, patient; or a cohort "
-        "(phantom, or a Deep Lake store)",
+        help="folder of images, table that names them (CSV, Excel, Parquet, JSON lines), file with images "
+        "inside, or a cohort (phantom, or a Deep Lake store); several are one part each",
     )
+    _add_reading(audit)
     audit.add_argument("--manifest", type=Path, metavar="F", help="split manifest that says the parts")
     audit.add_argument("--json", type=Path, metavar="F", help="write all findings as JSON")
     audit.add_argument("--html", type=Path, metavar="F", help="write one page with pictures")
@@ -120,13 +153,12 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         "--skip", action="append", default=[], metavar="CHECK", help="check to leave out (repeat, or a,b)"
     )
     audit.add_argument(
-        "--scope", metavar="S", help="patient scope that decides: series, person, merged, patient"
+        "--scope",
+        metavar="S",
+        help="patient scope that decides: patient, series, person, merged, or a --group-column",
     )
     audit.add_argument(
         "--fail-on", action="append", metavar="CHECKS", help="checks that fail (default: what crosses parts)"
-    )
-    audit.add_argument(
-        "--patient-pattern", metavar="REGEX", help="its first group, searched in the path, is the patient"
     )
     audit.add_argument(
         "--thorough",
@@ -141,6 +173,38 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     audit.add_argument("--seed", type=int, default=0, help="seed of resamples and permutations (default: 0)")
     audit.add_argument("--quiet", action="store_true", help="no report on the terminal")
     audit.set_defaults(run=_audit)
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """Add what declares part, label and patient of the images."""
+    told = command.add_argument_group("what is part, label and patient, where the names do not say it")
+    told.add_argument(
+        "--csv", action="append", default=[], type=Path, metavar="TABLE", help="its rows name images (repeat)"
+    )
+    for name in ("path", "part", "label", "patient"):
+        told.add_argument(f"--{name}-column", default="", metavar="C", help=f"column with the {name}")
+    told.add_argument(
+        "--group-column",
+        action="append",
+        default=[],
+        metavar="C",
+        help="column that groups images too (repeat)",
+    )
+    told.add_argument("--columns", metavar="A,B,...", help="names of the columns of tables without a header")
+    told.add_argument(
+        "--part-list",
+        action="append",
+        default=[],
+        metavar="PART=FILE",
+        help="list of a part's images (repeat)",
+    )
+    told.add_argument(
+        "--part-pattern", default="", metavar="REGEX", help="its first group in the path is the part"
+    )
+    told.add_argument(
+        "--patient-pattern", default="", metavar="REGEX", help="its first group in the path is the patient"
+    )
+    told.add_argument("--no-parts", action="store_true", help="the images are not split, and need not be")
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -222,27 +286,47 @@ def _audit(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
-    from leakfree.audit.report import print_report, write_html, write_json, write_junit
+    from leakfree.audit.report import print_reading, print_report, write_html, write_json, write_junit
     from leakfree.audit.target import open_target
+    from leakfree.data.reading.reading import Wishes
 
     # A file of too many pixels is refused and reported; Pillow's warning says no more.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     options = {} if given.fail_on is None else {"fail_on": _names(given.fail_on)}
+    lists = [entry.partition("=") for entry in given.part_list]
+    if wrong := [
+        entry for entry, (_, sign, file) in zip(given.part_list, lists, strict=True) if not (sign and file)
+    ]:
+        raise LeakfreeError(f"--part-list {wrong[0]}: is no PART=FILE, such as test=test_list.txt")
+    wishes = Wishes(
+        csv=tuple(given.csv),
+        columns=_names([given.columns or ""]),
+        path_column=given.path_column,
+        part_column=given.part_column,
+        label_column=given.label_column,
+        patient_column=given.patient_column,
+        group_columns=tuple(given.group_column),
+        part_lists=tuple((part, Path(file)) for part, _, file in lists),
+        part_pattern=given.part_pattern,
+        patient_pattern=given.patient_pattern,
+        no_parts=given.no_parts,
+    )
     try:
         settings = AuditSettings(
             scope=given.scope,
             skip=_names(given.skip),
             thorough=given.thorough,
             manifest=given.manifest,
-            patient_pattern=given.patient_pattern,
+            patient_pattern=given.patient_pattern or None,
+            wishes=wishes,
             jobs=given.jobs,
             scheduler=given.scheduler,
             seed=given.seed,
             **options,
         )
-        target = open_target(
-            given.target, manifest=settings.manifest, patient_pattern=settings.patient_pattern
-        )
+        target = open_target(given.target, manifest=settings.manifest, wishes=wishes)
+        if not given.quiet and target.reading is not None:
+            to_stdout(lambda: print_reading(target.reading.as_json(), sys.stdout))
         report, read = audit_and_scan(target, settings)
     except ValidationError as error:
         raise LeakfreeError(wrong_option(error)) from error
@@ -256,17 +340,23 @@ def _audit(given: argparse.Namespace) -> int:
         pictures = Pictures(target, read)
         write_html(report, given.html, pictures.picture, pictures.describe)
     if not given.quiet:
-        to_stdout(lambda: print_report(report, sys.stdout))
+        to_stdout(lambda: print_report(report, sys.stdout, reading=False))
     lost = unusable(report)
     if report.leaks:
         return LEAK
+    named = " ".join(given.target)
     if not len(read.table):
-        raise LeakfreeError(f"{given.target}: none of {len(target.table)} files could be read as an image")
+        raise LeakfreeError(f"{named}: none of {len(target.table)} files could be read as an image")
     if lost and not given.allow_problems:
         raise LeakfreeError(
-            f"{given.target}: {len(lost)} files could not be read, such as {lost[0]}; "
+            f"{named}: {len(lost)} files could not be read, such as {lost[0]}; "
             "repair or remove them, or pass --allow-problems"
         )
+    reading = target.reading
+    if reading is not None and reading.unclear:
+        raise LeakfreeError(f"{named}: {reading.unclear[0]}")
+    if reading is not None and reading.partial and not given.allow_problems:
+        raise LeakfreeError(f"{named}: {reading.partial[0]}")
     return CLEAN
 
 

@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from threadpoolctl import threadpool_limits
 
+from leakfree.audit.checks.blank import blank as blank_check
 from leakfree.audit.checks.copy_checks import copies_checks
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
 from leakfree.audit.checks.parts import parts as parts_check
@@ -30,6 +32,7 @@ from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
+from leakfree.data.reading.reading import SCOPE, Wishes
 from leakfree.data.sources.base import Problem
 
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
@@ -46,6 +49,7 @@ class AuditSettings(BaseModel):
     thorough: bool = False  # also look for shifted, cropped, slightly turned and padded copies
     manifest: Path | None = None  # split manifest whose parts replace the target's
     patient_pattern: str | None = None  # its first group, searched in the path, is the patient
+    wishes: Wishes = Wishes()  # what was declared of parts, labels and patients
     jobs: int = Field(0, ge=0)  # threads; 0: all cores
     scheduler: str | None = None  # Dask scheduler whose workers see the same files
     seed: int = Field(0, ge=0)  # of cross-validation, permutations and resamples
@@ -57,12 +61,12 @@ class AuditSettings(BaseModel):
             raise ValueError(f"no check {unknown[0]}; known: {', '.join(CHECKS)}")
         return names
 
-    @field_validator("scope")
-    @classmethod
-    def _scope(cls, scope: str | None) -> str | None:
-        if scope is not None and scope not in (*SCOPES, DECLARED):
-            raise ValueError(f"no scope {scope}; known: {', '.join((*SCOPES, DECLARED))}")
-        return scope
+    @model_validator(mode="after")
+    def _scope(self) -> AuditSettings:
+        known = (*SCOPES, DECLARED, *self.wishes.group_columns)
+        if self.scope is not None and self.scope not in known:
+            raise ValueError(f"scope: no scope {self.scope}; known: {', '.join(known)}")
+        return self
 
 
 def audit_images(
@@ -109,7 +113,10 @@ def audit_images(
     settings = settings or AuditSettings(**options)
     if not isinstance(target, Target):
         target = open_target(
-            os.fspath(target), manifest=settings.manifest, patient_pattern=settings.patient_pattern
+            os.fspath(target),
+            manifest=settings.manifest,
+            patient_pattern=settings.patient_pattern,
+            wishes=settings.wishes,
         )
     return audit_and_scan(target, settings)[0]
 
@@ -134,7 +141,12 @@ def audit_and_scan(
                 )
         else:
             read = searched[0]
-        checks = _checks(target, read, settings, seconds, None if searched is None else searched[1])
+        reading = target.reading.as_json() if target.reading is not None else {}
+        if target.alternatives:
+            read, checks, outcomes = _worst(target, read, settings, seconds)
+            reading["alternatives"] = outcomes
+        else:
+            checks = _checks(target, read, settings, seconds, None if searched is None else searched[1])
     table = read.table
     parts = table["part"].where(table["part"] != "", "no part").value_counts(sort=False)
     report = Report(
@@ -150,8 +162,30 @@ def audit_and_scan(
             "seconds": seconds,
             **target.facts,
         },
+        reading=reading,
     )
     return report, read
+
+
+def _worst(
+    target: Target, read: Scan, settings: AuditSettings, seconds: dict[str, float]
+) -> tuple[Scan, dict[str, Check], dict[str, str]]:
+    """Check several splits of the same images; return the one that finds most, and what each found."""
+    copies = None
+    if not {*_COPY_CHECKS, "linked_groups"} <= set(settings.skip):
+        copies = copies_of(read, target, settings)
+    found, outcomes = None, {}
+    for name, part_of in target.alternatives.items():
+        parts = read.table["image_id"].map(part_of)
+        rows = np.flatnonzero(parts.notna().to_numpy())
+        some = read.take(rows)
+        some = replace(some, table=some.table.assign(part=parts.to_numpy()[rows]))
+        checks = _checks(target, some, settings, seconds, None if copies is None else copies.take(rows))
+        failing = [check.name for check in checks.values() if check.fails]
+        outcomes[name] = f"leaks: {', '.join(failing)}" if failing else "no leak found"
+        if found is None or len(failing) > found[0]:
+            found = (len(failing), some, checks)
+    return found[1], found[2], outcomes
 
 
 def unusable(report: Report) -> list[str]:
@@ -201,6 +235,8 @@ def _checks(
     lost = sum(not is_foreign(problem) for problem in read.problems)
     incomplete = f"{lost:,} listed images could not be read" if lost else ""
     declared = settings.scope
+    if declared is not None and f"{SCOPE}{declared}" in table:
+        declared = f"{SCOPE}{declared}"
     if declared is None:
         scopes = available_scopes(table)
         declared = DECLARED if DECLARED in scopes else "series" if "series" in scopes else None
@@ -209,11 +245,12 @@ def _checks(
     if not {*_COPY_CHECKS, "linked_groups"} <= skip:
         with _timed(seconds, "copies"):
             copies = copies or copies_of(read, target, settings)
-            for check in copies_checks(table, copies, fail_on, incomplete):
+            split = not settings.wishes.no_parts
+            for check in copies_checks(table, copies, fail_on, incomplete, split=split):
                 checks[check.name] = check
         checks["label_conflicts"] = _incomplete(checks["label_conflicts"], unsearched)
     with _timed(seconds, "patients"):
-        checks["patients"] = patients_check(table, declared, fail_on, incomplete)
+        checks["patients"] = _doubted(patients_check(table, declared, fail_on, incomplete), target)
         gap = "; ".join(filter(None, [incomplete, unsearched]))
         checks["linked_groups"], groups = linked_groups_check(
             table, None if copies is None else copies.group, declared, fail_on, gap
@@ -226,13 +263,29 @@ def _checks(
             numbers = identifiers(table)
             checks["shift"] = shift_check(table, read.thumbnails, groups, numbers=numbers, seed=settings.seed)
     checks["parts"] = parts_check(table, declared=target.declared)
-    for name in ("shortcuts", "shift", "parts"):
+    checks["blank"] = blank_check(table)
+    for name in ("shortcuts", "shift", "parts", "blank"):
         if name in checks:
             checks[name] = _incomplete(checks[name], incomplete)
             checks[name] = _failing(checks[name], fail_on)
+    if target.reading is not None and (target.reading.unclear or target.reading.partial):
+        told = "parts or patients were not understood, or not of all images"
+        checks = {name: _incomplete(check, told) for name, check in checks.items()}
     for name in skip:
         checks[name] = not_run(name, "Skipped on request.")
     return checks
+
+
+def _doubted(check: Check, target: Target) -> Check:
+    """Warn where ids of patients differ only in how they are written."""
+    if not target.doubtful or check.status not in ("PASS", "INCONCLUSIVE"):
+        return check
+    some = "; ".join(" and ".join(group) for group in target.doubtful[:3])
+    summary = f"{check.summary} But ids differ only in how they are written: {some}."
+    advice = "Find out whether they are one patient; if so, write them alike."
+    return replace(
+        check, status="WARN", severity="warning", summary=summary, advice=advice, count=len(target.doubtful)
+    )
 
 
 def _incomplete(check: Check, incomplete: str) -> Check:

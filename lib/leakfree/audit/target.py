@@ -1,11 +1,10 @@
-"""What is audited: a folder of part/class/image, a CSV or a cohort; one row an image, and how to read it."""
+"""What is audited: folders, tables, containers or a cohort; one row an image, and how to read it."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -13,24 +12,26 @@ from typing import Protocol
 import pandas as pd
 
 from leakfree.base.errors import LeakfreeError
+from leakfree.data.formats import Item, ItemReader, file_items, list_items, of_file, plain_bytes
+from leakfree.data.formats.annotations import annotated
 from leakfree.data.patients import SUBJECT
+from leakfree.data.reading.parts import is_part, part_name
+from leakfree.data.reading.reading import (
+    Reading,
+    ReadingError,
+    Understood,
+    Wishes,
+    make_field,
+    open_table,
+    understand,
+)
+from leakfree.data.reading.tables import table_suffix
 from leakfree.data.sources.base import Problem, SourceError
-from leakfree.data.sources.folder import IMAGE_SUFFIXES, label_from_path, list_files
 from leakfree.data.sources.hub import is_deeplake
+from leakfree.data.sources.listing import Listed
 
 #: Columns of a target's table.
 COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
-#: Folder names that are parts, in the order in which parts are shown.
-PART_NAMES = (
-    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "holdout", "external",
-)  # fmt: skip
-#: Names that columns of a CSV may have.
-ALIASES = {
-    "path": ("path", "file", "filename", "file_name", "image", "image_id", "image_path"),
-    "part": ("part", "split", "partition", "subset", "fold"),
-    "label": ("label", "class", "target", "diagnosis", "finding"),
-    "patient": ("patient", "patient_id", "patientid", "subject", "subject_id"),
-}
 
 
 class TargetError(LeakfreeError):
@@ -56,18 +57,7 @@ class FileReader:
 
     def read(self, rows: Sequence[int]) -> Iterator[bytes | Problem]:
         """Yield the bytes of each row's file."""
-        for row in rows:
-            try:
-                path = Path(self.paths[row])
-                if path.exists() and not path.is_file():
-                    yield Problem(self.ids[row], "foreign: not a regular file")
-                    continue
-                data = path.read_bytes()
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-                yield Problem(self.ids[row], f"unreadable: {reason}")
-                continue
-            yield data or Problem(self.ids[row], "empty")
+        return (plain_bytes(self.ids[row], self.paths[row]) for row in rows)
 
     def only(self, rows: Sequence[int]) -> FileReader:
         """Return a reader of some rows."""
@@ -117,6 +107,14 @@ class Target:
         Parts that should hold images.
     checksum : str
         Of the cohort, empty for files.
+    facts : mapping of str to object
+        Further facts for the report.
+    reading : Reading or None
+        How the input was understood.
+    alternatives : mapping of str to mapping of str to str
+        Several splits of the same images: name of each to image and part.
+    doubtful : tuple of tuple of str
+        Patients that may be one: their ids differ in spelling only.
     """
 
     name: str
@@ -126,141 +124,270 @@ class Target:
     declared: tuple[str, ...] = ()
     checksum: str = ""
     facts: dict[str, object] = field(default_factory=dict)
+    reading: Reading | None = None
+    alternatives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    doubtful: tuple[tuple[str, ...], ...] = ()
 
 
 def open_target(
-    target: str,
+    target: str | Sequence[str],
     *,
     manifest: Path | None = None,
     patient_pattern: str | None = None,
     cache: Path | None = None,
+    wishes: Wishes | None = None,
 ) -> Target:
     """Find out what kind of target is given, and list its images.
 
     Parameters
     ----------
-    target : str
-        Folder of part/class/image, CSV with a column ``path``, Deep Lake store or dataset, or a name that
-        ``run_all.py --data`` knows, such as ``phantom``.
+    target : str or sequence of str
+        Folder of images, table whose rows name them, file with images inside, Deep Lake store or dataset,
+        or a name that ``run_all.py --data`` knows, such as ``phantom``. Several are one part each.
     manifest : pathlib.Path, optional
         Split manifest of leakfree: its parts replace those of the target.
     patient_pattern : str, optional
         Regular expression whose first group, searched in the file's path, is the patient.
     cache : pathlib.Path, optional
         Where cohorts are kept; needed only for names such as ``phantom``.
+    wishes : leakfree.data.reading.reading.Wishes, optional
+        What else was declared.
 
     Raises
     ------
     TargetError
         One line that says what is wrong.
     """
-    if not target:
+    wishes = wishes or Wishes()
+    if patient_pattern is not None:
+        wishes = replace(wishes, patient_pattern=patient_pattern)
+    if manifest is not None:
+        wishes = replace(wishes, no_parts=True)
+    targets = [target] if isinstance(target, str) else list(target)
+    if not all(targets):
         raise TargetError("no target: the name is empty")
+    try:
+        if len(targets) > 1:
+            found = _from_several([Path(one) for one in targets], wishes)
+        else:
+            found = _from_one(targets[0], wishes, cache)
+    except (SourceError, ReadingError) as error:
+        raise TargetError(str(error)) from error
+    if manifest is not None:
+        found = _with_manifest(found, Path(manifest))
+    if found.table.empty:
+        named, told = " ".join(targets), _no_image(found)
+        raise TargetError(told if told.startswith(named) else f"{named}: {told}")
+    return found
+
+
+def _no_image(found: Target) -> str:
+    """Say why there is no image, and what would read what is there."""
+    if found.reading is not None and found.reading.unclear:
+        told = found.reading.unclear[0]
+        if not told.startswith("no part"):
+            return told
+    kinds = found.reading.left_out if found.reading is not None else {}
+    some = ", ".join(f"{n:,} x {kind}" for kind, n in list(kinds.items())[:5])
+    return f"no image; there are {some}" if some else "no image"
+
+
+def _from_one(target: str, wishes: Wishes, cache: Path | None) -> Target:
     path = Path(target)
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
         raise TargetError(f"{target}: {error.strerror or error}") from error
-    try:
-        if exists and not is_folder:
-            found = from_csv(path)
-        elif is_folder and not is_deeplake(path):
-            found = from_folder(path)
-        else:
-            found = _from_cohort(target, cache)
-    except SourceError as error:
-        raise TargetError(str(error)) from error
-    if manifest is not None:
-        found = _with_manifest(found, Path(manifest))
-    if patient_pattern is not None:
-        found = _with_pattern(found, patient_pattern)
-    if found.table.empty:
-        raise TargetError(f"{target}: no image")
+    if is_folder and not is_deeplake(path):
+        return from_folder(path, wishes)
+    if exists and not is_folder:
+        return from_file(path, wishes)
+    found = _from_cohort(target, cache)
+    if wishes.patient_pattern:
+        return _with_pattern(found, wishes.patient_pattern)
     return found
 
 
-def from_folder(root: Path) -> Target:
-    """List the images of ``part/class/image``; parts or classes may be missing, folders may lie deeper.
+def from_folder(root: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
+    """List the images below a folder, and find out part, label and patient of each.
 
-    A folder named like a part (`PART_NAMES`) is the part wherever it stands, and the class is the folder
-    below it, or else the one above it. Otherwise, of two or more folders, the first is the part and the
-    second the class; a single one is the class.
+    A folder is a part only if its name says so, see `leakfree.data.reading.parts.part_name`.
     """
-    rows, problems, declared = [], [], []
-    for entry in list_files(root):
-        if entry.path.suffix.lower() not in IMAGE_SUFFIXES:
-            problems.append(Problem(readable_name(entry.file), "foreign: not the name of an image"))
+    items, problems = list_items(root)
+    tables = [open_table(path, root, wishes.columns) for path in wishes.csv]
+    if not tables:
+        # What belongs to images in folders by the convention of Hugging Face.
+        known = [p.file for p in problems if Path(p.file).name.lower() in ("metadata.csv", "metadata.jsonl")]
+        tables = [table for name in known if (table := _beside(root, name)) is not None]
+    items, annotations = annotated(root, items, problems)
+    found = understand(items, wishes, tables, other=problems, root=root, annotations=annotations)
+    empty = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
+    return _target(_name(root), found, problems, () if wishes.no_parts else empty)
+
+
+def _beside(root: Path, name: str) -> object | None:
+    """Open a table ``metadata`` that lies beside images; None unless it names files."""
+    try:
+        table = open_table(Path(root) / name, root)
+    except ReadingError:
+        return None
+    return table if any(column in table.frame for column in ("file_name", "filename", "image")) else None
+
+
+def from_file(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
+    """List the images of a table, or of a file that holds images."""
+    if of_file(path):
+        items, problems = file_items(path, path.name)
+        items = [item._replace(file=item.file.removeprefix(f"{path.name}/")) for item in items]
+        tables = [open_table(table, path.parent, wishes.columns) for table in wishes.csv]
+        found = understand(items, wishes, tables, other=problems)
+        return _target(path.stem, found, problems)
+    if not table_suffix(path):
+        raise TargetError(f"{path}: neither a folder, nor a CSV, nor a cohort, nor a file with images inside")
+    return from_csv(path, wishes)
+
+
+def from_csv(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
+    """List the images that the rows of a table name; they lie in its folder or below.
+
+    A file may be listed twice: that is a finding, not an error.
+    """
+    path = Path(path)
+    tables = [open_table(one, path.parent, wishes.columns) for one in (path, *wishes.csv)]
+    found = understand(_listed(tables, wishes), wishes, tables, by_table=True)
+    return _target(path.stem, found, [])
+
+
+def _listed(tables: Sequence[object], wishes: Wishes) -> list[Item]:
+    """List the files that tables may mean: those that values name as they stand, else all of the folder."""
+    root = tables[0].path.parent
+    direct: dict[str, Item] = {}
+    for table in tables:
+        names = [wishes.path_column] if wishes.path_column in table.frame else list(table.frame.columns)
+        best: dict[str, Item] = {}
+        for column in names:
+            found = {}
+            values = [value.strip() for value in table.frame[column]]
+            # A first look at a few: most columns hold no names of files.
+            if not any(_is_file(table.path.parent, value) for value in values[:50]):
+                continue
+            for value in values:
+                if _is_file(table.path.parent, value):
+                    for item in _file_as_items(table.path.parent / value, value):
+                        found[item.file] = item
+            best = max(best, found, key=len)
+        direct |= best
+        complete = best and all(
+            any(value.strip() in best for value in row)
+            for row in table.frame[names].itertuples(index=False, name=None)
+        )
+        if not complete:
+            break
+    else:
+        return list(direct.values())
+    items, _ = list_items(root)
+    known = {item.path for item in items}
+    return items + [item for item in direct.values() if item.path not in known]
+
+
+def _is_file(folder: Path, value: str) -> bool:
+    if not value or value in (".", "..", "/"):
+        return False
+    try:
+        place = folder / value
+        return place.exists() and not place.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _file_as_items(path: Path, file: str) -> list[Item]:
+    if of_file(path):
+        items, _ = file_items(path, file)
+        if items:
+            return items
+    return [Item(file, str(path))]
+
+
+def _from_several(paths: Sequence[Path], wishes: Wishes) -> Target:
+    """Take several targets together: folders and files with images are a part each, by their names."""
+    items, problems, tables = [], [], []
+    names = _different(paths)
+    root = Path(*_common(paths)) if _common(paths) else Path()
+    for path, name in zip(paths, names, strict=True):
+        if path.is_dir():
+            some, wrong = list_items(path)
+            declared = name
+        elif path.is_file() and table_suffix(path) and not of_file(path):
+            tables.append(path)
             continue
-        part, label = _part_and_label(entry.file)
-        rows.append((readable_name(entry.file), part, label, "", pd.NA, str(entry.path)))
-    declared = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
-    table = make_table(rows)
-    reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
-    name = re.sub(r"[^\w.-]+", "-", root.resolve().name).strip("-.") or "folder"
-    return Target(name, table, reader, tuple(problems), tuple(dict.fromkeys(declared)))
+        elif path.is_file():
+            some, wrong = file_items(path, path.name)
+            some = [item._replace(file=item.file.removeprefix(f"{path.name}/")) for item in some]
+            declared = name
+        else:
+            raise TargetError(f"{path}: no such file or folder")
+        items += [item._replace(file=f"{name}/{item.file}", part=declared) for item in some]
+        problems += [Problem(f"{name}/{problem.file}", problem.reason) for problem in wrong]
+    opened = [open_table(path, root, wishes.columns) for path in (*tables, *wishes.csv)]
+    if not items:
+        found = understand(_listed(opened, wishes), wishes, opened, by_table=True)
+        return _target("-".join(names), found, [])
+    # The folders were given as parts, one each; what stands inside them is no part.
+    found = understand(items, wishes, opened, other=problems, declared=True)
+    return _target("-".join(names), found, problems)
 
 
-def _part_and_label(file: str) -> tuple[str, str]:
-    folders = file.split("/")[:-1]
-    place = next((place for place, folder in enumerate(folders) if is_part(folder)), None)
-    if place is not None:
-        nearest = [*folders[place + 1 :][:1], *folders[:place][-1:]]
-        label = readable_name(nearest[0]) if nearest else (label_from_path(file) or "")
-        return readable_name(folders[place]), label
-    if len(folders) >= 2:
-        return readable_name(folders[0]), readable_name(folders[1])
-    return "", readable_name(folders[0]) if folders else (label_from_path(file) or "")
+def _different(paths: Sequence[Path]) -> list[str]:
+    """Name targets by the shortest end of their paths in which they all differ."""
+    resolved = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, resolved)) + 1):
+        names = ["_".join(parts[-length:]) for parts in resolved]
+        if len(set(names)) == len(names):
+            return [re.sub(r"[/\\]+", "_", name).strip("_") or "root" for name in names]
+    raise TargetError(f"{paths[0]}: is given twice")
 
 
-def is_part(folder: str) -> bool:
-    """Tell whether a folder is named like a part of a split."""
-    return (
-        folder.lower() in PART_NAMES or re.fullmatch(r"(fold|split|part)[_-]?\d+", folder.lower()) is not None
+def _common(paths: Sequence[Path]) -> tuple[str, ...]:
+    common = []
+    for parts in zip(*(path.resolve().parts for path in paths), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return tuple(common)
+
+
+def _target(
+    name: str, found: Understood, problems: Sequence[Problem], declared: Sequence[str] = ()
+) -> Target:
+    items = found.items
+    reader = ItemReader(
+        tuple(found.table["image_id"]),
+        tuple(item.path for item in items),
+        tuple(item.format for item in items),
+        tuple(item.key for item in items),
+    )
+    dropped = {problem.file for problem in found.problems}
+    told = [Problem(readable_name(p.file), p.reason) for p in problems if p.file not in dropped]
+    told += [Problem(readable_name(p.file), p.reason) for p in found.problems]
+    parts = [part for part in dict.fromkeys(found.table["part"]) if part]
+    known = {part_name(part) for part in parts}
+    # A folder of a part without an image, unless the same part is written in another way.
+    parts = [*(part for part in declared if part in parts or part_name(part) not in known), *parts]
+    parts = list(dict.fromkeys(parts))
+    return Target(
+        name,
+        found.table,
+        reader,
+        tuple(told),
+        tuple(parts),
+        reading=found.reading,
+        alternatives=found.alternatives,
+        doubtful=found.doubtful,
     )
 
 
-def from_csv(path: Path) -> Target:
-    """List the images of a CSV with columns ``path`` and, where known, ``part``, ``label``, ``patient``.
-
-    Paths are relative to the CSV. A file may be listed twice: that is a finding, not an error.
-    """
-    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        raise TargetError(f"{path}: neither a folder, nor a CSV, nor a cohort")
-    try:
-        with warnings.catch_warnings():
-            # Without index_col, values beyond the header would shift all columns; with it pandas only warns.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            given = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                sep="\t" if path.suffix.lower() == ".tsv" else ",",
-            )
-    except (OSError, ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise TargetError(f"{path}: cannot be read as CSV: {reason}") from error
-    lower = {str(column).strip().lower(): column for column in given.columns}
-    columns = {}
-    for name, aliases in ALIASES.items():
-        found = next((lower[alias] for alias in aliases if alias in lower), None)
-        if found is not None:
-            columns[name] = given[found].str.strip()
-    if "path" not in columns:
-        raise TargetError(f"{path}: no column path; found {', '.join(map(str, given.columns))}")
-    rows, problems = [], []
-    for row in range(len(given)):
-        file = columns["path"].iloc[row]
-        part, label, patient = (
-            columns[name].iloc[row] if name in columns else "" for name in ("part", "label", "patient")
-        )
-        if not file:
-            problems.append(Problem(f"{path.name}, row {row + 2}", "unreadable: no path"))
-            continue
-        rows.append((file, part, label, patient, pd.NA, str(path.parent / file)))
-    table = make_table(rows, sort=False)
-    reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
-    return Target(path.stem, table, reader, tuple(problems))
+def _name(root: Path) -> str:
+    return re.sub(r"[^\w.-]+", "-", root.resolve().name).strip("-.") or "folder"
 
 
 def _from_cohort(target: str, cache: Path | None) -> Target:
@@ -293,12 +420,36 @@ def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
     if SUBJECT in table:
         listed = listed.assign(**{"patient": table[SUBJECT], SUBJECT: table[SUBJECT]})
     reader = StoreReader(str(cohort.path), tuple(int(row) for row in table.index))
+    listed = listed.reset_index(drop=True)
     return Target(
         cohort.name,
-        listed.reset_index(drop=True),
+        listed,
         reader,
         tuple(cohort.problems),
         checksum=cohort.checksum,
+        reading=_stored(listed),
+    )
+
+
+def _stored(table: pd.DataFrame) -> Reading:
+    """Describe what the store of a cohort says."""
+    from leakfree.data.patients import missing_identifier, patient_ids
+
+    ids, parts = table["image_id"].tolist(), table["part"].tolist()
+    if SUBJECT in table:
+        patients = table[SUBJECT].tolist()
+    else:
+        told = zip(missing_identifier(table).tolist(), patient_ids(table).tolist(), strict=True)
+        patients = ["" if gone else patient for gone, patient in told]
+    store = "the store of the cohort"
+    unclear = (
+        () if any(parts) else ("the cohort has no parts: declare them with --manifest, or pass --no-parts",)
+    )
+    return Reading(
+        make_field(store, ids, parts),
+        make_field(store, ids, table["label"].tolist()),
+        make_field(store, ids, patients, listed=False),
+        unclear=unclear,
     )
 
 
@@ -318,14 +469,20 @@ def with_parts(target: Target, part_of: dict[str, str], name: str) -> Target:
     missing = f"missing: {name} lists it, {target.name} does not have it as an image"
     problems = [Problem(file, missing) for file in sorted(lost)]
     table = target.table.assign(part=parts)[known].reset_index(drop=True)
-    return Target(
-        target.name,
-        table,
-        target.reader.only(known.nonzero()[0].tolist()),
-        (*unusable, *problems),
-        tuple(dict.fromkeys(part_of.values())),
-        target.checksum,
-        {**target.facts, "split": name, "outside the split": int((~known).sum())},
+    reading = target.reading
+    if reading is not None:
+        field_ = make_field(f"the split {name}", table["image_id"].tolist(), table["part"].tolist())
+        unclear = tuple(one for one in reading.unclear if "part" not in one.split(":")[0])
+        reading = replace(reading, parts=field_, unclear=unclear)
+    return replace(
+        target,
+        table=table,
+        reader=target.reader.only(known.nonzero()[0].tolist()),
+        problems=(*unusable, *problems),
+        declared=tuple(dict.fromkeys(part_of.values())),
+        facts={**target.facts, "split": name, "outside the split": int((~known).sum())},
+        reading=reading,
+        alternatives={},
     )
 
 
@@ -351,7 +508,18 @@ def _with_pattern(target: Target, pattern: str) -> Target:
         raise TargetError(f"--patient-pattern {pattern}: needs a group, such as subject(\\d+)")
     matches = [compiled.search(image_id) for image_id in target.table["image_id"]]
     patients = [(match[1] or "") if match else "" for match in matches]
-    return Target(**{**vars(target), "table": target.table.assign(patient=patients)})
+    found = [patient for patient in patients if patient]
+    reading = target.reading
+    if reading is not None:
+        told = make_field(
+            f"--patient-pattern {pattern}", target.table["image_id"].tolist(), patients, listed=False
+        )
+        unclear = reading.unclear
+        if len(found) < len(patients):
+            matched = f"matches only {len(found):,} of {len(patients):,} names"
+            unclear = (*unclear, f"--patient-pattern {pattern}: {matched}")
+        reading = replace(reading, patients=told, unclear=unclear)
+    return replace(target, table=target.table.assign(patient=patients), reading=reading)
 
 
 def make_table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
@@ -359,6 +527,51 @@ def make_table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["person_num"] = table["person_num"].astype("Int64")
     return table.sort_values("image_id", ignore_index=True) if sort else table
+
+
+def as_target(
+    name: str,
+    listed: list[Listed],
+    problems: list[Problem],
+    *,
+    leave_out: Collection[str] = (),
+    sealed: str = "",
+) -> Target:
+    """Hand images to the audit, with the labels, parts and patients that the study reads.
+
+    Parameters
+    ----------
+    name : str
+    listed : list of Listed
+    problems : list of Problem
+    leave_out : collection of str
+        Labels whose images take no part.
+    sealed : str
+        Part whose labels the audit must not see; none if empty.
+    """
+    table = make_table(
+        [
+            (
+                readable_name(image.file),
+                readable_name(image.part),
+                "sealed" if sealed and image.part == sealed else readable_name(image.label),
+                readable_name(image.patient),
+                pd.NA,
+                str(image.path),
+            )
+            for image in listed
+            if image.label not in leave_out
+        ]
+    )
+    reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
+    ids = table["image_id"].tolist()
+    reading = Reading(
+        make_field("study.yaml", ids, table["part"].tolist()),
+        make_field("study.yaml", ids, table["label"].tolist()),
+        make_field("study.yaml", ids, table["patient"].tolist(), listed=False),
+    )
+    table = table.assign(**{SUBJECT: table["patient"]})
+    return Target(name, table, reader, tuple(problems), reading=reading)
 
 
 def readable_name(text: str) -> str:

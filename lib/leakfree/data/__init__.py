@@ -1,1 +1,1 @@
-"""From images as they are to a cohort: one table row for each image."""
+"""How data as people have it become images with labels, parts and patients."""

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +14,14 @@ import pandas as pd
 from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
 from leakfree.audit.checks.findings import Report
 from leakfree.audit.report import print_report, verdict, write_html, write_json
-from leakfree.audit.target import ALIASES
+from leakfree.audit.target import as_target
 from leakfree.base.escape import code, markdown, one_line, say
 from leakfree.base.files import write_text
 from leakfree.data.patients import DECLARED, SUBJECT
+from leakfree.data.reading.parts import part_name
+from leakfree.data.reading.tables import Finder, choose_path_column, named
 from leakfree.data.sources.listing import (
     Listed,
-    as_target,
     csv_images,
     folder_images,
     images_below,
@@ -28,6 +29,7 @@ from leakfree.data.sources.listing import (
     official_parts,
     read_csv,
     with_pattern,
+    without_row,
 )
 from leakfree.data.study_file import (
     MOST_LABELS,
@@ -162,7 +164,7 @@ def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
         listed = _from_folders(files, folder)
     else:
         table = read_csv(wanted.csv)
-        columns = _columns(wanted, table)
+        columns = _columns(wanted, table, files)
         listed, lost = csv_images(files, folder, table, wanted.csv, columns)
         if not listed:
             raise StudyFileError(
@@ -250,37 +252,43 @@ def tell(started: Started) -> None:
             f"Files that cannot be read: {len(started.unreadable)}, such as {started.unreadable[0]}: "
             f"repair or remove them, or set allow_problems: true in {started.path}"
         )
+    if study.csv is not None:
+        bare = without_row(images_below(folder / study.data), listed)
+        if bare:
+            say(
+                f"Images without a row in {Path(study.csv.file).name}, which take no part: {len(bare):,}, "
+                f"such as {bare[0]}"
+            )
     say()
     say(f"Written: {started.path}, {folder / README}, {folder / AUDIT}.json, {folder / AUDIT}.html")
     say(f"Next, in the folder of the compendium: {next_command(started)}")
 
 
 def _from_folders(files: dict[str, Path], folder: Path) -> list[Listed]:
-    """Read labels from folders next to a part; without parts, from the level with the fewest names."""
+    """Read labels and parts from folders, as an audit does."""
     listed = folder_images(files, (), ())
-    if any(image.part for image in listed):
-        return listed
-    folders = [image.file.split("/")[:-1] for image in listed]
-    depth = min(len(levels) for levels in folders)
-    if not depth:
-        lone = next(image.file for image, levels in zip(listed, folders, strict=True) if not levels)
+    if not any(image.part for image in listed) and (lone := [i.file for i in listed if not i.label]):
         raise StudyFileError(
-            f"{folder}: no folder tells the label of {lone}; put images into folders of their labels, or "
+            f"{folder}: no folder tells the label of {lone[0]}; put images into folders of their labels, or "
             "give --csv"
         )
-    names = [{levels[k] for levels in folders} for k in range(depth)]
-    several = [k for k in range(depth) if len(names[k]) > 1] or [0]
-    level = min(several, key=lambda k: (len(names[k]), k))
-    return [replace(image, label=levels[level]) for image, levels in zip(listed, folders, strict=True)]
+    return listed
 
 
-def _columns(wanted: Wanted, table: pd.DataFrame) -> dict[str, str]:
+def _columns(wanted: Wanted, table: pd.DataFrame, files: dict[str, Path]) -> dict[str, str]:
     """Choose the columns of the CSV: those that are named, else those that an audit would take."""
-    lower = {str(column).strip().lower(): str(column) for column in table.columns}
+    folder, root = Path(wanted.csv).resolve().parent, Path(wanted.folder).resolve()
+    before = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
     columns = {}
-    for what, aliases in ALIASES.items():
-        given = getattr(wanted, f"{what}_column")
-        found = given or next((lower[alias] for alias in aliases if alias in lower), "")
+    for what in ("path", "part", "label", "patient"):
+        found = getattr(wanted, f"{what}_column")
+        if not found and what == "path":
+            found, _ = choose_path_column(table, Finder(files), "" if before == "." else before)
+        elif not found and not (what == "patient" and wanted.patient_pattern):
+            free = [c for c in named(table, what) if c not in columns.values()]
+            if what == "part":
+                free = [c for c in free if any(part_name(value) for value in table[c].unique())]
+            found = free[0] if free else ""
         if found and not (what == "patient" and wanted.patient_pattern):
             columns[what] = found
     for what in ("path", "label"):

@@ -16,7 +16,7 @@ MOST_EXAMPLES = 12
 
 
 def copies_checks(
-    table: pd.DataFrame, copies: Copies, fail_on: Collection[str], incomplete: str
+    table: pd.DataFrame, copies: Copies, fail_on: Collection[str], incomplete: str, *, split: bool = True
 ) -> list[Check]:
     """Check files and copies.
 
@@ -29,6 +29,8 @@ def copies_checks(
         Checks that fail when a finding crosses parts.
     incomplete : str
         Why not everything could be looked at, empty if it could.
+    split : bool
+        Whether the images should have parts; without, nothing is missed for want of one.
     """
     if copies.unread:
         again = f"{copies.unread:,} candidates could not be read again"
@@ -61,18 +63,18 @@ def copies_checks(
     return [
         _copies_check(
             "same_file", table, copies.same_file, fail_on, incomplete,
-            "listed more than once", "List each file once, in one part.", {},
+            "listed more than once", "List each file once, in one part.", {}, split,
         ),
         _copies_check(
             "exact_duplicates", table, copies.exact, fail_on, incomplete,
             "with the same bytes or pixels",
-            "Keep all copies of an image in one part, or drop all but one.", {},
+            "Keep all copies of an image in one part, or drop all but one.", {}, split,
         ),
         _copies_check(
             "near_duplicates", table, near_order, fail_on, incomplete,
             f"that agree on the pixels ({searched})",
             "Look at the pairs; keep the copies of an image in one part.",
-            {**near_details, "radius_bits": RADIUS},
+            {**near_details, "radius_bits": RADIUS}, split,
         ),
         _label_conflicts(table, copies, fail_on, incomplete),
     ]  # fmt: skip
@@ -94,6 +96,7 @@ def _copies_check(
     what: str,
     advice: str,
     details: dict[str, object],
+    split: bool,
 ) -> Check:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     across = [group for group in groups if _crosses(parts, group)]
@@ -107,7 +110,13 @@ def _copies_check(
         },
         **details,
     }
-    unsplit = "" if (parts != "").all() else "some images have no part, so copies across parts may be missed"
+    unsplit = ""
+    if split and (parts == "").any():
+        unsplit = "some images have no part, so copies across parts may be missed"
+        if beside := [
+            group for group in groups if len({parts[row] for row in group}) > 1 and not _crosses(parts, group)
+        ]:
+            unsplit += f" ({len(beside)} {noun} are in a part and in none)"
     gap = "; ".join(filter(None, [incomplete, unsplit]))
     if not groups:
         status = "INCONCLUSIVE" if gap else "PASS"

@@ -24,6 +24,7 @@ CHECKS: dict[str, str] = {
     "same_file": "Is one file listed more than once?",
     "exact_duplicates": "Do several files hold the same bytes, or the same decoded pixels?",
     "near_duplicates": "Are images copies of one another after re-encoding, resizing or turning?",
+    "blank": "Does an image show nothing?",
     "label_conflicts": "Do copies of one image carry different labels?",
     "patients": "Does a patient have images in several parts?",
     "linked_groups": "Do patients and copies, joined into groups, stand in several parts?",
@@ -124,6 +125,8 @@ class Report:
         Resolved settings, thresholds included.
     provenance : mapping
         Versions, data checksum, seconds by step.
+    reading : mapping
+        How the input was understood, see `leakfree.data.reading.reading.Reading`; empty where not known.
     """
 
     target: str
@@ -133,6 +136,7 @@ class Report:
     unchecked: Sequence[str] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
+    reading: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def leaks(self) -> bool:
@@ -176,6 +180,7 @@ class Report:
         return {
             "schema": SCHEMA,
             "target": self.target,
+            "reading": dict(self.reading),
             "images": dict(self.images),
             "leaks": self.leaks,
             "checks": {name: check.as_json() for name, check in self.checks.items()},

@@ -13,13 +13,18 @@ from leakfree.audit.checks.findings import Check, not_run
 from leakfree.audit.checks.overlap import overlap
 from leakfree.data.groups import linked_groups
 from leakfree.data.patients import DECLARED, SCOPES, SUBJECT, missing_identifier, patient_ids
+from leakfree.data.reading.parts import rank
+from leakfree.data.reading.reading import SCOPE
 
 
 def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, np.ndarray]:
     """Give each image its patient, str of shape (n,), under each scope; ``image:...`` without identifier."""
     found = {}
     for scope in scopes:
-        if scope == DECLARED and SUBJECT not in table:
+        if scope.startswith(SCOPE):
+            alone = "image:" + table["image_id"] + "#" + table.index.astype(str)
+            found[scope] = table[scope].where(table[scope] != "", alone).to_numpy(dtype=object)
+        elif scope == DECLARED and SUBJECT not in table:
             alone = "image:" + table["image_id"] + "#" + table.index.astype(str)
             found[scope] = table["patient"].where(table["patient"] != "", alone).to_numpy(dtype=object)
         else:
@@ -29,16 +34,19 @@ def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, n
 
 def available_scopes(table: pd.DataFrame) -> list[str]:
     """Scopes that the table can be read under: `DECLARED` if it is given, and those of file names."""
+    further = [column for column in table.columns if column.startswith(SCOPE)]
     if SUBJECT in table:
-        return [] if missing_identifier(table).all() else [DECLARED]
+        return [] if missing_identifier(table).all() else [DECLARED, *further]
     scopes = [DECLARED] if (table["patient"] != "").any() else []
     if len(table) and not missing_identifier(table).all():
         scopes += list(SCOPES)
-    return scopes
+    return scopes + further if scopes else scopes
 
 
 def without_identifier(table: pd.DataFrame, scope: str) -> np.ndarray:
     """Tell which images have no identifier under a scope: bool, shape (n,)."""
+    if scope.startswith(SCOPE):
+        return (table[scope] == "").to_numpy()
     if scope == DECLARED and SUBJECT not in table:
         return (table["patient"] == "").to_numpy()
     return missing_identifier(table)
@@ -72,11 +80,12 @@ def patients_check(
         )
     found = patients_by_scope(table, scopes)
     entries = {
-        scope: _scope_entry(table, values, scope, scope == declared, fail_on)
+        scope.removeprefix(SCOPE): _scope_entry(table, values, scope, scope == declared, fail_on)
         for scope, values in found.items()
     }
+    declared, named = declared.removeprefix(SCOPE), declared
     entry = entries[declared]
-    lacking = int(without_identifier(table, declared).sum())
+    lacking = int(without_identifier(table, named).sum())
     no_part = int((parts == "").sum())
     gap = "; ".join(
         filter(
@@ -88,7 +97,11 @@ def patients_check(
             ],
         )
     )
-    others = [f"{scope}: {other['count']}" for scope, other in entries.items() if scope != declared]
+    others = [
+        f"{scope.removeprefix(SCOPE)}: {other['count']}"
+        for scope, other in entries.items()
+        if scope != declared
+    ]
     beside = f" (other scopes: {', '.join(others)})" if others else ""
     details = {"declared_scope": declared, "images_without_identifier": lacking, **entries}
     worst = [scope for scope, other in entries.items() if scope != declared and other["count"]]
@@ -158,12 +171,7 @@ def _scope_entry(
 
 def ordered_parts(parts: np.ndarray) -> list[str]:
     """Parts in the order training, validation, test, others by name."""
-
-    def rank(part: str) -> tuple[int, str]:
-        low = part.lower()
-        return (0 if low.startswith("train") else 1 if low.startswith(("val", "dev")) else 2), part
-
-    return sorted(set(parts) - {""}, key=rank)
+    return sorted(set(parts) - {""}, key=lambda part: (rank(part), part))
 
 
 def _training(parts: np.ndarray) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from leakfree.audit.checks.blank import shows_nothing
 from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, near_pairs, transform
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
@@ -150,15 +151,19 @@ def find_copies(
     if thorough and scan.keypoints is None:
         raise ValueError("a thorough search needs a thorough scan")
     table = scan.table
-    known = table["inode"].where(table["inode"] != "", [f"row {row}" for row in range(len(table))])
+    alone = [f"row {row}" for row in range(len(table))]
+    known = table["inode"].where(table["inode"] != "", alone)
+    # What shows nothing, or stands in many stacks of frames, is alike without being a copy: it joins nobody.
+    left_out = shows_nothing(table) | common_frames(table)
+    digests = [table[name].where(~left_out, alone) for name in ("sha256", "pixels")]
     same_file = _groups(linked_groups(known)) if len(table) else []
-    exact_group = linked_groups(table["sha256"], table["pixels"]) if len(table) else np.empty(0, np.int64)
+    exact_group = linked_groups(*digests) if len(table) else np.empty(0, np.int64)
     distinct = {row for group in same_file for row in group[1:]}
     exact = [group for group in _groups(exact_group) if sum(row not in distinct for row in group) > 1]
     group = linked_groups(exact_group, known) if len(table) else exact_group
     clusters = _Clusters(group)
     # One image of each group of exact copies stands for all of them.
-    rows = np.flatnonzero(~pd.Series(group).duplicated().to_numpy())
+    rows = np.flatnonzero(~pd.Series(group).duplicated().to_numpy() & ~left_out)
     verifier = _Verifier(scan, reader, jobs)
     by_hash = _hash_candidates(scan.hashes[rows], rows, run or _threads(jobs)) if near else []
     tables = [verifier.verify(by_hash, clusters)]
@@ -177,6 +182,24 @@ def find_copies(
     touched = {int(final[row]) for row in verified["first"]}
     near = [members for members in _groups(final) if int(final[members[0]]) in touched]
     return Copies(same_file, exact, near, candidates, final, thorough, stages, verifier.unread)
+
+
+def common_frames(table: pd.DataFrame) -> np.ndarray:
+    """Tell which frames stand in three files or more that have little else in common: bool, shape (n,).
+
+    Such a frame is a title, a localiser or a test picture of the device, and makes no stack the copy of
+    another. A frame is a row whose name is its file's with ``#`` and a number.
+    """
+    stacks = table["file"].where(table["image_id"].str.contains(r"#\d+$", regex=True), "")
+    frames = pd.DataFrame({"stack": stacks.to_numpy(), "pixels": table["pixels"].to_numpy()})
+    inside = frames[frames["stack"] != ""]
+    if inside.empty:
+        return np.zeros(len(table), dtype=bool)
+    times = inside.groupby("pixels")["stack"].nunique()
+    often = frames["pixels"].isin(times.index[times >= 3]) & (frames["stack"] != "")
+    # Copies of a whole stack share most of their frames: those are no common ones.
+    share = often.groupby(frames["stack"]).transform("mean")
+    return (often & (share < 0.5)).to_numpy()
 
 
 def _groups(group: np.ndarray) -> list[list[int]]:

@@ -2,7 +2,16 @@
 
 from leakfree.audit.report.exchange import load_json, write_json, write_junit
 from leakfree.audit.report.page import write_html
-from leakfree.audit.report.terminal import print_report
+from leakfree.audit.report.terminal import print_reading, print_report
 from leakfree.audit.report.words import Verdict, verdict
 
-__all__ = ["Verdict", "load_json", "print_report", "verdict", "write_html", "write_json", "write_junit"]
+__all__ = [
+    "Verdict",
+    "load_json",
+    "print_reading",
+    "print_report",
+    "verdict",
+    "write_html",
+    "write_json",
+    "write_junit",
+]

@@ -57,6 +57,8 @@ def load_json(path: Path) -> Report:
             unchecked=tuple(content["unchecked"]),
             settings=dict(content["settings"]),
             provenance=dict(content["provenance"]),
+            # Reports of before the reading was written have none.
+            reading=dict(content.get("reading", {})),
         )
     except KeyError as error:
         raise ValueError(f"{path}: not a whole report of an audit: {one_line(error)} is missing") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich import box
@@ -22,6 +23,7 @@ from leakfree.audit.report.words import (
     verdict,
 )
 from leakfree.base.escape import terminal
+from leakfree.data.reading.reading import reading_lines
 
 #: Columns where the output is no terminal, and the fewest in one.
 WIDTH = 80
@@ -40,7 +42,28 @@ _STYLES = {
 _VERDICTS = {"leak": "bold red", "failed": "bold red", "open": "bold magenta", "warning": "bold yellow"}
 
 
-def print_report(report: Report, stream: TextIO) -> None:
+def print_reading(reading: Mapping[str, object], stream: TextIO) -> None:
+    """Print how an input was understood; `reading` is as in the JSON report."""
+    if not reading:
+        return
+    printer = _Printer(stream)
+    with printer.console.capture() as captured:
+        printer.line("How the input was read:", "bold")
+        for what, text in reading_lines(reading):
+            grid = Table.grid(padding=(0, 1))
+            grid.add_column(min_width=8)
+            grid.add_column(overflow="fold")
+            style = "bold magenta" if what == "UNCLEAR" else ""
+            grid.add_row(printer.text(what, style), printer.text(text, style))
+            printer.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+        printer.line()
+    text = captured.get()
+    if not printer.console.is_terminal:
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    stream.write(text)
+
+
+def print_report(report: Report, stream: TextIO, *, reading: bool = True) -> None:
     """Print a report: checks, advice, unusable files, what was not checked, and last the verdict.
 
     Parameters
@@ -49,7 +72,11 @@ def print_report(report: Report, stream: TextIO) -> None:
         What the audit found.
     stream : text stream
         A terminal gets colours and its own width, anything else plain text of 80 columns.
+    reading : bool
+        Whether to say first how the input was understood; False where that was printed before.
     """
+    if reading:
+        print_reading(report.reading, stream)
     printer = _Printer(stream)
     with printer.console.capture() as captured:
         _write(printer, report)

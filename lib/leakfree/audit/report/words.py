@@ -19,6 +19,8 @@ WHY: dict[str, str] = {
     "one image, not what the model learned.",
     "near_duplicates": "An image that was saved again, resized or turned keeps its content, so that a model "
     "recognises it although no byte is the same.",
+    "blank": "An image without content tells a model nothing; a score counts a guess, and all such images "
+    "look like copies of one another.",
     "label_conflicts": "Where copies of one image carry different labels at least one label is wrong, and no "
     "model can be right on all of them.",
     "patients": "Images of one person resemble each other in anatomy, posture and device; with a patient in "

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
-from leakfree.audit.target import PART_NAMES, FileReader, Target, is_part, make_table, readable_name
-from leakfree.data.patients import SUBJECT
+from leakfree.data.reading.folders import folder_labels, masks
+from leakfree.data.reading.parts import folder_parts, kind_of, one_spelling
+from leakfree.data.reading.patient_ids import read_ids
+from leakfree.data.reading.tables import Finder, TableError, boolean_parts, label_set, read_table
 from leakfree.data.sources.base import Problem, SourceError
 from leakfree.data.sources.folder import IMAGE_SUFFIXES, list_files
 from leakfree.data.study_file import CsvColumn, OwnStudy, PathPattern, StudyFileError
@@ -41,6 +41,8 @@ class Listed:
 def images_below(root: Path) -> dict[str, Path]:
     """Return the files below a folder that are named like images: relative path to path, sorted.
 
+    Masks, and what systems leave behind, are left out as in an audit.
+
     Raises
     ------
     leakfree.data.sources.base.SourceError
@@ -49,8 +51,10 @@ def images_below(root: Path) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise SourceError(f"{root}: no such folder")
-    entries = list_files(root)
-    return {e.file: e.path for e in entries if e.path.suffix.lower() in IMAGE_SUFFIXES}
+    entries = [e for e in list_files(root) if e.path.suffix.lower() in IMAGE_SUFFIXES]
+    left_out = {e.file for e in entries if e.path.name.startswith("._") or "__MACOSX" in e.file.split("/")}
+    left_out |= masks([e.file for e in entries if e.file not in left_out])
+    return {e.file: e.path for e in entries if e.file not in left_out}
 
 
 def folder_images(files: Mapping[str, Path], labels: Collection[str], parts: Collection[str]) -> list[Listed]:
@@ -66,57 +70,33 @@ def folder_images(files: Mapping[str, Path], labels: Collection[str], parts: Col
     parts : collection of str
         Folders that are parts, wherever they stand; where it is empty, those that an audit knows.
     """
+    paths = [file.split("/")[:-1] for file in files]
+    if parts:
+        places = [next((k for k, name in enumerate(way) if name in parts), -1) for way in paths]
+        names = [way[place] if place >= 0 else "" for way, place in zip(paths, places, strict=True)]
+    else:
+        found = folder_parts(paths)
+        places, names = list(found.place), list(found.name)
+    guessed = folder_labels(paths, places).label
     listed = []
-    for file, path in files.items():
-        folders = file.split("/")[:-1]
-        known = parts or [folder for folder in folders if is_part(folder)]
-        place = next((k for k, folder in enumerate(folders) if folder in known), None)
-        part = "" if place is None else folders[place]
-        rest = folders if place is None else [*folders[place + 1 :], *reversed(folders[:place])]
-        named = [folder for folder in folders if folder in labels]
-        listed.append(Listed(file, path, named[-1] if named else (rest[0] if rest else ""), part, ""))
+    for (file, path), way, part, guess in zip(files.items(), paths, names, guessed, strict=True):
+        named = [folder for folder in way if folder in labels]
+        listed.append(Listed(file, path, named[-1] if named else guess, part, ""))
     return listed
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV as text.
+    """Read a table as text, as an audit does.
 
     Raises
     ------
     StudyFileError
         If it cannot be read.
     """
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        with warnings.catch_warnings():
-            # Values beyond the header would shift all columns; pandas only warns.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, sep=separator)
-    except (OSError, ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise StudyFileError(f"{path}: cannot be read as CSV: {reason}") from error
-
-
-class _Finder:
-    """Finds the file that a row of a CSV means: by its path, with or without its ending, or by its name."""
-
-    def __init__(self, files: Mapping[str, Path], before: str) -> None:
-        self.before = before  # folder of the CSV, relative to the data
-        self.by: dict[str, set[str]] = defaultdict(set)
-        for file in files:
-            path = PurePosixPath(file)
-            for name in {file, path.with_suffix("").as_posix(), path.name, path.stem}:
-                self.by[name].add(file)
-
-    def find(self, given: str) -> str | None:
-        given = PurePosixPath(given.replace("\\", "/")).as_posix()
-        for name in (given, f"{self.before}/{given}" if self.before else given):
-            found = self.by.get(name, set())
-            if name in found:
-                return name
-            if len(found) == 1:
-                return next(iter(found))
-        return None
+        return read_table(path)
+    except TableError as error:
+        raise StudyFileError(str(error)) from error
 
 
 def csv_images(
@@ -155,20 +135,34 @@ def csv_images(
             )
     folder = csv.resolve().parent
     below = folder.relative_to(root.resolve()).as_posix() if folder.is_relative_to(root.resolve()) else ""
-    finder = _Finder(files, "" if below == "." else below)
+    finder = Finder(files)
     listed, problems = [], []
-    for row, given in enumerate(table.to_dict("records")):
-        values = {what: str(given[column]).strip() for what, column in columns.items()}
-        file = finder.find(values["path"]) if values["path"] else None
-        if file is None:
-            reason = (
-                "no path" if not values["path"] else f"row {row + 2} of {csv.name} names no image of the data"
-            )
-            problems.append(Problem(values["path"] or f"{csv.name}, row {row + 2}", f"unreadable: {reason}"))
-            continue
-        part, patient = values.get("part", ""), values.get("patient", "")
-        listed.append(Listed(file, files[file], values["label"], part, patient))
+    texts = {what: table[column].str.strip().tolist() for what, column in columns.items()}
+    if "part" in texts:
+        spelled = boolean_parts(columns["part"], texts["part"]) or texts["part"]
+        texts["part"] = one_spelling(spelled)[0]
+    for row, given in enumerate(texts["path"]):
+        found = finder.find(given, "" if below == "." else below) if given else []
+        if not found:
+            reason = "no path" if not given else f"row {row + 2} of {csv.name} names no image of the data"
+            problems.append(Problem(given or f"{csv.name}, row {row + 2}", f"unreadable: {reason}"))
+        for file in found:
+            label = label_set(texts["label"][row])
+            part, patient = (texts[what][row] if what in texts else "" for what in ("part", "patient"))
+            listed.append(Listed(file, files[file], label, part, patient))
     return listed, problems
+
+
+def without_row(files: Collection[str], listed: Collection[Listed]) -> list[str]:
+    """Return the images that no row of the table names: they take no part."""
+    named = {image.file for image in listed}
+    return [file for file in files if file not in named]
+
+
+def one_patient_each(listed: list[Listed]) -> list[Listed]:
+    """Read ids of patients as people mean them: unknown words are unknown, two spellings one patient."""
+    ids = read_ids([image.patient for image in listed], [image.part for image in listed])
+    return [replace(image, patient=patient) for image, patient in zip(listed, ids.patient, strict=True)]
 
 
 def list_study(study: OwnStudy, base: Path) -> tuple[list[Listed], list[Problem]]:
@@ -200,7 +194,7 @@ def list_study(study: OwnStudy, base: Path) -> tuple[list[Listed], list[Problem]
         listed, problems = csv_images(files, root, read_csv(csv), csv, columns)
     if isinstance(study.patients, PathPattern):
         listed = with_pattern(listed, study.patients.pattern)
-    return listed, problems
+    return one_patient_each(listed), problems
 
 
 def with_pattern(listed: list[Listed], pattern: str) -> list[Listed]:
@@ -213,57 +207,15 @@ def with_pattern(listed: list[Listed], pattern: str) -> list[Listed]:
     ]
 
 
-def as_target(
-    name: str,
-    listed: list[Listed],
-    problems: list[Problem],
-    *,
-    leave_out: Collection[str] = (),
-    sealed: str = "",
-) -> Target:
-    """Hand images to the audit, with the labels, parts and patients that the study reads.
-
-    Parameters
-    ----------
-    name : str
-    listed : list of Listed
-    problems : list of Problem
-    leave_out : collection of str
-        Labels whose images take no part.
-    sealed : str
-        Part whose labels the audit must not see; none if empty.
-    """
-    table = make_table(
-        [
-            (
-                readable_name(image.file),
-                readable_name(image.part),
-                "sealed" if sealed and image.part == sealed else readable_name(image.label),
-                readable_name(image.patient),
-                pd.NA,
-                str(image.path),
-            )
-            for image in listed
-            if image.label not in leave_out
-        ]
-    )
-    reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
-    return Target(name, table.assign(**{SUBJECT: table["patient"]}), reader, tuple(problems))
-
-
 def official_parts(parts: Collection[str]) -> dict[str, str]:
     """Choose the official train, val and test part among names of parts; none without a train part."""
+    meant = {"train": "train", "val": "val", "dev": "val", "test": "test", "holdout": "test", "eval": "test"}
     chosen: dict[str, str] = {}
+    # Of two that mean the same, the one with the plainer word: val before dev, test before holdout.
     for part in sorted(
-        parts, key=lambda part: PART_NAMES.index(part.lower()) if part.lower() in PART_NAMES else 99
+        parts, key=lambda part: (list(meant).index(kind_of(part)) if kind_of(part) in meant else 9, part)
     ):
-        low = part.lower()
-        kind = (
-            "train" if low.startswith("train")
-            else "val" if low.startswith(("val", "dev"))
-            else "test" if low in ("test", "testing", "holdout")
-            else ""
-        )  # fmt: skip
+        kind = meant.get(kind_of(part), "")
         if kind and kind not in chosen:
             chosen[kind] = part
     return chosen if "train" in chosen and len(chosen) > 1 else {}

@@ -1,0 +1,101 @@
+"""Labels from annotations beside the images: COCO's JSON, and YOLO's text files."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from leakfree.data.formats.base import Item
+from leakfree.data.reading.tables import Finder
+from leakfree.data.sources.base import Problem
+
+#: Larger JSON files than this, in bytes, are left alone.
+_MOST = 500_000_000
+
+
+def annotated(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> tuple[list[Item], str]:
+    """Give images the set of classes that annotations name in them.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    items : sequence of Item
+    others : sequence of Problem
+        Files below `root` that are no images.
+
+    Returns
+    -------
+    list of Item
+        The same, with labels.
+    str
+        What told them, for people; empty if nothing did.
+    """
+    labels = _coco(root, items, others)
+    told = "annotations of COCO"
+    if not labels:
+        labels, told = _yolo(root, items, others), "annotations of YOLO"
+    if not labels:
+        return list(items), ""
+    return [item._replace(label=item.label or labels.get(item.file, "")) for item in items], told
+
+
+def _coco(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[str, str]:
+    found: dict[str, set[str]] = defaultdict(set)
+    finder = None
+    for problem in others:
+        path = Path(root) / problem.file
+        if path.suffix.lower() != ".json":
+            continue
+        try:
+            if path.stat().st_size > _MOST:
+                continue
+            content = json.loads(path.read_text(encoding="utf-8"))
+            images = {entry["id"]: entry["file_name"] for entry in content["images"]}
+            names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+            pairs = [(images[a["image_id"]], names[a["category_id"]]) for a in content["annotations"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        finder = finder or Finder([item.file for item in items])
+        for name, label in pairs:
+            for file in finder.find(str(name)):
+                found[file].add(label)
+    return {file: "|".join(sorted(names)) for file, names in found.items()}
+
+
+def _yolo(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[str, str]:
+    texts = {problem.file for problem in others if problem.file.endswith(".txt")}
+    found = {}
+    names = _yolo_names(root, others)
+    for item in items:
+        way = item.file.split("/")
+        if "images" not in way:
+            continue
+        way[way.index("images")] = "labels"
+        beside = "/".join(way).rsplit(".", 1)[0] + ".txt"
+        if beside not in texts:
+            continue
+        try:
+            lines = (Path(root) / beside).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        codes = {line.split()[0] for line in lines if line.split()}
+        if all(code.isdigit() for code in codes):
+            known = {names.get(int(code), code) for code in codes}
+            found[item.file] = "|".join(sorted(known)) or "nothing annotated"
+    return found
+
+
+def _yolo_names(root: Path, others: Sequence[Problem]) -> dict[int, str]:
+    for problem in others:
+        if problem.file.rsplit("/", 1)[-1].lower() in ("data.yaml", "data.yml", "dataset.yaml"):
+            try:
+                names = yaml.safe_load((Path(root) / problem.file).read_text(encoding="utf-8"))["names"]
+            except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+                continue
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
+            return {int(code): str(name) for code, name in pairs}
+    return {}

@@ -1,0 +1,114 @@
+"""What a format hands over: items, and the encoded picture of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from leakfree.data.sources.base import Problem
+
+
+class Item(NamedTuple):
+    """One image of an input.
+
+    Attributes
+    ----------
+    file : str
+        Its name in reports: the path relative to the input, with ``#`` and what is meant inside a container.
+    path : str
+        File on disk.
+    format : str
+        Name of the format that reads it; empty for a plain image file.
+    key : str
+        Which image of the file; empty for the file itself.
+    part, label, patient : str
+        As the file says; empty where it does not.
+    facts : tuple of (str, str)
+        Further fields by name, such as a study or a scanner.
+    """
+
+    file: str
+    path: str
+    format: str = ""
+    key: str = ""
+    part: str = ""
+    label: str = ""
+    patient: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+class FormatError(Exception):
+    """A file cannot be read as its format; the message is one line."""
+
+
+class Format(Protocol):
+    """A module of this package."""
+
+    #: Shown in reports.
+    NAME: str
+    #: Endings of its files.
+    SUFFIXES: tuple[str, ...]
+    #: Package that it needs beyond those of the library; empty for none.
+    PACKAGE: str
+
+    def items(self, path: str, file: str) -> list[Item]:
+        """List the images of a file; raises `FormatError`."""
+
+    def read(self, path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
+        """Yield the encoded picture of each key, or why there is none."""
+
+
+def encoded(values: np.ndarray) -> bytes:
+    """Encode an array as a picture, without loss and without effort (PGM, PPM).
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Grey (height, width) or colour (height, width, 3 or 4); uint8, or anything else, which is scaled by
+        its own range to 8 bits.
+    """
+    values = np.asarray(values)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim == 3 and values.shape[2] == 4:
+        values = values[..., :3]
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
+        raise FormatError(f"an array of shape {values.shape} is no picture")
+    values = eight_bits(values)
+    kind = b"P5" if values.ndim == 2 else b"P6"
+    return (
+        kind + b"\n%d %d\n255\n" % (values.shape[1], values.shape[0]) + np.ascontiguousarray(values).tobytes()
+    )
+
+
+def eight_bits(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Scale an array to 8 bits, by its own range unless one is given."""
+    if values.dtype == np.uint8 and low is None:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    values = values.astype(np.float64)
+    finite = np.isfinite(values)
+    if low is None or high is None:
+        low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def mosaic(slices: np.ndarray, most: int = 16) -> np.ndarray:
+    """Lay slices, (n, height, width), side by side: a volume is one image. At most `most` of them, evenly."""
+    if len(slices) > most:
+        slices = slices[np.unique(np.linspace(0, len(slices) - 1, most).round().astype(int))]
+    side = int(np.ceil(np.sqrt(len(slices))))
+    rows = int(np.ceil(len(slices) / side))
+    out = np.zeros((rows * slices.shape[1], side * slices.shape[2]), slices.dtype)
+    for place, one in enumerate(slices):
+        row, column = divmod(place, side)
+        out[
+            row * one.shape[0] : (row + 1) * one.shape[0], column * one.shape[1] : (column + 1) * one.shape[1]
+        ] = one
+    return out

@@ -1,0 +1,56 @@
+"""DICOM: the picture as a reader sees it, and patient, study and device from the header, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from leakfree.data.formats.base import FormatError, Item, eight_bits, encoded, mosaic
+from leakfree.data.reading.patient_ids import is_unknown
+from leakfree.data.sources.base import Problem
+
+NAME, SUFFIXES, PACKAGE = "DICOM", (".dcm", ".dicom", ".ima"), "pydicom"
+#: Fields of the header that are read beside the patient.
+FIELDS = (
+    "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ViewPosition", "Manufacturer",
+    "StationName", "StudyDate",
+)  # fmt: skip
+#: Before an id that comes from a header: reports show a number in its place.
+HIDDEN = "header:"
+
+
+def items(path: str, file: str) -> list[Item]:
+    """List the one image of a file; a multi-frame file is one image with slices."""
+    import pydicom
+
+    try:
+        tags = ["PatientID", "PatientName", "Rows", *FIELDS]
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=False)
+    except Exception as error:  # damaged headers raise many types
+        raise FormatError(f"not a DICOM file: {' '.join(str(error).split())}") from error
+    if "Rows" not in header:
+        return []  # a report, a structure set, an index
+    patient = str(header.get("PatientID") or header.get("PatientName") or "").strip()
+    facts = tuple((name, str(header.get(name) or "").strip()) for name in FIELDS)
+    hidden = "" if is_unknown(patient) else HIDDEN + patient
+    return [Item(file, path, "dicom", "0", patient=hidden, facts=facts)]
+
+
+def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
+    """Yield the picture: modality and window applied, MONOCHROME1 turned, frames side by side."""
+    import pydicom
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    header = pydicom.dcmread(path)
+    values = header.pixel_array
+    if header.get("SamplesPerPixel", 1) == 1:
+        values = apply_voi_lut(apply_modality_lut(values, header), header)
+        values = eight_bits(np.asarray(values, dtype=np.float64))
+        if header.get("PhotometricInterpretation") == "MONOCHROME1":
+            values = 255 - values
+        values = mosaic(values) if values.ndim == 3 else values
+    elif values.ndim == 4:
+        values = values[len(values) // 2]
+    for _ in keys:
+        yield encoded(values)
