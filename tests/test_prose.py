@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
+    "after_a_finding",
     *("cluster", "references"),
 )
 #: Numbers that pages may type, and why; every one must stand there.
@@ -35,6 +36,7 @@ ALLOWED = {
         "256-bit": "size of a hash, a setting",
         "95 %": "level of all intervals",
     },
+    "after_a_finding": {},
     "service": {
         "exit code is then 2, and 0 when": "exit codes",
         "9696": "port",

@@ -19,9 +19,14 @@ from leakfree import __version__
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import Arguments, log_lines, say
 from leakfree.base.precision import forced
+from leakfree.splitter.options import add_options
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+    from leakfree.audit.auditor import AuditSettings
+    from leakfree.audit.checks.findings import Report
+    from leakfree.audit.target import Target
 
 #: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
@@ -118,6 +123,8 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"leakfree {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", parser_class=Command)
     _add_audit(commands)
+    _add_split(commands)
+    _add_check(commands)
     _add_demo(commands)
     _add_predict(commands)
     _add_serve(commands)
@@ -148,6 +155,16 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     audit.add_argument("--manifest", type=Path, metavar="F", help="split manifest that says the parts")
     audit.add_argument("--json", type=Path, metavar="F", help="write all findings as JSON")
     audit.add_argument("--html", type=Path, metavar="F", help="write one page with pictures")
+    audit.add_argument("--sarif", type=Path, metavar="F", help="write SARIF for code scanning")
+    audit.add_argument(
+        "--baseline", type=Path, metavar="F", help="known findings, which are accepted: only new ones fail"
+    )
+    audit.add_argument(
+        "--accept", metavar="REASON", help="write what is found now to the baseline, with this reason"
+    )
+    audit.add_argument(
+        "--diff", type=Path, metavar="OLD", help="an earlier report (--json): say what appeared and what went"
+    )
     audit.add_argument("--junit", type=Path, metavar="F", help="write JUnit XML for a CI system")
     audit.add_argument(
         "--skip", action="append", default=[], metavar="CHECK", help="check to leave out (repeat, or a,b)"
@@ -172,7 +189,37 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     audit.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers see the files")
     audit.add_argument("--seed", type=int, default=0, help="seed of resamples and permutations (default: 0)")
     audit.add_argument("--quiet", action="store_true", help="no report on the terminal")
-    audit.set_defaults(run=_audit)
+    audit.set_defaults(run=_audit, parser=audit)
+
+
+def _add_split(commands: argparse._SubParsersAction) -> None:
+    # Reads all that the audit reads, by the same options, and ends with an audit.
+    split = commands.add_parser(
+        "split",
+        parents=[commands.choices["audit"]],
+        add_help=False,
+        help="make a split that does not leak, or repair one that does",
+        description="Make a split in which no patient and no copy is in two parts, stratified by label, or "
+        "repair the parts that there are. Ends with the audit of what it made. Exit code: 0 no leak in what "
+        "was checked, 1 the split leaks, 2 the input cannot be used, or not all of it.",
+    )
+    split.audit_options = {action.dest for action in commands.choices["audit"]._actions}
+    add_options(split)
+    split.set_defaults(run=_split, parser=split)
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    check = commands.add_parser(
+        "check",
+        help="read training code, and say where it leaks",
+        description="Read scripts and notebooks without running them, and say where test rows reach training "
+        "or choose something. Exit code: 0 nothing but notes, 1 findings, 2 a file cannot be read.",
+    )
+    check.add_argument("files", nargs="+", metavar="FILE", help="scripts, notebooks, or folders of them")
+    check.add_argument("--json", type=Path, metavar="F", help="write all findings as JSON")
+    check.add_argument("--sarif", type=Path, metavar="F", help="write SARIF for code scanning")
+    check.add_argument("--quiet", action="store_true", help="no report on the terminal")
+    check.set_defaults(run=_check)
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -282,11 +329,28 @@ def _names(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _audit(given: argparse.Namespace) -> int:
+    return _auditing(given, _audit_target)
+
+
+def _split(given: argparse.Namespace) -> int:
+    return _auditing(given, _split_target)
+
+
+def _check(given: argparse.Namespace) -> int:
+    from leakfree.check.command import run
+
+    return run(given.files, json=given.json, sarif_file=given.sarif, quiet=given.quiet)
+
+
+def _auditing(
+    given: argparse.Namespace, do: Callable[[argparse.Namespace, AuditSettings, Target], int]
+) -> int:
+    """Open what is to be audited, say how it is read, and do it."""
     from PIL import Image
     from pydantic import ValidationError
 
-    from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
-    from leakfree.audit.report import print_reading, print_report, write_html, write_json, write_junit
+    from leakfree.audit.auditor import AuditSettings
+    from leakfree.audit.report import print_reading
     from leakfree.audit.target import open_target
     from leakfree.data.reading.reading import Wishes
 
@@ -317,23 +381,64 @@ def _audit(given: argparse.Namespace) -> int:
             skip=_names(given.skip),
             thorough=given.thorough,
             manifest=given.manifest,
-            patient_pattern=given.patient_pattern or None,
-            wishes=wishes,
             jobs=given.jobs,
             scheduler=given.scheduler,
             seed=given.seed,
             **options,
         )
-        target = open_target(given.target, manifest=settings.manifest, wishes=wishes)
-        if not given.quiet and target.reading is not None:
-            to_stdout(lambda: print_reading(target.reading.as_json(), sys.stdout))
-        report, read = audit_and_scan(target, settings)
     except ValidationError as error:
         raise LeakfreeError(wrong_option(error)) from error
+    target = open_target(given.target, manifest=settings.manifest, wishes=wishes)
+    if not given.quiet and target.reading is not None:
+        to_stdout(lambda: print_reading(target.reading.as_json(), sys.stdout))
+    return do(given, settings, target)
+
+
+def _split_target(given: argparse.Namespace, settings: AuditSettings, target: Target) -> int:
+    from leakfree.audit.commands import reading_options
+    from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
+    from leakfree.splitter.command import audit_command, make, tell
+
+    made = make(target, settings, given)
+    report = made.report
     if given.json:
         write_json(report, given.json)
     if given.junit:
         write_junit(report, given.junit)
+    if given.sarif:
+        write_sarif(report, given.sarif, _root(given))
+    if given.html:
+        from leakfree.audit.report.pictures import Pictures
+
+        pictures = Pictures(target, made.material.read)
+        write_html(report, given.html, pictures.picture, pictures.describe)
+    if not given.quiet:
+        to_stdout(lambda: print_report(report, sys.stdout, reading=False))
+    to_stdout(lambda: tell(made, given))
+    say(f"{made.out}: written. Check it: {audit_command(made, reading_options(given))}")
+    if report.leaks:
+        return LEAK
+    if made.material.lost and not given.allow_problems:
+        lost = made.material.lost
+        raise LeakfreeError(f"{len(lost)} files could not be read, such as {lost[0]}; they are in no part")
+    _refuse_what_is_unclear(given, target, parts=given.repair)
+    return CLEAN
+
+
+def _audit_target(given: argparse.Namespace, settings: AuditSettings, target: Target) -> int:
+    from leakfree.audit.auditor import audit_and_scan, unusable
+    from leakfree.audit.commands import advised, reading_options
+    from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
+
+    report, read = audit_and_scan(target, settings)
+    report = advised(report, reading_options(given), given.manifest and str(given.manifest))
+    report, lines = _compared(report, given)
+    if given.json:
+        write_json(report, given.json)
+    if given.junit:
+        write_junit(report, given.junit)
+    if given.sarif:
+        write_sarif(report, given.sarif, _root(given))
     if given.html:
         from leakfree.audit.report.pictures import Pictures
 
@@ -341,6 +446,7 @@ def _audit(given: argparse.Namespace) -> int:
         write_html(report, given.html, pictures.picture, pictures.describe)
     if not given.quiet:
         to_stdout(lambda: print_report(report, sys.stdout, reading=False))
+    to_stdout(lambda: [say(line) for line in lines])
     lost = unusable(report)
     if report.leaks:
         return LEAK
@@ -352,12 +458,58 @@ def _audit(given: argparse.Namespace) -> int:
             f"{named}: {len(lost)} files could not be read, such as {lost[0]}; "
             "repair or remove them, or pass --allow-problems"
         )
-    reading = target.reading
-    if reading is not None and reading.unclear:
+    _refuse_what_is_unclear(given, target)
+    return CLEAN
+
+
+def _refuse_what_is_unclear(given: argparse.Namespace, target: Target, *, parts: bool = True) -> None:
+    """Raise where the input was not understood: nothing that was found is cleared by that."""
+    reading, named = target.reading, " ".join(given.target)
+    if reading is not None and reading.unclear and parts:
         raise LeakfreeError(f"{named}: {reading.unclear[0]}")
     if reading is not None and reading.partial and not given.allow_problems:
         raise LeakfreeError(f"{named}: {reading.partial[0]}")
-    return CLEAN
+
+
+def _root(given: argparse.Namespace) -> str:
+    """Return the folder that the names of the images start from, empty for a store."""
+    named = given.target if isinstance(given.target, str) else given.target[0]
+    folder = named if os.path.isdir(named) else os.path.dirname(named) if os.path.isfile(named) else ""
+    return os.path.relpath(folder) if folder else ""
+
+
+def _compared(report: Report, given: argparse.Namespace) -> tuple[Report, list[str]]:
+    """Compare a report with an earlier one and with the baseline; return it with lines to print."""
+    from datetime import date
+
+    from leakfree.audit.baseline import (
+        BaselineError,
+        accept,
+        against,
+        difference,
+        findings,
+        read_baseline,
+        write_baseline,
+    )
+    from leakfree.audit.report import load_json
+
+    lines = []
+    if given.diff:
+        try:
+            changed = difference(load_json(given.diff), report)
+        except ValueError as error:
+            raise BaselineError(f"--diff {error}") from error
+        lines += changed or [f"No finding appeared or went since {given.diff}."]
+    if given.accept is not None:
+        if given.baseline is None or not given.accept.strip():
+            raise BaselineError("--accept needs a reason, and --baseline F to write it to")
+        known = read_baseline(given.baseline) if given.baseline.exists() else []
+        write_baseline(accept(report, known, given.accept, date.today().isoformat()), given.baseline)
+        lines.append(f"{given.baseline}: written, {len(findings(report)):,} findings accepted")
+    if given.baseline:
+        report, told = against(report, read_baseline(given.baseline))
+        lines += told
+    return report, lines
 
 
 def _demo(given: argparse.Namespace) -> int:

@@ -18,12 +18,7 @@ from leakfree.audit.checks.blank import blank as blank_check
 from leakfree.audit.checks.copy_checks import copies_checks
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
 from leakfree.audit.checks.parts import parts as parts_check
-from leakfree.audit.checks.patient_checks import (
-    DECLARED,
-    available_scopes,
-    linked_groups_check,
-    patients_check,
-)
+from leakfree.audit.checks.patient_checks import DECLARED, deciding_scope, linked_groups_check, patients_check
 from leakfree.audit.checks.shift import shift as shift_check
 from leakfree.audit.checks.shortcuts import shortcuts as shortcuts_check
 from leakfree.audit.copies.duplicates import Copies, find_copies
@@ -32,7 +27,7 @@ from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
-from leakfree.data.reading.reading import SCOPE, Wishes
+from leakfree.data.reading.reading import Wishes
 from leakfree.data.sources.base import Problem
 
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
@@ -234,12 +229,7 @@ def _checks(
     table, skip, fail_on = read.table, set(settings.skip), set(settings.fail_on)
     lost = sum(not is_foreign(problem) for problem in read.problems)
     incomplete = f"{lost:,} listed images could not be read" if lost else ""
-    declared = settings.scope
-    if declared is not None and f"{SCOPE}{declared}" in table:
-        declared = f"{SCOPE}{declared}"
-    if declared is None:
-        scopes = available_scopes(table)
-        declared = DECLARED if DECLARED in scopes else "series" if "series" in scopes else None
+    declared = deciding_scope(table, settings.scope)
     unsearched = "near-duplicates were not searched" if "near_duplicates" in skip else ""
     checks: dict[str, Check] = {}
     if not {*_COPY_CHECKS, "linked_groups"} <= skip:

@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from leakfree.audit.auditor import AuditSettings, audit_and_scan
 from leakfree.audit.checks.findings import Report
-from leakfree.audit.copies.duplicates import find_copies
-from leakfree.audit.copies.scan import scan
-from leakfree.audit.target import from_cohort, with_parts
+from leakfree.audit.copies.duplicates import Copies, find_copies
+from leakfree.audit.copies.scan import Scan, scan
+from leakfree.audit.target import Target, from_cohort, with_parts
 from leakfree.base.files import write_json
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import package_digest, versions
@@ -67,6 +67,37 @@ class CohortCopies:
         )
 
 
+def audit_under(
+    target: Target,
+    read: Scan,
+    copies: Copies,
+    part_of: dict[str, str],
+    name: str,
+    settings: AuditSettings,
+) -> Report:
+    """Audit images that were read and searched already, with the parts of a split in place of their own.
+
+    Parameters
+    ----------
+    target, read, copies
+        The images, as they were read, and the copies among them.
+    part_of : dict of str to str
+        Image id to part; images that are not named take no part.
+    name : str
+        Of the split.
+    settings : AuditSettings
+    """
+    placed = with_parts(target, part_of, name)
+    rows = np.flatnonzero(read.table["image_id"].isin(part_of).to_numpy())
+    taken = read.take(rows)
+    taken = replace(
+        taken,
+        table=taken.table.assign(part=taken.table["image_id"].map(part_of)),
+        problems=tuple(sorted({*taken.problems, *placed.problems}, key=lambda problem: problem.file)),
+    )
+    return audit_and_scan(placed, settings, (taken, copies.take(rows)))[0]
+
+
 class CohortAudit:
     """A cohort that is read and searched once, thoroughly, and audited under any split.
 
@@ -113,15 +144,7 @@ class CohortAudit:
         if manifest is None:
             return audit_and_scan(self._target, settings, (self._read, self._copies))[0]
         part_of = {image_id: part for part, ids in manifest.parts.items() for image_id in ids}
-        target = with_parts(self._target, part_of, manifest.name)
-        rows = np.flatnonzero(self._read.table["image_id"].isin(part_of).to_numpy())
-        read = self._read.take(rows)
-        read = replace(
-            read,
-            table=read.table.assign(part=read.table["image_id"].map(part_of)),
-            problems=tuple(sorted({*read.problems, *target.problems}, key=lambda problem: problem.file)),
-        )
-        return audit_and_scan(target, settings, (read, self._copies.take(rows)))[0]
+        return audit_under(self._target, self._read, self._copies, part_of, manifest.name, settings)
 
 
 def cohort_copies(

@@ -1,1 +1,1 @@
-"""Which image trains and which one tests: split manifests."""
+"""Make a split that does not leak, or repair one that does, and write it down."""

@@ -43,6 +43,13 @@ def available_scopes(table: pd.DataFrame) -> list[str]:
     return scopes + further if scopes else scopes
 
 
+def deciding_scope(table: pd.DataFrame, asked: str | None) -> str | None:
+    """Return the scope that decides: the one asked for, else a declared patient, else ``series``."""
+    if asked is not None:
+        return f"{SCOPE}{asked}" if f"{SCOPE}{asked}" in table else asked
+    return next((scope for scope in (DECLARED, "series") if scope in available_scopes(table)), None)
+
+
 def without_identifier(table: pd.DataFrame, scope: str) -> np.ndarray:
     """Tell which images have no identifier under a scope: bool, shape (n,)."""
     if scope.startswith(SCOPE):
@@ -143,8 +150,8 @@ def _scope_entry(
     training, others = _training(parts)
     test = np.isin(parts, others)
     sides = overlap(patients[parts == training], patients[test])
-    examples = []
-    for _, images in list(touched.groupby("patient", sort=True))[:MOST_EXAMPLES]:
+    examples, found = [], touched.groupby("patient", sort=True)
+    for _, images in list(found)[:MOST_EXAMPLES]:
         examples.append(tuple(images.drop_duplicates("part")["id"])[:4])
     pairs = {}
     for one, two in combinations(ordered_parts(parts), 2):
@@ -155,6 +162,7 @@ def _scope_entry(
     return {
         "count": count,
         "files": sorted(touched["id"]),
+        "groups": [sorted(images["id"]) for _, images in found],
         "severity": "leak" if leak else "warning" if count else "none",
         "fails": bool(leak and "patients" in fail_on),
         "patients": int(pd.unique(patients).size),

@@ -1,7 +1,8 @@
-"""Renderings of the report of an audit: terminal, JSON, JUnit XML and one HTML page."""
+"""Renderings of the report of an audit: terminal, JSON, JUnit XML, SARIF and one HTML page."""
 
 from leakfree.audit.report.exchange import load_json, write_json, write_junit
 from leakfree.audit.report.page import write_html
+from leakfree.audit.report.sarif import write_sarif
 from leakfree.audit.report.terminal import print_reading, print_report
 from leakfree.audit.report.words import Verdict, verdict
 
@@ -14,4 +15,5 @@ __all__ = [
     "write_html",
     "write_json",
     "write_junit",
+    "write_sarif",
 ]

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.data.sources.base import Problem
 
 
@@ -39,7 +40,7 @@ class Item(NamedTuple):
     facts: tuple[tuple[str, str], ...] = ()
 
 
-class FormatError(Exception):
+class FormatError(LeakfreeError):
     """A file cannot be read as its format; the message is one line."""
 
 

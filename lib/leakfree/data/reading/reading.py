@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
 from leakfree.data.formats.base import Item
 from leakfree.data.patients import SUBJECT
 from leakfree.data.reading import folders as by_folder
@@ -45,7 +46,7 @@ _FOLDS = {"fold", "folds", "kfold"}
 _PEEK = 50_000_000
 
 
-class ReadingError(Exception):
+class ReadingError(LeakfreeError):
     """What was declared cannot be used; the message is one line."""
 
 

@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from leakfree.base.errors import LeakfreeError
+
 #: Endings of files that are tables; each may also be packed (`.gz`, `.bz2`, `.xz`).
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list", ".dat")
 TABLES = (*TEXT, ".xlsx", ".xlsm", ".parquet", ".jsonl", ".ndjson", ".json")
@@ -29,7 +31,7 @@ _ENDING = re.compile(
 )
 
 
-class TableError(Exception):
+class TableError(LeakfreeError):
     """A table cannot be read; the message is one line that names the file."""
 
 

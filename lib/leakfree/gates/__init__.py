@@ -1,0 +1,1 @@
+"""Gates where people work: scikit-learn, Keras, Lightning, Hugging Face, pytest."""

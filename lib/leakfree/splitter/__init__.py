@@ -1,0 +1,1 @@
+"""Make a split that does not leak, or repair one."""
