@@ -1,7 +1,8 @@
 """The ledger in loops that somebody else runs: Keras, Lightning, the Trainer of Hugging Face.
 
-All three give batches to a model in the main process. There the stamps of the rows (`leakfree.ledger.loaders`)
-are taken off and entered, and the model gets the rest. No framework is imported before it is used.
+All three give batches to a model in the main process. There the stamps of the rows (see
+`leakfree.ledger.loaders`) are taken off and entered, and the model gets the rest. No framework is imported
+before it is used.
 """
 
 from __future__ import annotations
