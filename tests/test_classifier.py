@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from deferred import deferred
 from leakfree.base.precision import SAME_PROBABILITY
+from leakfree.base.sums import write_sums
 from leakfree.cli import main
 from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.predict.calibrated import Calibrated
@@ -24,6 +26,7 @@ with deferred:
     from leakfree.ledger.ledger import Ledger
     from leakfree.models.training import Normalisation, predict
     from leakfree.predict.classifier import Classifier
+    from leakfree.predict.novelty import Novelty
     from leakfree.predict.weights import PublishedError, load_network, read_description
     from leakfree.serving.app import create_app
     from leakfree_study.networks import explain
@@ -126,7 +129,8 @@ def test_what_is_no_film_is_answered_with_a_warning(classifier, pixels):
 def test_without_sets_and_novelty_it_says_so(classifier, pixels):
     bare = Classifier(classifier.description, classifier.network, Calibrated(1.0, None), None)
     answer = bare.answer(pixels[:1])[0]
-    assert (answer.prediction_set, answer.coverage, answer.novelty, answer.warnings) == (None, None, None, ())
+    assert (answer.prediction_set, answer.coverage, answer.novelty) == (None, None, None)
+    assert [w for w in answer.warnings if "novelty" in w] and [w for w in answer.warnings if "sets" in w]
 
 
 def test_the_heat_map_is_that_of_captum(models, pixels):
@@ -219,3 +223,120 @@ def test_torch_is_left_as_it_was(classifier, pixels):
     threads = torch.get_num_threads()
     classifier.answer(pixels)
     assert torch.get_num_threads() == threads and torch.is_grad_enabled()
+
+
+def edited(name, **fields):
+    def change(folder):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**content, **fields}))
+
+    return change
+
+
+def edited_sets(**fields):
+    def change(folder):
+        content = json.loads((folder / "calibration.json").read_text())
+        content["conformal"] |= fields
+        (folder / "calibration.json").write_text(json.dumps(content))
+
+    return change
+
+
+NAN = float("nan")
+TAMPERED = {
+    "classes swapped": (edited("preprocessing.json", classes=["pneumonia", "normal"]), "its classes are not"),
+    "classes renamed": (edited("preprocessing.json", classes=["healthy", "<b>"]), "its classes are not"),
+    "classes same": (edited("preprocessing.json", classes=["normal", "normal"]), "each once"),
+    "classes a word": (edited("preprocessing.json", classes="no"), "no list of names"),
+    "mean NaN": (edited("preprocessing.json", mean=NAN), "mean is nan"),
+    "mean text": (edited("preprocessing.json", mean="0.5"), "mean is '0.5'"),
+    "std 0": (edited("preprocessing.json", std=0), "std is 0"),
+    "std -1": (edited("preprocessing.json", std=-1), "std is -1"),
+    "size 0": (edited("preprocessing.json", image_size=0), "image_size is 0"),
+    "size large": (edited("preprocessing.json", image_size=200_000), "image_size is 200000"),
+    "size broken": (edited("preprocessing.json", image_size=48.5), "no whole number"),
+    "model a number": (edited("preprocessing.json", model=5), "model is no text"),
+    "a list": (lambda folder: (folder / "preprocessing.json").write_text("[]"), "not a description"),
+    "nested": (lambda folder: (folder / "preprocessing.json").write_text("[" * 100_000), "not a description"),
+    "temperature NaN": (edited("calibration.json", temperature=NAN), "temperature is nan"),
+    "temperature 0": (edited("calibration.json", temperature=0), "temperature is 0"),
+    "temperature -1": (edited("calibration.json", temperature=-1), "temperature is -1"),
+    "temperature 1000": (edited("calibration.json", temperature=1000), "temperature is 1000"),
+    "calibration nested": (
+        lambda folder: (folder / "calibration.json").write_text("[" * 100_000),
+        "not a cal",
+    ),
+    "sets swapped": (edited_sets(classes=["pneumonia", "normal"]), "its classes are not"),
+    "sets alpha": (edited_sets(alpha=0.9), "alpha is 0.9"),
+    "sets empty": (edited_sets(scores=[], tail=[]), "at least one"),
+    "sets cut": (edited_sets(scores=[0.1]), "as many numbers"),
+    "sets NaN": (edited_sets(scores=[NAN], tail=[1.0]), "as many numbers"),
+    "sets falling": (edited_sets(scores=[0.5, 0.1], tail=[2.0, 1.0]), "do not rise"),
+    "sets of more": (edited_sets(scores=[0.1, 0.5], tail=[200.0, 1.0]), "does not fall"),
+}
+
+
+@pytest.fixture(scope="module")
+def copied(models, tmp_path_factory):
+    """A run folder with the model in it, and a function that puts its files back."""
+    folder = tmp_path_factory.mktemp("run") / "models"
+    kept = {file.name: file.read_bytes() for file in models.iterdir() if file.is_file()}
+
+    def fresh():
+        folder.mkdir(exist_ok=True)
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+        return folder
+
+    return fresh
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_field_out_of_its_range_is_refused(copied, name):
+    change, reason = TAMPERED[name]
+    folder = copied()
+    change(folder)
+    with pytest.raises(PublishedError, match=reason) as caught:
+        Classifier.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("limit", "nan"), ("limit", "0.0"), ("limit", "inf"), ("mean", NAN)]
+)
+def test_a_novelty_score_out_of_its_range_is_refused(copied, key, value):
+    folder = copied()
+    novelty = Novelty.load(folder / "novelty.safetensors", "m")
+    value = float(value) if key == "limit" else np.full_like(novelty.mean, value)
+    replace(novelty, **{key: value}).save(folder / "novelty.safetensors")
+    with pytest.raises(PublishedError, match="not a novelty score"):
+        Classifier.load(folder)
+
+
+def test_all_files_are_hashed_together(copied):
+    folder = copied()
+    before = Classifier.load(folder)
+    edited("calibration.json", temperature=1.4)(folder)
+    after = Classifier.load(folder)
+    assert before.about["weights_sha256"] == after.about["weights_sha256"]
+    assert before.about["files_sha256"] != after.about["files_sha256"] != ""
+
+
+def test_files_must_be_those_of_the_run(copied):
+    folder = copied()
+    listed = write_sums(folder.parent)
+    try:
+        Classifier.load(folder)
+        edited("calibration.json", temperature=1.4)(folder)
+        with pytest.raises(PublishedError, match=r"calibration.json: SHA-256 is not the one in .*SHA256SUMS"):
+            Classifier.load(folder)
+        (copied() / "novelty.safetensors").unlink()
+        with pytest.raises(PublishedError, match=r"novelty.safetensors: missing, but .*SHA256SUMS lists it"):
+            Classifier.load(folder)
+        text = listed.read_text().splitlines(keepends=True)
+        listed.write_text("".join(line for line in text if "novelty" not in line))
+        copied()
+        with pytest.raises(PublishedError, match="does not list it"):
+            Classifier.load(folder)
+    finally:
+        listed.unlink()

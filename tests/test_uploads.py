@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import tracemalloc
+from contextlib import suppress
 
 import pytest
 from werkzeug.test import EnvironBuilder
@@ -58,3 +60,35 @@ def test_too_many_and_other_types_are_refused(sent, status):
     with pytest.raises(RefusedError) as caught:
         read_upload(request(**sent), SETTINGS)
     assert caught.value.status == status
+
+
+def peak_of(body):
+    """Megabytes that reading a JSON body takes beside the body."""
+    tracemalloc.start()
+    try:
+        with suppress(RefusedError):
+            read_upload(request(data=body, content_type="application/json"), SETTINGS)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        pytest.param(b"[" + b"[]," * 100_000 + b"[]]", id="lists"),
+        pytest.param(b"[" + b"{}," * 100_000 + b"{}]", id="objects"),
+        pytest.param(b"[" + b"1000," * 60_000 + b"1]", id="numbers"),
+        pytest.param(b"{" + b'"a":1,' * 50_000 + b'"b":2}', id="keys"),
+        pytest.param(b'"' + b"A " * 1_50_000 + b'"', id="an image of single letters"),
+    ],
+)
+def test_a_small_body_takes_little_memory(inside):
+    for body in (b'{"image": ' + inside + b"}", b'{"image": "AAAA", "x": ' + inside + b"}"):
+        assert peak_of(body) < 6 * len(body) / 1e6
+
+
+def test_a_body_of_very_many_values_is_refused():
+    with pytest.raises(RefusedError, match="more than 4,099 values") as caught:
+        read_upload(request(json={"image": "YQ==", "x": list(range(5000))}), SETTINGS)
+    assert caught.value.status == 413

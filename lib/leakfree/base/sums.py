@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from leakfree.base.files import file_hash, write_text
@@ -44,6 +44,37 @@ def renew_sums(folder: Path) -> None:
     """Write the hashes again where a run has them: for what adds to a finished run on purpose."""
     if (Path(folder) / NAME).is_file():
         write_sums(folder)
+
+
+def check_listed(path: Path, names: Iterable[str]) -> None:
+    """Compare some files with a list of hashes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The list.
+    names : iterable of str
+        Files, relative to the list's folder. One that neither is there nor is listed is passed over.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    ValueError
+        If a file is not as the list says; one line.
+    """
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    for name in names:
+        file = path.parent / name
+        if name not in listed and not file.exists():
+            continue
+        if name not in listed:
+            raise ValueError(f"{file}: {path} does not list it: a file of another model, or added later")
+        if not file.exists():
+            raise ValueError(f"{file}: missing, but {path} lists it")
+        if file_hash(file) != listed[name]:
+            raise ValueError(f"{file}: SHA-256 is not the one in {path}; the file was changed")
 
 
 def check_sums(folder: Path) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.provenance import code_digest
-from leakfree.data.images import ImageError, decode
+from leakfree.data import bounded
+from leakfree.data.images import ImageError
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources import Problem, RawImage, Source
 from leakfree.data.sources.base import PARTS
@@ -259,7 +260,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     if isinstance(item, Problem):
         return item
     try:
-        facts, _ = decode(item.data)
+        facts = bounded.facts(item.data)
     except ImageError as error:
         return Problem(item.file, f"corrupt: {error}")
     return {

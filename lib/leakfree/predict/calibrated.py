@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the service reads calibrations without pandas
 
     from leakfree.scores.predictions import Predictions
 
+#: A temperature beyond these is no calibration of a network that was trained.
+TEMPERATURES = 0.01, 100.0
 #: Parts that are disjoint by patient from training, from the choice of an epoch and from each other.
 TEMPERATURE_PART, CONFORMAL_PART = "calibration", "conformal"
 #: Parts whose images set the limit of the novelty score: neither learned from nor tested on.
@@ -99,13 +101,20 @@ class Calibrated:
             sets = content["conformal"]
             if content["weights_sha256"] != weights_sha256:
                 raise CalibrationError(f"{path}: belongs to other weights")
+            temperature = content["temperature"]
+            least, most = TEMPERATURES
+            if isinstance(temperature, bool) or not least <= temperature <= most:
+                raise ValueError(f"temperature is {temperature!r}, not between {least:g} and {most:g}")
             listed = {} if sets is None else {k: tuple(sets[k]) for k in ("classes", "scores", "tail")}
             conformal = None if sets is None else Conformal(**{**sets, **listed})
-            return cls(float(content["temperature"]), conformal, tuple(content["notes"]))
+            if conformal is not None:
+                conformal.check()
+            return cls(float(temperature), conformal, tuple(content["notes"]))
         except OSError as error:
             raise CalibrationError(f"{path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise CalibrationError(f"{path}: not a calibration: {type(error).__name__} {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            said = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+            raise CalibrationError(f"{path}: not a calibration: {said}") from error
 
     def scaled(self, predictions: Predictions) -> Predictions:
         """Return predictions with calibrated probabilities."""

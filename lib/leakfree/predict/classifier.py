@@ -7,6 +7,7 @@ torchvision: the service starts in seconds and a worker stays small.
 from __future__ import annotations
 
 import copy
+import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ import torch
 from torch import nn
 
 from leakfree import __version__
+from leakfree.base import sums
+from leakfree.base.files import file_hash
 from leakfree.base.precision import Precision, autocast, resolve
-from leakfree.data.images import ImageError, to_grey
+from leakfree.data.bounded import to_square
+from leakfree.data.images import ImageError
 from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.intake import Limits
 from leakfree.predict.novelty import Novelty, NoveltyError
 from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
 from leakfree.scores.calibration import CalibrationError, scale
@@ -70,6 +75,8 @@ class Classifier:
     novelty : Novelty or None
     precision : {"auto", "bfloat16", "float32"}
         Number format, see `leakfree.base.precision`; by default what training takes on this processor.
+    files_sha256 : str
+        Of all files that the model was read from, weights included; empty where it was not read.
 
     Examples
     --------
@@ -89,7 +96,9 @@ class Classifier:
         calibrated: Calibrated,
         novelty: Novelty | None,
         precision: Precision = "auto",
+        files_sha256: str = "",
     ) -> None:
+        self.files_sha256 = files_sha256
         self.description, self.network = description, network.requires_grad_(False)
         self.calibrated, self.novelty = calibrated, novelty
         self.precision = resolve(precision)
@@ -104,7 +113,7 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Path, precision: Precision = "auto") -> Classifier:
-        """Load a published model.
+        """Load a published model, and check its files: against one another, and the hashes of their run.
 
         Parameters
         ----------
@@ -121,25 +130,32 @@ class Classifier:
         path = path / DESCRIPTION if path.is_dir() else path
         described = read_description(path)
         before = path.name.removesuffix(DESCRIPTION)
+        calibration = path.with_name(f"{before}calibration.json")
+        novelty = path.with_name(f"{before}novelty.safetensors")
+        files = (path, described.path, calibration, novelty)
         try:
-            network = load_network(described, path.name)
-            calibrated = Calibrated.load(
-                path.with_name(f"{before}calibration.json"), described.weights_sha256
-            )
-            novelty = path.with_name(f"{before}novelty.safetensors")
+            if (recorded := path.absolute().parent.with_name(sums.NAME)).is_file():
+                sums.check_listed(recorded, [f"{file.absolute().parent.name}/{file.name}" for file in files])
+            calibrated = Calibrated.load(calibration, described.weights_sha256)
+            if calibrated.conformal and calibrated.conformal.classes != described.classes:
+                raise PublishedError(f"{calibration}: its classes are not those of {path.name}")
             fitted = Novelty.load(novelty, described.manifest_hash) if novelty.is_file() else None
+            network = load_network(described, path.name)
+            digests = [file_hash(file) if file.is_file() else "none" for file in files]
         except OSError as error:
             raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-        except (CalibrationError, NoveltyError) as error:
+        except (CalibrationError, NoveltyError, ValueError) as error:
             raise PublishedError(str(error)) from error
-        return cls(described, network, calibrated, fitted, precision)
+        together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return cls(described, network, calibrated, fitted, precision, together)
 
     @property
     def about(self) -> dict[str, str]:
-        """Which model answers: name, hash, versions of preprocessing and package, precision."""
+        """Which model answers: name, hashes, versions of preprocessing and package, precision."""
         return {
             "name": self.description.path.stem,
             "weights_sha256": self.description.weights_sha256,
+            "files_sha256": self.files_sha256,
             "preprocessing": self.description.preprocessing,
             "precision": self.precision,
             "version": __version__,
@@ -150,10 +166,13 @@ class Classifier:
         """Side of the images that the network takes, in pixels."""
         return self.description.image_size
 
-    def prepare(self, data: bytes) -> np.ndarray:
-        """Turn an encoded image into what the network takes, uint8 (size, size); raises `ImageError`."""
+    def prepare(self, data: bytes, limits: Limits | None = None, *, wait: float | None = None) -> np.ndarray:
+        """Turn an encoded image into what the network takes, uint8 (size, size).
+
+        Limits, waiting and errors are those of `leakfree.data.bounded.to_square`.
+        """
         try:
-            return to_grey(data, self.size)
+            return to_square(data, self.size, limits, wait=wait)
         except ImageError:
             raise
         except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
@@ -181,6 +200,10 @@ class Classifier:
         best = int(scaled.argmax())
         conformal = self.calibrated.conformal
         warnings = []
+        if self.novelty is None:
+            warnings.append("Nothing checked whether this is a chest X-ray: the model has no novelty score.")
+        if conformal is None:
+            warnings.append("The model has no prediction sets.")
         if novelty is not None and novelty > 1:
             warnings.append(
                 "This does not look like the chest X-rays that the model learned from "

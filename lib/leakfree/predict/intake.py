@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from leakfree.data.images import ImageError
+from leakfree.data.images import MAX_PIXELS, ImageError
 
 #: Formats that images come in. Others that Pillow knows run programs, or hold no image.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
@@ -41,8 +41,15 @@ class Limits:
     least_side: int = 32
 
 
-def check(data: bytes, limits: Limits) -> None:
+def check(data: bytes, limits: Limits) -> Image.Image:
     """Refuse bytes that are not one image within the limits; pixels are not decoded.
+
+    Reading a header can take long, too: `leakfree.data.bounded` calls this where that has a bound.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Opened, its pixels not read yet.
 
     Raises
     ------
@@ -51,12 +58,7 @@ def check(data: bytes, limits: Limits) -> None:
     leakfree.data.images.ImageError
         If the bytes are no image of `FORMATS`, an animation or a file of several pages, or too small.
     """
-    if not data:
-        raise ImageError("empty")
-    if len(data) > limits.bytes:
-        raise TooLargeError(f"{len(data):,} bytes, over the limit of {limits.bytes:,}")
-    if data[128:132] == b"DICM":
-        raise ImageError("a DICOM file: export the image as PNG or JPEG")
+    check_bytes(data, limits)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
@@ -64,7 +66,7 @@ def check(data: bytes, limits: Limits) -> None:
             raise TooLargeError(f"{width} x {height} pixels, over the limit of {limits.pixels:,}")
         # Not how many there are: counting the pages of a TIFF of 20 MB takes minutes.
         several = getattr(image, "is_animated", False)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise TooLargeError(f"more than {limits.pixels:,} pixels") from error
@@ -74,3 +76,36 @@ def check(data: bytes, limits: Limits) -> None:
         raise ImageError("several frames or pages: send one image")
     if min(width, height) < limits.least_side:
         raise ImageError(f"{width} x {height} pixels: too small for an image, least side {limits.least_side}")
+    return image
+
+
+def check_bytes(data: bytes, limits: Limits) -> None:
+    """Refuse what needs no reader to be refused, as `check`."""
+    if not data:
+        raise ImageError("empty")
+    if len(data) > limits.bytes:
+        raise TooLargeError(f"{len(data):,} bytes, over the limit of {limits.bytes:,}")
+    if data[128:132] == b"DICM":
+        raise ImageError("a DICOM file: export the image as PNG or JPEG")
+
+
+def read_header(data: bytes) -> Image.Image:
+    """Open an image of a cohort or an audit: of `FORMATS` or PGM, of any size that `leakfree.data.images` takes.
+
+    Raises
+    ------
+    leakfree.data.images.ImageError
+        If the bytes are none.
+    """
+    if data[128:132] == b"DICM":
+        raise ImageError("a DICOM file: export the image as PNG or JPEG")
+    try:
+        image = Image.open(io.BytesIO(data), formats=(*FORMATS, "PPM"))
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError("not an image" if "cannot identify" in reason else reason) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width} x {image.height} pixels, over the limit of {MAX_PIXELS:,}")
+    return image

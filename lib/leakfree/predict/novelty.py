@@ -120,6 +120,10 @@ class Novelty:
             raise NoveltyError(f"{path}: not a novelty score: {type(error).__name__} {error}") from error
         if (found.mean.shape, found.components.shape) != ((SIDE**2,), (COMPONENTS, SIDE**2)):
             raise NoveltyError(f"{path}: not a novelty score: its arrays have other shapes")
+        if not (np.isfinite(found.mean).all() and np.isfinite(found.components).all()):
+            raise NoveltyError(f"{path}: not a novelty score: a number in it is not finite")
+        if not 0 < found.limit < float("inf"):
+            raise NoveltyError(f"{path}: not a novelty score: its limit is {found.limit}")
         if found.manifest_hash != manifest_hash:
             raise NoveltyError(f"{path}: fitted under another split than the weights")
         return found

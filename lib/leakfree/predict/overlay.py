@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from leakfree.data.images import decode
+from leakfree.data.bounded import shrunk
 
 #: Longer side of the picture in pixels, and how much of the image the hottest spot hides.
 LONGER_SIDE, STRONGEST = 512, 0.6
@@ -15,7 +15,7 @@ LONGER_SIDE, STRONGEST = 512, 0.6
 _COLOUR = (230.0, 159.0, 0.0)
 
 
-def draw_overlay(data: bytes, heat: np.ndarray) -> bytes:
+def draw_overlay(data: bytes, heat: np.ndarray, *, wait: float | None = None) -> bytes:
     """Lay a heat map over an image.
 
     Parameters
@@ -24,14 +24,15 @@ def draw_overlay(data: bytes, heat: np.ndarray) -> bytes:
         Encoded image.
     heat : numpy.ndarray of float32, shape (size, size)
         From 0 to 1; the image squashed to a square is what it was made from.
+    wait : float, optional
+        As `leakfree.data.bounded.to_square`.
 
     Returns
     -------
     bytes
         PNG with the image's own aspect.
     """
-    _, film = decode(data)
-    film.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BILINEAR)
+    film = shrunk(data, LONGER_SIDE, wait=wait)
     grey = np.asarray(film, dtype=np.float32)[..., None]
     smooth = Image.fromarray(heat.astype(np.float32)).resize(film.size, Image.Resampling.BICUBIC)
     share = STRONGEST * np.clip(np.asarray(smooth), 0, 1)[..., None]

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import one_line, say, spreadsheet
 from leakfree.base.files import replacing
+from leakfree.data.bounded import check_bounded
 from leakfree.data.images import ImageError
 from leakfree.predict.classifier import WARNING, Answer, Classifier
-from leakfree.predict.intake import Limits, check
+from leakfree.predict.intake import Limits
 from leakfree.predict.overlay import draw_overlay
 
 #: What is taken from folders; a file that is named is read whatever its name.
@@ -109,7 +110,7 @@ def _from_standard_input(data: bytes) -> list[Film]:
     if not data.strip():
         raise InputError("standard input is empty: send an image, or names of files, one a line")
     try:
-        check(data, Limits())
+        check_bounded(data, Limits())
     except ImageError:
         try:
             lines = data.decode("utf-8").splitlines()
@@ -149,9 +150,7 @@ def predict_films(
         ready: dict[int, np.ndarray] = {}
         for number, film in enumerate(batch):
             try:
-                data = film.read()
-                check(data, limits)
-                ready[number] = classifier.prepare(data)
+                ready[number] = classifier.prepare(film.read(), limits)
             except ImageError as error:
                 errors[number] = " ".join(str(error).split())
         pixels = np.stack(list(ready.values())) if ready else None

@@ -23,6 +23,8 @@ from leakfree.base.paths import published_run
 
 #: What of a description changes the pixels that a network sees.
 _OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
+#: Side in pixels; mean and standard deviation of grey values between 0 and 1.
+_RANGES = (("image_size", 8, 2048), ("mean", 0.0, 1.0), ("std", 0.001, 0.5))
 #: Ending of a description's file; what belongs to the same model has the same beginning.
 DESCRIPTION = "preprocessing.json"
 
@@ -66,6 +68,7 @@ class Description:
     @classmethod
     def of(cls, path: Path, content: Mapping[str, object]) -> Description:
         """Take a description from what its JSON file holds; raises KeyError, TypeError or ValueError."""
+        _check(content)
         pixels = json.dumps([content.get(name) for name in _OF_PIXELS])
         return cls(
             Path(path),
@@ -81,6 +84,25 @@ class Description:
         )
 
 
+def _check(content: Mapping[str, object]) -> None:
+    """Refuse a field that no trained network can have."""
+    classes = content["classes"]
+    if not (isinstance(classes, list) and all(isinstance(name, str) and name.strip() for name in classes)):
+        raise ValueError("classes is no list of names")
+    if not 2 <= len(set(classes)) == len(classes):
+        raise ValueError("classes: two or more are needed, each once")
+    for name, least, most in _RANGES:
+        value = content[name]
+        # Not a number, infinite and True are none of these.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ValueError(f"{name} is {value!r}, not between {least:g} and {most:g}")
+    if not isinstance(content["image_size"], int):
+        raise ValueError("image_size is no whole number")
+    for name in ("model", "task", "weights_sha256", "manifest_hash"):
+        if not isinstance(content[name], str) or not content[name]:
+            raise ValueError(f"{name} is no text")
+
+
 def default_model() -> Path:
     """Return the folder of the model to take where none is named: ``LEAKFREE_MODEL``, or the published run's.
 
@@ -89,6 +111,13 @@ def default_model() -> Path:
     if named := os.environ.get("LEAKFREE_MODEL"):
         return Path(named)
     return published_run() / "models"
+
+
+def described_error(error: Exception) -> str:
+    """Say what is wrong with what a file holds: the name of a missing field, or the reason."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return str(error) if type(error) is ValueError else f"{type(error).__name__} {error}"
 
 
 def read_description(path: Path) -> Description:
@@ -105,10 +134,8 @@ def read_description(path: Path) -> Description:
         return Description.of(path.with_name(Path(content["weights"]).name), content)
     except OSError as error:
         raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PublishedError(
-            f"{path}: not a description of weights: {type(error).__name__} {error}"
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PublishedError(f"{path}: not a description of weights: {described_error(error)}") from error
 
 
 def load_network(description: Description, where: str) -> nn.Module:

@@ -61,6 +61,18 @@ class Conformal:
     patients: int
     alpha: float
 
+    def check(self) -> None:
+        """Raise ValueError where a field has a value that `calibrate` never gives."""
+        scores, tail = (np.array(values, dtype=np.float64) for values in (self.scores, self.tail))
+        if not (0 < len(scores) == len(tail) and np.isfinite([scores, tail]).all()):
+            raise ValueError("scores and tail: as many numbers of one as of the other, at least one")
+        if (np.diff(scores) <= 0).any() or scores[0] < 0 or scores[-1] > 1:
+            raise ValueError("scores do not rise between 0 and 1")
+        if (np.diff(tail) > 0).any() or tail[-1] < 0 or tail[0] > self.patients * (1 + 1e-9):
+            raise ValueError("tail does not fall from the number of patients to 0")
+        if not 0 < self.alpha <= 0.5:
+            raise ValueError(f"alpha is {self.alpha!r}, not between 0 and 0.5")
+
     @property
     def threshold(self) -> float:
         """Least probability that puts a class into the set."""

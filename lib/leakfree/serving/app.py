@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib import resources
 
@@ -12,9 +13,11 @@ import numpy as np
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from leakfree.data.bounded import DecodersBusyError
 from leakfree.data.images import ImageError
+from leakfree.data.plain import plain
 from leakfree.predict.classifier import WARNING, Answer, Classifier
-from leakfree.predict.intake import TooLargeError, check
+from leakfree.predict.intake import TooLargeError
 from leakfree.predict.overlay import draw_overlay
 from leakfree.serving import monitoring
 from leakfree.serving.batching import Batcher, BusyError
@@ -51,6 +54,10 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     limits = settings.limits
     # As many as there are cores: decoding takes memory, and more at a time are no faster.
     decoding = threading.BoundedSemaphore(settings.cores())
+
+    def here(data: bytes) -> AbstractContextManager:
+        # What another process decodes holds no place that a plain image waits for.
+        return decoding if plain(data) else nullcontext()
 
     @app.before_request
     def start() -> None:
@@ -89,9 +96,10 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         for number, data in enumerate(upload.images):
             name = "image" if upload.single else f"images[{number}]"
             try:
-                with decoding:
-                    check(data, limits)
-                    prepared.append(classifier.prepare(data))
+                with here(data):
+                    prepared.append(classifier.prepare(data, limits, wait=settings.decode_wait_seconds))
+            except DecodersBusyError:
+                raise
             except TooLargeError as error:
                 raise RefusedError(413, "too large", f"{name}: {error}") from error
             except ImageError as error:
@@ -113,7 +121,10 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
             chosen = [classifier.names.index(answer.diagnosis) for answer in answers]
             with decoding:
                 heats = classifier.heat(np.stack(prepared), chosen)
-                overlays = [_data_url(draw_overlay(*pair)) for pair in zip(upload.images, heats, strict=True)]
+            overlays = []
+            for data, heat in zip(upload.images, heats, strict=True):
+                with here(data):
+                    overlays.append(_data_url(draw_overlay(data, heat, wait=settings.decode_wait_seconds)))
         predictions = [_said(*pair) for pair in zip(answers, overlays, strict=True)]
         rest = {"model": model, "warning": WARNING, "request_id": g.request_id}
         if upload.single:
@@ -144,7 +155,8 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         return _refusal(str(error)), error.status
 
     @app.errorhandler(BusyError)
-    def busy(error: BusyError) -> tuple[Response, int, dict[str, str]]:
+    @app.errorhandler(DecodersBusyError)
+    def busy(error: BusyError | DecodersBusyError) -> tuple[Response, int, dict[str, str]]:
         monitoring.REFUSED.labels("busy").inc()
         return _refusal(f"{error}: come again in a second"), 429, {"Retry-After": "1"}
 

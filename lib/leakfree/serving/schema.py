@@ -36,6 +36,7 @@ class Model(BaseModel):
 
     name: str
     weights_sha256: str
+    files_sha256: str = Field(description="Of all files of the model together: description, calibration, ...")
     preprocessing: str = Field(description="Version; changes with anything that changes pixels")
     precision: str = Field(description="bfloat16, as the published scores were made, or float32")
     version: str = Field(description="Of leakfree")

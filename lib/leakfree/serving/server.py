@@ -89,6 +89,13 @@ def _application(settings: ServiceSettings) -> Flask:
     return create_app(Classifier.load(settings.model), settings)
 
 
+def _start(app: Flask) -> None:
+    from leakfree.data import bounded
+
+    bounded.start()
+    app.extensions["batcher"].start()
+
+
 def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
     from gunicorn.app.base import BaseApplication
     from prometheus_client.multiprocess import mark_process_dead
@@ -110,7 +117,7 @@ def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
         "logconfig_dict": log_as_json(),
         "accesslog": None,
         "control_socket_disable": True,
-        "post_worker_init": lambda worker: app.extensions["batcher"].start(),
+        "post_worker_init": lambda worker: _start(app),
         "child_exit": lambda server, worker: mark_process_dead(worker.pid),
     }
 
@@ -132,7 +139,7 @@ def _waitress(app: Flask, settings: ServiceSettings) -> None:
     from leakfree.serving.monitoring import log_as_json
 
     logging.config.dictConfig(log_as_json())
-    app.extensions["batcher"].start()
+    _start(app)
     server = create_server(
         app,
         host=settings.host,

@@ -27,6 +27,7 @@ class ServiceSettings(BaseModel):
     images: int = Field(32, ge=1, description="images in one request, at most")
     body_bytes: int = Field(32_000_000, ge=1_000, description="of one request, at most")
     receive_seconds: float = Field(15.0, gt=0, description="for a request to arrive whole")
+    decode_wait_seconds: float = Field(10.0, gt=0, description="for an unusual image to wait for a decoder")
     grace_seconds: int = Field(30, ge=1, description="for requests to be finished when the service stops")
 
     @property

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from leakfree.audit.copies.hashes import BITS, THUMBNAIL, film_hashes
 from leakfree.audit.target import Reader, Target
 from leakfree.base.parallel import available_cores
-from leakfree.data.images import ImageError, decode
+from leakfree.data.bounded import decode
+from leakfree.data.images import ImageError
 from leakfree.data.sources.base import Problem
 
 #: Images that one task reads.

@@ -6,7 +6,8 @@ from PIL import Image
 
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Target
-from leakfree.data.images import ImageError, decode
+from leakfree.data.bounded import decode
+from leakfree.data.images import ImageError
 
 
 class Pictures:

@@ -1,0 +1,106 @@
+"""Tell from its bytes alone that an image is cheap to decode: nearly all that cameras and archives write is.
+
+What is called plain is decoded in this process. All else goes to a process with limits, see
+`leakfree.data.bounded`. So this module never has to know a trick: what it does not know is not plain.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from leakfree.data.images import ImageError
+
+#: Most header segments of a JPEG, or chunks of a PNG, and most bytes that the header segments take together.
+SEGMENTS, CHUNKS, HEADER_BYTES = 128, 8192, 1 << 18
+#: Most scans of a progressive JPEG: encoders write about ten, and each one goes over all pixels.
+SCANS = 24
+#: Beyond these no reader is asked at all.
+MOST_SEGMENTS, MOST_CHUNKS, MOST_SCANS = 2048, 100_000, 256
+#: Most bytes of EXIF, XMP, Photoshop's block and comments together, and of a PNG's text: their readers are
+#: not linear in the size.
+METADATA_BYTES = 8192
+
+# What follows a scan: not a stuffed zero, a restart or another filling byte.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Baseline, extended sequential and progressive, all with Huffman codes.
+_FRAMES = (0xC0, 0xC1, 0xC2)
+_END, _SCAN, _JFIF, _ICC, _ADOBE = 0xD9, 0xDA, 0xE0, 0xE2, 0xEE
+# EXIF or XMP, Photoshop, comment.
+_METADATA = (0xE1, 0xED, 0xFE)
+# Huffman and quantisation tables, restart interval.
+_TABLES = (0xC4, 0xDB, 0xDD)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Of a fixed small size, or of colours.
+_SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"hIST")
+
+
+def plain(data: bytes) -> bool:
+    """Say whether decoding takes time and memory in proportion to the pixels that the header names.
+
+    True only for a JPEG or PNG of which every part is known and within bounds; False says nothing.
+
+    Raises
+    ------
+    leakfree.data.images.ImageError
+        If there are so many parts that only an attack has them.
+    """
+    try:
+        if data[:3] == b"\xff\xd8\xff":
+            return _plain_jpeg(data)
+        return data[:8] == _PNG and _plain_png(data)
+    except (struct.error, IndexError):  # cut off
+        return False
+
+
+def _plain_jpeg(data: bytes) -> bool:
+    at, known = 2, True
+    segments = header = metadata = scans = frames = 0
+    while at < len(data):
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == _END:
+            small = segments <= SEGMENTS and header <= HEADER_BYTES and metadata <= METADATA_BYTES
+            return known and small and 0 < scans <= SCANS and frames == 1
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        begins = data[at + 4 : at + 16]
+        at += 2 + length
+        if marker == _SCAN:
+            scans += 1
+            found = _MARKER.search(data, at)
+            if scans > MOST_SCANS:
+                raise ImageError(f"more than {MOST_SCANS} scans: no encoder of images writes so many")
+            if found is None:
+                return False
+            at = found.start()
+            continue
+        segments, header = segments + 1, header + length
+        metadata += length if marker in _METADATA else 0
+        frames += marker in _FRAMES
+        known = known and (
+            marker in _FRAMES
+            or marker in _TABLES
+            or marker in _METADATA
+            or (marker == _JFIF and begins.startswith(b"JFIF\0"))
+            or (marker == _ICC and begins.startswith(b"ICC_PROFILE\0"))
+            or (marker == _ADOBE and begins.startswith(b"Adobe"))
+        )
+        if segments > MOST_SEGMENTS:
+            raise ImageError(f"more than {MOST_SEGMENTS:,} segments: no encoder of images writes so many")
+    return False
+
+
+def _plain_png(data: bytes) -> bool:
+    at, known = 8, True
+    for number in range(MOST_CHUNKS):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if (number == 0) != (name == b"IHDR"):
+            return False
+        if name == b"IEND":
+            return known and number < CHUNKS
+        small = name in _SMALL_CHUNKS or (name == b"tEXt" and number < SEGMENTS)
+        known = known and (name in (b"IHDR", b"IDAT") or (small and length <= METADATA_BYTES))
+        at += 12 + length
+    raise ImageError(f"more than {MOST_CHUNKS:,} chunks: no encoder of images writes so many")

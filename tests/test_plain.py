@@ -1,0 +1,123 @@
+"""What is decoded in this process is bounded by what its header says; what is not known is not plain."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leakfree.data import plain as module
+from leakfree.data.images import ImageError
+from leakfree.data.plain import plain
+
+
+def saved(format, mode="L", side=64, **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def segment(marker, content):
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def jpeg_with(*segments, **options):
+    data = saved("JPEG", **options)
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def png_with(*chunks):
+    data = saved("PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "RGB", "progressive": True}])
+@pytest.mark.parametrize("side", [1, 64, 1000])
+def test_what_encoders_write_is_plain(options, side):
+    assert plain(saved("JPEG", side=side, **options))
+    assert plain(saved("PNG", side=side))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
+def test_png_of_every_mode_is_plain(mode):
+    image = Image.fromarray(np.zeros((9, 9), np.uint16)) if mode == "I;16" else Image.new(mode, (9, 9))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", dpi=(72, 72))
+    assert plain(buffer.getvalue())
+
+
+def test_metadata_of_a_scanner_and_filling_bytes_are_plain():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    icc = segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(3000))
+    assert plain(jpeg_with(icc, segment(0xED, b"Photoshop 3.0\0" + bytes(40)), exif=exif.tobytes()))
+    assert plain(jpeg_with(segment(0xFE, b"scanned on a Tuesday")))
+    assert plain(png_with(chunk(b"tEXt", b"Software\0scan")))
+
+
+@pytest.mark.parametrize("format", ["TIFF", "GIF", "BMP", "WEBP", "PPM"])
+def test_other_formats_are_not_plain(format):
+    assert not plain(saved(format))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xff\xd8\xff", id="a beginning"),
+        pytest.param(saved("JPEG")[:-2], id="no end"),
+        pytest.param(saved("JPEG")[:200], id="cut off"),
+        pytest.param(saved("PNG")[:60], id="PNG cut off"),
+        pytest.param(jpeg_with(b"\xff" * 5000), id="filling bytes"),
+        pytest.param(jpeg_with(*[segment(0xE1, b"Exif\0\0" + bytes(1000))] * 9), id="EXIF in many segments"),
+        pytest.param(jpeg_with(segment(0xE1, b"Exif\0\0" + bytes(9000))), id="long EXIF"),
+        pytest.param(jpeg_with(segment(0xE2, b"MPF\0" + bytes(50))), id="several pictures"),
+        pytest.param(jpeg_with(*[segment(0xFE, b"")] * 200), id="many comments"),
+        pytest.param(jpeg_with(segment(0xC0, b"\x08\xff\xff\xff\xff\x01\x01\x11\x00")), id="two frames"),
+        pytest.param(png_with(chunk(b"zTXt", b"a\0\0" + zlib.compress(b"a" * 9))), id="packed text"),
+        pytest.param(png_with(chunk(b"iCCP", b"a\0\0" + zlib.compress(b"a" * 9))), id="packed profile"),
+        pytest.param(png_with(chunk(b"tEXt", b"k\0" + b"v" * 9000)), id="long text"),
+        pytest.param(png_with(chunk(b"eXIf", bytes(20))), id="EXIF of a PNG"),
+        pytest.param(png_with(chunk(b"IHDR", bytes(13))), id="two headers"),
+        pytest.param(png_with(*[chunk(b"IDAT", b"")] * 9000), id="many chunks"),
+    ],
+)
+def test_what_is_not_known_or_not_small_is_not_plain(data):
+    assert not plain(data)
+
+
+def many_scans(number):
+    """A progressive JPEG whose last scan stands there again and again."""
+    data = saved("JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * number + b"\xff\xd9"
+
+
+def test_scans_are_counted():
+    assert plain(many_scans(1))
+    assert not plain(many_scans(module.SCANS + 1))
+    with pytest.raises(ImageError, match="more than 256 scans"):
+        plain(many_scans(module.MOST_SCANS + 1))
+
+
+def test_a_scan_in_a_thumbnail_of_the_header_is_not_one_of_the_image():
+    assert plain(jpeg_with(segment(0xED, b"Photoshop 3.0\0" + saved("JPEG", side=8) * 3)))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (jpeg_with(*[segment(0xFE, b"")] * 2100), "more than 2,048 segments"),
+        (png_with(*[chunk(b"aaAa", b"")] * 100_001), "more than 100,000 chunks"),
+    ],
+)
+def test_what_only_an_attack_has_is_refused_at_once(data, reason):
+    with pytest.raises(ImageError, match=reason):
+        plain(data)
