@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from leakfree.data.images import ImageError
-from leakfree.predict.intake import FORMATS, Limits, TooLargeError, check
+from leakfree.data.intake import FORMATS, Limits, TooLargeError, check
 
 LIMITS = Limits(bytes=200_000, pixels=300 * 300, least_side=32)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import encode_image
 from leakfree.data import bounded, decoder, images
 from leakfree.data.images import ImageError
-from leakfree.predict.intake import Limits, TooLargeError
+from leakfree.data.intake import Limits, TooLargeError
 
 LIMITS = Limits()
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")

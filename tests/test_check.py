@@ -209,8 +209,8 @@ def test_plans_are_kept_for_all_models(made):
 # What was changed
 
 
-FEWER = "has 0 images that its arm does not score there and lacks 1, like image "
-FOREIGN = "has 1 images that its arm does not score there and lacks 1, like image "
+FEWER = "has 0 images that its arm does not score and lacks 1, like image "
+FOREIGN = "has 1 images that its arm does not score and lacks 1, like image "
 ORDER = ["film", "draw", "label", "p_normal", "p_pneumonia"]
 
 
@@ -240,7 +240,7 @@ ORDER = ["film", "draw", "label", "p_normal", "p_pneumonia"]
         (lambda t: t.iloc[:0], "lacks 2 draws that its ledger has, like 4"),
         (lambda t: t.assign(draw=t.draw.replace("5", "6")), "draw 6: is no draw of manifests/06_draws_ser"),
         (lambda t: t.assign(draw=t.draw.replace("5", "6")), "has 1 draws that its ledger has not, like 6"),
-        (lambda t: t[ORDER], "has the columns image, draw, label, p_normal, p_pneumonia, not draw, image"),
+        (lambda t: t[ORDER], "has the columns film, draw, label, p_normal, p_pneumonia, not draw, film"),
         (lambda t: t.assign(more="1"), "has the columns"),
     ],
 )
@@ -264,7 +264,7 @@ def test_rows_that_are_longer_than_their_header_are_found(run):
         ),
         (put(3, "draw_5", ""), "image 3 is  and not"),
         (lambda t: t.iloc[1:], "its images are not those of manifests/06_films.csv"),
-        (lambda t: t.rename(columns={"draw_5": "draw_x"}), "has the columns image, draw_4, draw_x"),
+        (lambda t: t.rename(columns={"draw_5": "draw_x"}), "has the columns film, draw_4, draw_x"),
     ],
 )
 def test_changed_draws_are_found(run, edit, reason):
@@ -326,7 +326,7 @@ def test_swapped_films_are_found(run):
         put(0, "film", next(film for film in table.film if film not in used))(table)
 
     change(run, CLEAN, swap)
-    only(run, CLEAN, "draw 4: has 1 images that its arm does not score there and lacks 1")
+    only(run, CLEAN, "draw 4: has 1 images that its arm does not score and lacks 1")
 
 
 def test_two_films_of_other_classes_that_were_swapped_are_found(run):

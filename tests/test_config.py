@@ -188,7 +188,7 @@ def test_a_notebook_tells_the_run_its_own_name(notebook):
     calls = [
         node
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Run"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_run"
     ]
     assert [ast.literal_eval(call.args[0]) for call in calls] == [notebook.stem]
     given = {k.arg: ast.unparse(k.value) for k in calls[0].keywords}

@@ -24,7 +24,7 @@ with deferred:
 
 
 @pytest.fixture(scope="module")
-def open_run(tmp_path_factory):
+def opened(tmp_path_factory):
     """Return a function that opens a run on a small phantom with copies under other patients' names."""
     folder = tmp_path_factory.mktemp("deep")
     settings = PhantomSettings(n_images=240, size=32, exact_duplicates=12, near_duplicates=0)
@@ -41,8 +41,8 @@ def open_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(open_run):
-    return open_run()
+def run(opened):
+    return opened()
 
 
 @pytest.mark.parametrize("scope", ["series", "person"])
@@ -70,9 +70,9 @@ def test_five_parts_say_what_they_are(run):
     assert manifest.data_checksum == run.cohort.checksum
 
 
-def test_five_parts_follow_the_seed_of_the_run(run, open_run):
-    assert five_parts(run, "binary") == five_parts(open_run(), "binary")
-    other = five_parts(open_run(seed=7), "binary")
+def test_five_parts_follow_the_seed_of_the_run(run, opened):
+    assert five_parts(run, "binary") == five_parts(opened(), "binary")
+    other = five_parts(opened(seed=7), "binary")
     assert set(other.parts["train"]) != set(five_parts(run, "binary").parts["train"])
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from werkzeug.serving import make_server
 
 from deferred import deferred
+from leakfree.data.intake import Limits
 from leakfree.data.sources.phantom_image import draw_film
-from leakfree.predict.intake import Limits
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:

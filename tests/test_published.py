@@ -28,7 +28,7 @@ with deferred:
     from leakfree.split import manifest as splits
     from leakfree_study.networks.published import load_published, load_trained, publish
     from leakfree_study.run.cells import Cell, NetworkJob, classical_cell, network_cell
-    from leakfree_study.run.run import read_outputs
+    from leakfree_study.run.run import open_run, read_outputs
 
 NOTEBOOK = "05_leakfree_deep"
 SIZE = 16
@@ -139,19 +139,19 @@ def finished(tmp_path_factory):
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
         ingest(PhantomSource(PhantomSettings(n_images=160, size=32)), folder / "store")
 
-        def open_run(path, **settings):
+        def opened(path, **settings):
             return open_run(NOTEBOOK, data=str(folder / "store"), run_dir=str(path), jobs=1, **settings)
 
-        train(open_run(folder / "run"))
-        yield folder / "run", open_run
+        train(opened(folder / "run"))
+        yield folder / "run", opened
     torch.set_num_threads(threads)
 
 
 @pytest.fixture
 def resumed(finished, tmp_path):
     """Return a copy of the finished run, resumed, and its network."""
-    original, open_run = finished
-    run = open_run(shutil.copytree(original, tmp_path / "run"), resume=True)
+    original, opened = finished
+    run = opened(shutil.copytree(original, tmp_path / "run"), resume=True)
     return run, train(run)
 
 

@@ -23,8 +23,8 @@ from PIL import Image
 from leakfree.base.parallel import available_cores
 from leakfree.data import decoder, images
 from leakfree.data.images import ImageError, ImageFacts
+from leakfree.data.intake import Limits, TooLargeError, check, check_bytes
 from leakfree.data.plain import plain
-from leakfree.predict.intake import Limits, TooLargeError, check, check_bytes
 
 #: Seconds on the clock for each second of processor time that a task has: a busy machine is no bomb.
 _PATIENCE = 30
@@ -47,7 +47,7 @@ def facts(data: bytes) -> ImageFacts:
 
 
 def decode(data: bytes) -> tuple[ImageFacts, Image.Image]:
-    """Return the facts of an image and its grey pixels, as `leakfree.data.images.decode`; raises `ImageError`."""
+    """Return the facts of an image and its grey pixels, see `leakfree.data.images.decode`."""
     if _is_plain(data):
         return images.decode(data)
     told, array = _asked("grey", data)
@@ -76,7 +76,7 @@ def to_square(
 
     Raises
     ------
-    leakfree.predict.intake.TooLargeError
+    leakfree.data.intake.TooLargeError
         If it is over a limit, or decoding it is.
     leakfree.data.images.ImageError
         If it is no usable image.
@@ -96,7 +96,7 @@ def shrunk(data: bytes, side: int, limits: Limits | None = None, *, wait: float 
 
 
 def check_bounded(data: bytes, limits: Limits) -> None:
-    """Check as `leakfree.predict.intake.check`, which reading some headers would keep busy for long."""
+    """Check as `leakfree.data.intake.check`, which reading some headers would keep busy for long."""
     if not _is_plain(data, limits):
         _asked("nothing", data, limits=limits)
 

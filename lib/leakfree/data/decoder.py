@@ -1,8 +1,8 @@
 """The program that decodes one image after another under limits: ``python -m leakfree.data.decoder``.
 
 It reads a task and an encoded image from standard input and answers on standard output, until its input
-ends. `leakfree.data.bounded` starts it. A task that takes too much processor time ends it by a signal; one that
-takes too much memory gets an answer, and then it ends.
+ends. `leakfree.data.bounded` starts it. A task that takes too much processor time ends it by a signal; one
+that takes too much memory gets an answer, and then it ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from leakfree.data.images import ImageError, decode, to_grey
-from leakfree.predict.intake import Limits, TooLargeError, check, read_header
+from leakfree.data.intake import Limits, TooLargeError, check, read_header
 
 try:
     import resource

@@ -23,8 +23,8 @@ from leakfree.base.files import file_hash
 from leakfree.base.precision import Precision, autocast, resolve
 from leakfree.data.bounded import to_square
 from leakfree.data.images import ImageError
+from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
-from leakfree.predict.intake import Limits
 from leakfree.predict.novelty import Novelty, NoveltyError
 from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
 from leakfree.scores.calibration import CalibrationError, scale
@@ -226,7 +226,7 @@ class Classifier:
 
         Parameters
         ----------
-        films : numpy.ndarray of uint8, shape (n, size, size)
+        images : numpy.ndarray of uint8, shape (n, size, size)
         classes : sequence of int, optional
             Class to explain, for each image; the most probable one by default.
 

@@ -21,8 +21,8 @@ from leakfree.base.escape import one_line, say, spreadsheet
 from leakfree.base.files import replacing
 from leakfree.data.bounded import check_bounded
 from leakfree.data.images import ImageError
+from leakfree.data.intake import Limits
 from leakfree.predict.classifier import WARNING, Answer, Classifier
-from leakfree.predict.intake import Limits
 from leakfree.predict.overlay import draw_overlay
 
 #: What is taken from folders; a file that is named is read whatever its name.
@@ -74,7 +74,7 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
 
     Returns
     -------
-    films : list of Film
+    images : list of Image
         In the order of `inputs`, folders by name.
     left_out : int
         Files in folders whose names are not those of images.
@@ -133,7 +133,7 @@ def predict_films(
     Parameters
     ----------
     classifier : Classifier
-    films : sequence of Film
+    images : sequence of Image
     jobs : int
         Threads; each reads and predicts batches of its own.
     overlays : pathlib.Path, optional

@@ -15,9 +15,9 @@ from werkzeug.exceptions import HTTPException
 
 from leakfree.data.bounded import DecodersBusyError
 from leakfree.data.images import ImageError
+from leakfree.data.intake import TooLargeError
 from leakfree.data.plain import plain
 from leakfree.predict.classifier import WARNING, Answer, Classifier
-from leakfree.predict.intake import TooLargeError
 from leakfree.predict.overlay import draw_overlay
 from leakfree.serving import monitoring
 from leakfree.serving.batching import Batcher, BusyError

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from leakfree.base.parallel import available_cores
-from leakfree.predict.intake import Limits
+from leakfree.data.intake import Limits
 
 
 class ServiceSettings(BaseModel):

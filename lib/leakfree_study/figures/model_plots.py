@@ -73,7 +73,7 @@ def heat_panels(
 
     Parameters
     ----------
-    films : sequence of numpy.ndarray of uint8, shape (h, w)
+    images : sequence of numpy.ndarray of uint8, shape (h, w)
     heat : numpy.ndarray of float32, shape (n, h, w), from 0 to 1
     titles : sequence of str
     credit : str

@@ -164,7 +164,7 @@ def save(
         Notebook or script that made it.
     tables : sequence of str
         Files of the run, relative to it, that it was made from.
-    films : bool
+    images : bool
         Whether it shows images of the cohort, so that it cannot be made without them.
 
     Returns

@@ -37,7 +37,7 @@ def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.nd
 
     Parameters
     ----------
-    film : numpy.ndarray of uint8, shape (s, s)
+    image : numpy.ndarray of uint8, shape (s, s)
         Squashed.
     aspect : float
         Width over height of the original.

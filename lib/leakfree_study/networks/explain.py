@@ -124,7 +124,7 @@ def hidden_table(
         That of training.
     cache : PixelCache
         Holds the images.
-    films : Predictions
+    images : Predictions
         Whom to score: ids, labels and patients count, of parts that are held out.
     regions : sequence of str
         What to hide, see `region`.
@@ -183,7 +183,7 @@ def hidden_probe(
         Images of the training part.
     train_labels : numpy.ndarray of int64, shape (n,)
         Their classes.
-    films : Predictions
+    images : Predictions
         Whom to score, as `hidden_table`.
     hidden : sequence of str
         Regions, see `region`.

@@ -79,7 +79,7 @@ def novelty_table(
     Parameters
     ----------
     novelty : Novelty
-    films : mapping of str to (numpy.ndarray, numpy.ndarray)
+    images : mapping of str to (numpy.ndarray, numpy.ndarray)
         By group: images uint8 (n, size, size) that it was not fitted on, and their patients (n,). The first
         group is also changed in several ways.
     size : int

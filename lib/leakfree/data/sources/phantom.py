@@ -40,7 +40,7 @@ def encode(
 
     Parameters
     ----------
-    film : numpy.ndarray
+    image : numpy.ndarray
         (size, size) uint8.
     width, height : int
         Size of the file in pixels.

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the service takes (leakfree.predict.intake.Limits): a larger file would be sent for nothing.
+// What the service takes (leakfree.data.intake.Limits): a larger file would be sent for nothing.
 const MOST_BYTES = 24_000_000;
 const CHOOSE = "Choose one chest X-ray, as JPEG or PNG.";
 

@@ -90,7 +90,7 @@ def check_bytes(data: bytes, limits: Limits) -> None:
 
 
 def read_header(data: bytes) -> Image.Image:
-    """Open an image of a cohort or an audit: of `FORMATS` or PGM, of any size that `leakfree.data.images` takes.
+    """Open an image of a cohort or an audit: of `FORMATS` or PGM, of any size that `images` takes.
 
     Raises
     ------
