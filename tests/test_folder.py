@@ -77,7 +77,7 @@ def test_images_come_as_they_are(write_folder, encode):
         "train/PNEUMONIA/person7_virus_8.png": encode("RGBA", format="PNG", seed=2),
         "test/PNEUMONIA/person7_bacteria_8.jpeg": encode("RGB", seed=3),
     }
-    source = open_source(str(write_folder(files, "my images")))
+    source = open_source(str(write_folder(files, "my films")))
     assert isinstance(source, FolderSource)
     assert source.name == "my-films"
     assert len(source) == 3
@@ -208,7 +208,7 @@ def test_an_empty_folder_a_file_and_a_missing_path_are_refused(tmp_path):
     with pytest.raises(SourceError, match="holds no file"):
         FolderSource(tmp_path / "empty")
     (tmp_path / "film.jpeg").write_bytes(b"x")
-    with pytest.raises(SourceError, match=r"image\.jpeg: is a file"):
+    with pytest.raises(SourceError, match=r"film\.jpeg: is a file"):
         open_source(str(tmp_path / "film.jpeg"))
     with pytest.raises(SourceError, match="nowhere: no such file or folder"):
         open_source(str(tmp_path / "nowhere"))

@@ -90,7 +90,7 @@ def test_changed_weights_are_refused(models):
         ({"classes": ["a", "b", "c"]}, "does not fit simple-cnn-16"),
         ({"image_size": 64}, "does not fit simple-cnn-16"),
         ({"model": "none"}, "small.safetensors: unknown network"),
-        ({"mean": None}, "not a description of weights: TypeError"),
+        ({"mean": None}, "mean is None, not between 0 and 1"),
     ],
 )
 def test_weights_of_something_else_are_refused(models, changes, reason):

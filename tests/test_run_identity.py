@@ -48,7 +48,7 @@ def test_a_run_is_what_its_provenance_says(run):
     assert found.versions == {"numpy": "2.4.6"}
     assert found.outputs == {"01_a": "01_first"}
     assert found.line() == (
-        f"{run}: profile full, seed 7, data images aaaaaaaaaaaa (1,234 images), 8 cores, A processor, "
+        f"{run}: profile full, seed 7, data films aaaaaaaaaaaa (1,234 images), 8 cores, A processor, "
         "Linux, arm64"
     )
 
