@@ -13,7 +13,10 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).resolve().parents[2]
+import leakfree
+
+#: The checkout that the library is imported from; the book may be built from a copy elsewhere.
+ROOT = Path(leakfree.__file__).resolve().parents[2]
 #: Packages, the one that is used first.
 PACKAGES = ("leakfree", "leakfree_study")
 
