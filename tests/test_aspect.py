@@ -103,7 +103,7 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
 
 
 def shapes_of(squashed_low):
-    """A table of `aspect_study` whose cropped images show the least of the shape, and padded ones the most."""
+    """A table of `aspect_study`: cropped images show the least of the shape, padded ones the most."""
     read = {"squashed": 0.3, "padded": 0.6, "cropped": -0.1}
     rows = [("shape alone", "class", 0.8, 0.7, 0.9)]
     rows += [(name, "class", 0.9 + place / 100, 0.8, 1.0) for place, name in enumerate(read)]

@@ -20,7 +20,7 @@ N = 12
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Ten normal images and two ill ones on a cohort of chest X-rays; what is called is noted, not computed."""
+    """Ten normal chest X-rays and two ill ones; each has its place as its grey value."""
     ids = np.array([f"{i}.png" for i in range(N)], dtype=object)
     labels = np.array([0] * 10 + [1] * 2)
     p = np.linspace(0, 1, N)
@@ -28,7 +28,7 @@ def asked(monkeypatch):
     held_out = Predictions(
         Path("x.csv"), ids, ids, part, labels, ("normal", "ill"), np.stack([1 - p, p], 1), 1
     )
-    # Each image has its place as its grey value; the cache has them in another order.
+    # The cache has them in another order.
     pixels = np.stack([np.full((8, 8), value, dtype=np.uint8) for value in range(N)])
     order = np.arange(N)[::-1]
     run = SimpleNamespace(
@@ -116,7 +116,9 @@ def test_the_sentence_quotes_the_score_without_the_region():
     probe = table.assign(estimate=table["estimate"] + 0.01)
     text = looks_sentence(looked, hidden, probe, "resnet18", "lungs")
     assert text == (
-        "Of the heat, 70 % lies inside the hull of the lungs, which covers 50 % of an image. With the lungs hidden, "
-        "resnet18 has a ROC AUC of 0.910 (0.800 to 0.950); a logistic regression that learned from images without "
+        "Of the heat, 70 % lies inside the hull of the lungs, which covers 50 % of an image. With "
+        "the lungs hidden, "
+        "resnet18 has a ROC AUC of 0.910 (0.800 to 0.950); a logistic regression that learned from "
+        "images without "
         "lungs has 0.920 (0.800 to 0.950): so much stands outside them."
     )

@@ -222,8 +222,10 @@ def test_what_was_selected_stands_beside_its_official_score():
 
 def selected_rows(**changed):
     rows = [
-        ("binary", "accuracy", 0.95, 0.90), ("binary", "roc_auc", 0.99, 0.97), ("binary", "macro_f1", 0.94, 0.88),
-    ]  # fmt: skip
+        ("binary", "accuracy", 0.95, 0.90),
+        ("binary", "roc_auc", 0.99, 0.97),
+        ("binary", "macro_f1", 0.94, 0.88),
+    ]
     table = pd.DataFrame(rows, columns=["task", "metric", "estimate", "official_estimate"])
     for before, n in (("", 1000), ("official_", 624)):
         estimate = table[f"{before}estimate"]
@@ -241,9 +243,11 @@ def selected_rows(**changed):
 def test_the_summary_has_a_line_for_each_test_that_was_scored():
     lines = official.summary(selected_rows()).splitlines()
     assert lines == [
-        "- **binary**, internal: resnet18 (scratch), accuracy 0.950 (0.940 to 0.960), ROC AUC 0.990 (0.980 to 1.000), "
+        "- **binary**, internal: resnet18 (scratch), accuracy 0.950 (0.940 to 0.960), ROC AUC 0.990 "
+        "(0.980 to 1.000), "
         "macro F1 0.940 (0.930 to 0.950), on 1,000 images of 500 patients.",
-        "- **binary**, official: resnet18 (scratch), accuracy 0.900 (0.890 to 0.910), ROC AUC 0.970 (0.960 to 0.980), "
+        "- **binary**, official: resnet18 (scratch), accuracy 0.900 (0.890 to 0.910), ROC AUC 0.970 "
+        "(0.960 to 0.980), "
         "macro F1 0.880 (0.870 to 0.890), on 624 images of 312 patients.",
     ]
     assert official.summary(selected_rows(official_low=np.nan)).splitlines() == lines[:1]
@@ -275,9 +279,12 @@ def test_leak_or_shift_quotes_the_audit_and_counts_what_the_ledgers_found(tmp_pa
     (tmp_path / "audit" / "official-parts.json").write_text(json.dumps({"checks": checks}))
     text = official.leak_or_shift(tmp_path, selected_rows(), iter(networks))
     assert text == (
-        "Official parts: ok. shift said. ROC AUC of the selected models from the internal to the official test: "
-        "binary -0.020 (from 0.990 to 0.970). Could a leak explain a change? Between the official parts the audit "
-        "says: patients said. linked_groups said. Between the parts of the internal split the ledgers of 2 networks "
+        "Official parts: ok. shift said. ROC AUC of the selected models from the internal to the "
+        "official test: "
+        "binary -0.020 (from 0.990 to 0.970). Could a leak explain a change? Between the official "
+        "parts the audit "
+        "says: patients said. linked_groups said. Between the parts of the internal split the "
+        "ledgers of 2 networks "
         "found 3 shared linked groups."
     )
     sealed = official.leak_or_shift(tmp_path, selected_rows(official_estimate=np.nan), networks)

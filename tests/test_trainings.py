@@ -1,4 +1,4 @@
-"""A plan is trained line by line; its tables name each network, and choices compare what was trained both ways."""
+"""A plan is trained line by line; its tables name each network; choices need both ways to be trained."""
 
 from types import SimpleNamespace
 

@@ -123,6 +123,13 @@ CAPTIONS = {
         "Line plots of the inflation found against the strength of identity, one panel a model: near zero "
         "without identity, rising with identity and with dose.",
     ),
+    "results_answer": (
+        "What each kind of leak adds to the ROC AUC: the score with the leak minus the score without it, "
+        "on the same test images, with as many training images of each class. One mark for each model and "
+        "task, with its 95 % interval by bootstrap over patients; black: their median. Differences within "
+        "{margin:g} (grey) are called none. The scale is linear near zero and logarithmic beyond.",
+        "Dot plot with one row a leak, sorted by its median: {medians}.",
+    ),
 }
 
 
