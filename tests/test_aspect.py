@@ -1,6 +1,7 @@
 """Shapes of images: given back truly, and read where they can be read."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from deferred import deferred
@@ -10,7 +11,7 @@ with deferred:
     from leakfree.data.cohort import ingest
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import aspect
-    from leakfree_study.networks.aspect import aspect_study, reshaped
+    from leakfree_study.networks.aspect import aspect_sentence, aspect_study, reshaped
     from leakfree_study.run.run import open_run
 
 
@@ -99,3 +100,29 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
     monkeypatch.setattr(aspect, "original_sizes", lambda table, data: None)
     nothing = aspect_study(run, 32, max_images=400)
     assert nothing.empty and nothing.columns.tolist() == found.columns.tolist()
+
+
+def shapes_of(squashed_low):
+    """A table of `aspect_study`: cropped images show the least of the shape, padded ones the most."""
+    read = {"squashed": 0.3, "padded": 0.6, "cropped": -0.1}
+    rows = [("shape alone", "class", 0.8, 0.7, 0.9)]
+    rows += [(name, "class", 0.9 + place / 100, 0.8, 1.0) for place, name in enumerate(read)]
+    rows += [(name, "shape", value, squashed_low, value + 0.1) for name, value in read.items()]
+    table = pd.DataFrame(rows, columns=["handling", "reads", "estimate", "low", "high"])
+    return table.assign(metric="x", n_images=1200, n_patients=900)
+
+
+def test_the_sentence_follows_the_interval_of_the_squash():
+    text = aspect_sentence(shapes_of(0.2), whole=True)
+    assert text.startswith(
+        "The squash carries the shape: 30 % of the variance within classes is read (20 % to 40 %);"
+    )
+    assert "Least is read when images are cropped, most when padded." in text
+    assert (
+        "ROC AUC of 0.800; images that are squashed, padded and cropped with 0.900, 0.910 and 0.920." in text
+    )
+    assert text.endswith("Sizes are known of 1,200 images of 900 patients.")
+    text = aspect_sentence(shapes_of(-0.1), whole=False)
+    assert text.startswith("The squash leaves no shape that such a model reads:")
+    assert text.endswith("patients: not all, so this is a sample that chance did not draw.")
+    assert aspect_sentence(pd.DataFrame(), whole=True).startswith("The shape tells nothing here")

@@ -10,7 +10,7 @@ from leakfree_study.book.cell_text import QuoteError
 from leakfree_study.book.checklists.checklist import (
     ABSENT,
     CHECKLISTS,
-    Item,
+    ChecklistItem,
     answer,
     names_in,
     read_checklist,
@@ -81,7 +81,7 @@ def test_no_digit_is_typed_but_those_with_a_reason(checklists, name):
 
 
 def test_a_typed_number_is_found(checklists):
-    item = Item("1", "", ("ResNet18 saw {n_images} of 5,840 images.",), ())
+    item = ChecklistItem("1", "", ("ResNet18 saw {n_images} of 5,840 images.",), ())
     assert typed_digits(item, checklists["reforms"]) == ["5,840"]
 
 
@@ -104,8 +104,8 @@ def test_every_pointer_leads_to_something(checklists, published, repository, nam
 def test_a_run_without_an_official_test_says_nothing_of_it(checklists, tmp_path):
     (tmp_path / "provenance.json").write_text('{"data": {"images": 1234}}')
     found = checklists["reforms"].lookup(tmp_path)
-    assert answer(Item("1", "", SENTENCES, ()), found) == "There are 1,234 images. No number."
-    assert answer(Item("1", "", SENTENCES[1:2], ()), found) == ABSENT
+    assert answer(ChecklistItem("1", "", SENTENCES, ()), found) == "There are 1,234 images. No number."
+    assert answer(ChecklistItem("1", "", SENTENCES[1:2], ()), found) == ABSENT
 
 
 def test_an_ambiguous_value_is_an_error(checklists, tmp_path):
@@ -113,7 +113,7 @@ def test_an_ambiguous_value_is_an_error(checklists, tmp_path):
     row = "train,normal,5\n"
     (tmp_path / "tables" / "01_classes.csv").write_text("part,label,images\n" + 2 * row)
     with pytest.raises(QuoteError, match="n_normal: 2 rows"):
-        answer(Item("1", "", ("{n_normal} images.",), ()), checklists["reforms"].lookup(tmp_path))
+        answer(ChecklistItem("1", "", ("{n_normal} images.",), ()), checklists["reforms"].lookup(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,7 @@ SENTENCES = {
             "share": pd.DataFrame({"label": PRINTABLE, "images_without_identifier": 1, "share": 0.5}),
         },
     ),
-    "Could a leak explain": ("05_leakfree_deep", {"told": " ".join(EVERY)}),
+    "official.leak_or_shift": ("05_leakfree_deep", {"told": " ".join(EVERY)}),
 }
 
 

@@ -1,13 +1,23 @@
 """What the novelty score is measured on is what its names say, with intervals."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from deferred import deferred
 from leakfree.predict.novelty import Novelty
 
 with deferred:
-    from leakfree_study.networks.novelty_study import changed_films, novelty_table, strangers
+    from leakfree.data.pixels import PixelCache
+    from leakfree_study.networks import novelty_study
+    from leakfree_study.networks.novelty_study import (
+        changed_films,
+        novelty_table,
+        strangers,
+        warnings_by_kind,
+    )
 
 
 class Bright(Novelty):
@@ -57,3 +67,30 @@ def test_shares_and_intervals_count_patients():
     assert grey["warned"] == pytest.approx(0.5, abs=0.02) and grey["low"] < 0.4 and grey["high"] > 0.6
     assert grey["n_patients"] == 0
     assert set(table["kind"]) == {"film", "changed image", "no image"}
+
+
+@pytest.mark.parametrize("sealed", [0, 2])
+def test_a_run_is_measured_on_what_set_nothing_in_the_score(sealed, monkeypatch):
+    monkeypatch.setattr(novelty_study, "patient_ids", lambda table, scope: table["file"].to_numpy())
+    ids = np.array(["a", "b", "c", "d"], dtype=object)
+    development, others = films([255, 0, 255, 255]), films([0, 0])
+    names = [f"person{i}_virus_{i}.jpeg" for i in range(sealed)]
+    table = pd.DataFrame({"image_id": names, "file": names, "part": "test", "label": None})
+    run = SimpleNamespace(
+        pixels=lambda size: PixelCache(ids, development, {}),
+        sealed_pixels=lambda size: PixelCache(np.array(names, dtype=object), others, {}),
+        cohort=SimpleNamespace(table=table),
+    )
+    parts = {"test": ["b", "a"], "conformal": ["c"]}
+    network = SimpleNamespace(
+        cell=SimpleNamespace(image_size=16, scope="series"),
+        read=lambda part: SimpleNamespace(
+            image_ids=np.array(parts[part], dtype=object), patients=np.array(parts[part], dtype=object)
+        ),
+    )
+    found = warnings_by_kind(run, network, Bright(), n_resamples=20).query("kind == 'film'")
+    groups = found.set_index("group")
+    assert list(groups.index) == ["internal test", "conformal part", *["official test"][:sealed]]
+    assert groups["warned"].tolist() == [0.5, 1.0, *[0.0][:sealed]]
+    assert groups["n_images"].tolist() == [2, 1, *[2][:sealed]]
+    assert groups["n_patients"].tolist()[:2] == [2, 1]

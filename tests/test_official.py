@@ -1,5 +1,6 @@
 """The official test of a run: predicted by kept weights, opened by the plan, read back as it was."""
 
+import json
 import subprocess
 
 import numpy as np
@@ -217,3 +218,74 @@ def test_what_was_selected_stands_beside_its_official_score():
     for without in (pd.DataFrame(), opened[opened["model"] == "a"]):
         found = official.selected_scores(scores, without)
         assert len(found) == 2 and found["official_estimate"].isna().all()
+
+
+def selected_rows(**changed):
+    rows = [
+        ("binary", "accuracy", 0.95, 0.90),
+        ("binary", "roc_auc", 0.99, 0.97),
+        ("binary", "macro_f1", 0.94, 0.88),
+    ]
+    table = pd.DataFrame(rows, columns=["task", "metric", "estimate", "official_estimate"])
+    for before, n in (("", 1000), ("official_", 624)):
+        estimate = table[f"{before}estimate"]
+        table = table.assign(
+            **{
+                f"{before}low": estimate - 0.01,
+                f"{before}high": estimate + 0.01,
+                f"{before}n_images": n,
+                f"{before}n_patients": n // 2,
+            }
+        )
+    return table.assign(model="resnet18", weights="scratch", **changed)
+
+
+def test_the_summary_has_a_line_for_each_test_that_was_scored():
+    lines = official.summary(selected_rows()).splitlines()
+    assert lines == [
+        "- **binary**, internal: resnet18 (scratch), accuracy 0.950 (0.940 to 0.960), ROC AUC 0.990 "
+        "(0.980 to 1.000), "
+        "macro F1 0.940 (0.930 to 0.950), on 1,000 images of 500 patients.",
+        "- **binary**, official: resnet18 (scratch), accuracy 0.900 (0.890 to 0.910), ROC AUC 0.970 "
+        "(0.960 to 0.980), "
+        "macro F1 0.880 (0.870 to 0.890), on 624 images of 312 patients.",
+    ]
+    assert official.summary(selected_rows(official_low=np.nan)).splitlines() == lines[:1]
+
+
+def test_of_a_model_with_several_networks_both_tests_show_the_ensemble():
+    opened = pd.DataFrame(
+        [("binary", "resnet18", seed, 0.9) for seed in ("1", "2", "ensemble")]
+        + [("binary", "simple-cnn-32", "1", 0.8)],
+        columns=["task", "model", "seed", "estimate"],
+    )
+    internal = pd.DataFrame(
+        {"task": "binary", "model": ["simple-cnn-32", "resnet18"], "seed": [1, "ensemble"]}
+    )
+    both = official.both_tests(internal, opened)
+    assert both[["model", "seed", "test"]].to_numpy().tolist() == [
+        ["resnet18", "ensemble", "internal"], ["resnet18", "ensemble", "official"],
+        ["simple-cnn-32", 1, "internal"], ["simple-cnn-32", "1", "official"],
+    ]  # fmt: skip
+
+
+def test_leak_or_shift_quotes_the_audit_and_counts_what_the_ledgers_found(tmp_path):
+    networks = [type("R", (), {"facts": {"shared_groups": n}}) for n in (0, 3)]
+    assert official.leak_or_shift(tmp_path, selected_rows(), networks).startswith("Notebook 02 has not run")
+    checks = {
+        name: {"status": "ok", "summary": f"{name} said."} for name in ("shift", "patients", "linked_groups")
+    }
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "official-parts.json").write_text(json.dumps({"checks": checks}))
+    text = official.leak_or_shift(tmp_path, selected_rows(), iter(networks))
+    assert text == (
+        "Official parts: ok. shift said. ROC AUC of the selected models from the internal to the "
+        "official test: "
+        "binary -0.020 (from 0.990 to 0.970). Could a leak explain a change? Between the official "
+        "parts the audit "
+        "says: patients said. linked_groups said. Between the parts of the internal split the "
+        "ledgers of 2 networks "
+        "found 3 shared linked groups."
+    )
+    sealed = official.leak_or_shift(tmp_path, selected_rows(official_estimate=np.nan), networks)
+    assert "ROC AUC" not in sealed

@@ -9,7 +9,7 @@ import api_page
 from provenance_page import provenance_of
 from rooms import rooms
 
-from leakfree_study.book.checklists.checklist import CHECKLISTS, Item, answer, read_checklist
+from leakfree_study.book.checklists.checklist import CHECKLISTS, ChecklistItem, answer, read_checklist
 
 #: Cohort that the answers are about.
 PUBLISHED = "chest_xray"
@@ -63,7 +63,7 @@ def _other_cohort(run: Path) -> list[str]:
     ]
 
 
-def _where(item: Item, run: Path) -> str:
+def _where(item: ChecklistItem, run: Path) -> str:
     shown = [_link(kind, name, run) for kind, name in item.where]
     return f'<span class="checklist-where">See {" · ".join(shown)}</span>'
 

@@ -32,7 +32,7 @@ LIMIT_PARTS = ("val", TEMPERATURE_PART)
 FIVE_PARTS = {"train": 0.65, "val": 0.10, TEMPERATURE_PART: 0.05, CONFORMAL_PART: 0.05, "test": 0.15}
 
 
-class Scored(Protocol):
+class ReadsPredictions(Protocol):
     """A fitted model with predictions of each part, such as the result of a cell."""
 
     def read(self, part: str) -> Predictions:
@@ -77,7 +77,7 @@ class Calibrated:
         return cls(temperature, conformal, tuple(notes))
 
     @classmethod
-    def of_cell(cls, result: Scored) -> Calibrated:
+    def of_cell(cls, result: ReadsPredictions) -> Calibrated:
         """Fit both from the file of predictions of a cell."""
         return cls.of({part: result.read(part) for part in (TEMPERATURE_PART, CONFORMAL_PART)})
 

@@ -184,6 +184,11 @@ def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     return made.rename(columns=_escaped).style.hide()
 
 
+def wide(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
+    """Begin the table that a notebook shows, as `styled`, which scrolls where it is wider than the page."""
+    return styled(frame, links).set_table_attributes('class="wide"')
+
+
 def _escaped(value: object) -> object:
     return html(value) if isinstance(value, str) else value
 

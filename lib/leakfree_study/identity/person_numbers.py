@@ -247,3 +247,29 @@ def _percentiles(
     # Both ways round meet in one unit: that of the lower number.
     series = one if one == other else "both"
     return pairs.assign(series=series, number=pairs["number"] + min(shift, 0), percentile=percentile)
+
+
+def person_sentence(counters: pd.DataFrame, collisions: pd.DataFrame, likeness: pd.DataFrame) -> str:
+    """Say what three kinds of evidence tell of person numbers, as Markdown.
+
+    Parameters
+    ----------
+    counters, collisions, likeness : pandas.DataFrame
+        As the functions of these names; any may be empty.
+    """
+    if not (len(counters) and len(collisions) and len(likeness)):
+        return "*This cohort has no person files of two etiologies.*"
+    whole = counters[counters["part"] == "all"].set_index("etiology")["spearman"]
+    nearby = collisions[(collisions["part"] == "all") & (collisions["null"] == "windows")].iloc[0]
+    alike = likeness.set_index("pairs_of")["percentile"]
+    no_more = alike["across, same number"] <= alike["across, next number"]
+    return (
+        "Numbers advance with running numbers inside each etiology (rank correlation "
+        f"{whole['bacteria']:.3f} and {whole['virus']:.3f}), less so over both ({whole['pooled']:.3f}). "
+        f"{nearby['observed']:.0f} numbers stand on both, where windows of nearby numbers give "
+        f"{nearby['expected']:.0f} by chance. "
+        f"Images of one series lie at percentile {alike['same series']:.2f} of likeness, images across "
+        f"etiologies with the same number at {alike['across, same number']:.2f}, with the next number at "
+        f"{alike['across, next number']:.2f}: a shared number makes them {'no more' if no_more else 'more'} "
+        "alike than a neighbouring one."
+    )

@@ -126,3 +126,21 @@ def adjudication(project: Path) -> pd.DataFrame | None:
     """
     path = Path(project) / "artifacts" / "chest_xray" / "adjudication.csv"
     return pd.read_csv(path, keep_default_na=True).fillna({"agreed": ""}) if path.is_file() else None
+
+
+def adjudication_counts(adjudicated: pd.DataFrame) -> pd.DataFrame:
+    """Count pairs by their kind and by what two readers say of them.
+
+    Parameters
+    ----------
+    adjudicated : pandas.DataFrame
+        As `adjudication`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Kinds in rows, verdicts in columns. Candidates that the pixels confirm are a kind of their own.
+    """
+    confirmed = adjudicated["verified"].map({True: "candidate, verified", False: "candidate, not verified"})
+    kind = adjudicated["kind"].where(adjudicated["kind"] != "candidate", confirmed)
+    return pd.crosstab(kind, adjudicated["agreed"].replace("", "no agreement"))

@@ -142,3 +142,20 @@ def deep_table(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def network_cost(networks: Sequence[Result]) -> pd.DataFrame:
+    """Add up what trainings took, in seconds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model, protocol, precision, size`` (how many), ``mean, sum``.
+    """
+    columns = ["model", "protocol", "precision", "seconds"]
+    rows = [
+        (r.cell.model, r.cell.protocol.name, r.facts["precision"], r.facts["training_seconds"])
+        for r in networks
+    ]
+    grouped = pd.DataFrame(rows, columns=columns).groupby(columns[:3])["seconds"]
+    return grouped.agg(["size", "mean", "sum"]).reset_index()

@@ -226,3 +226,40 @@ def table(results: Sequence[Result], *, n_resamples: int, seed: int) -> pd.DataF
                 }
             )
     return pd.DataFrame(rows)
+
+
+def right_beside_wrong(measured: pd.DataFrame) -> pd.DataFrame:
+    """Show `table` with the fault and the right measurement of each model side by side."""
+    form = "{:.4f} ({:.4f} to {:.4f}), {:,} images, {:,} of them trained on"
+    values = ["macro_f1", "macro_f1_low", "macro_f1_high", "n_images", "shared_images"]
+    keys, rows = ["reference_model", "claim", "model", "weights"], []
+    for (model, claim, name, weights), group in measured.groupby(keys, dropna=False, sort=False):
+        found = group.set_index("protocol")
+        row = {
+            "reference study": model or "(none)",
+            "its claim": "" if pd.isna(claim) else f"{claim:.4f}",
+            "here": f"{name}, {weights}",
+        }
+        for arm, protocol in (("its fault", "no-test-set"), ("measured right", "clean")):
+            row[f"{arm}: macro F1"] = form.format(*found.loc[protocol, values])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def claims_table(claimed: pd.DataFrame) -> pd.DataFrame:
+    """Show `claims`: what was claimed, the same fault here, and the right measurement."""
+
+    def told(row: dict[str, object], arm: str) -> str:
+        if pd.isna(row[arm]):
+            return ""
+        return (
+            f"{row[arm]:.3f} ({row[f'{arm}_low']:.3f} to {row[f'{arm}_high']:.3f}), "
+            f"{row[f'{arm}_n_images']:,.0f} images, {row[f'{arm}_n_patients']:,.0f} patients"
+        )
+
+    shown = claimed[["notebook", "model", "task", "metric", "claim", "measured"]].rename(
+        columns={"claim": "its claim", "measured": "what its code measured"}
+    )
+    for arm, title in (("fault", "the same fault here"), ("right", "measured right")):
+        shown[title] = [told(row, arm) for row in claimed.to_dict("records")]
+    return shown

@@ -11,7 +11,7 @@ the study; the model is the nearest neighbour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,3 +171,29 @@ def coverage(found: pd.DataFrame, truth: float) -> pd.DataFrame:
             {"what": what, "studies": len(hits), "share": hits.mean(), "low": exact.low, "high": exact.high}
         )
     return pd.DataFrame(rows)
+
+
+def coverage_of_worlds(worlds: Mapping[str, World], n: int, *, seed: int = 0, jobs: int = 1) -> pd.DataFrame:
+    """Count how often intervals of simulated studies hold the truth, world by world.
+
+    Parameters
+    ----------
+    worlds : mapping of str to World
+    n : int
+        Studies of each. Where identity is above 0 the truth is the mean of twice as many others.
+    seed, jobs : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``world, truth, what, studies, share, low, high``.
+    """
+    frames = []
+    for number, (name, world) in enumerate(worlds.items()):
+        simulated, truth = studies(world, n, seed=seed + number, jobs=jobs), 0.0
+        if world.identity:
+            others = studies(world, 2 * n, seed=seed + 100, jobs=jobs, n_resamples=2)
+            truth = others["estimate"].mean()
+        frames.append(coverage(simulated, truth).assign(world=name, truth=truth))
+    columns = ["world", "truth", "what", "studies", "share", "low", "high"]
+    return pd.concat(frames, ignore_index=True)[columns]

@@ -157,6 +157,37 @@ def aspect_study(
     return pd.DataFrame(found)
 
 
+def aspect_sentence(shapes: pd.DataFrame, *, whole: bool) -> str:
+    """Say what `aspect_study` found, as Markdown.
+
+    Parameters
+    ----------
+    shapes : pandas.DataFrame
+        As `aspect_study`; may be empty.
+    whole : bool
+        Whether the sizes of all images are known.
+    """
+    if not len(shapes):
+        return (
+            "The shape tells nothing here: no original size is known, all are one, or too few patients show "
+            "each class."
+        )
+    read = shapes[shapes["reads"] == "shape"].set_index("handling")
+    told = shapes[shapes["reads"] == "class"].set_index("handling")["estimate"]
+    least, most, squashed = read["estimate"].idxmin(), read["estimate"].idxmax(), read.loc["squashed"]
+    verdict = "carries the shape" if squashed["low"] > 0 else "leaves no shape that such a model reads"
+    ending = "." if whole else ": not all, so this is a sample that chance did not draw."
+    return (
+        f"The squash {verdict}: {squashed['estimate']:.0%} of the variance within classes is read "
+        f"({squashed['low']:.0%} to {squashed['high']:.0%}); padded {read.loc['padded', 'estimate']:.0%}, "
+        f"cropped {read.loc['cropped', 'estimate']:.0%}. Least is read when images are {least}, most when "
+        f"{most}. The shape alone tells the class with a ROC AUC of {told['shape alone']:.3f}; images that "
+        f"are squashed, padded and cropped with {told['squashed']:.3f}, {told['padded']:.3f} and "
+        f"{told['cropped']:.3f}. Sizes are known of {squashed['n_images']:,} images of "
+        f"{squashed['n_patients']:,} patients{ending}"
+    ).replace("%", " %")
+
+
 def _read_class(features: np.ndarray, labels: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, patients)
     return cross_val_predict(linear_probe(), features, labels, cv=list(folds), method="decision_function")

@@ -10,7 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import binomtest
 from sklearn.datasets import load_sample_images
 
+from leakfree.data.cohort import SEALED_PART
+from leakfree.data.patients import patient_ids
 from leakfree.predict.novelty import Novelty
+from leakfree_study.run.cells import Result
+from leakfree_study.run.run import Run
 
 #: Pictures of each kind that is made or cut out.
 _EACH = 50
@@ -64,6 +68,42 @@ def strangers(size: int, seed: int = 0) -> dict[str, np.ndarray]:
             [np.full((size, size), grey, np.uint8) for grey in np.linspace(0, 255, _EACH).astype(np.uint8)]
         ),
     }
+
+
+def warnings_by_kind(
+    run: Run, network: Result, novelty: Novelty, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Measure how often the novelty score of a network warns of images of the run that set nothing in it.
+
+    Those are the internal test, the conformal part and, without their labels, the images of the sealed part.
+
+    Parameters
+    ----------
+    run : Run
+        With its images.
+    network : Result
+        Whose split the score was fitted on.
+    novelty : Novelty
+    n_resamples, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `novelty_table`.
+    """
+    size, scope = network.cell.image_size, network.cell.scope
+    cache, shown = run.pixels(size), {}
+    for group, part in (("internal test", "test"), ("conformal part", "conformal")):
+        kept = network.read(part)
+        shown[group] = (cache.pixels[cache.rows(kept.image_ids)], kept.patients)
+    sealed = run.cohort.table[run.cohort.table["part"] == SEALED_PART]
+    if len(sealed):
+        others = run.sealed_pixels(size)
+        shown["official test"] = (
+            others.pixels[others.rows(sealed["image_id"])],
+            patient_ids(sealed, scope),
+        )
+    return novelty_table(novelty, shown, size, n_resamples=n_resamples, seed=seed)
 
 
 def novelty_table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from leakfree.scores.calibration import scale
 from leakfree.scores.predictions import Predictions, read_predictions
 from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
+from leakfree_study.figures.tables import bracketed
 from leakfree_study.networks.published import load_trained
 from leakfree_study.networks.sealed import FOLDER, open_seal, read_plan
 from leakfree_study.run.cells import Cell, Result
@@ -207,3 +208,81 @@ def beside_published(scores: pd.DataFrame, names: Mapping[str, str]) -> pd.DataF
     theirs = pd.DataFrame(PUBLISHED, columns=["who", "metric", "estimate"])
     columns = ["who", "metric", "estimate", "low", "high", "n_images"]
     return pd.concat([theirs, ours], ignore_index=True).reindex(columns=columns)
+
+
+def both_tests(internal: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
+    """Put the scores of the internal and of the official test under each other, model by model.
+
+    Parameters
+    ----------
+    internal : pandas.DataFrame
+        Rows of ``05_scores``: one for each model and metric.
+    opened : pandas.DataFrame
+        As `official_scores`. Of a model with several networks its ensemble is taken.
+    """
+    alone = opened.groupby(["task", "model"])["seed"].transform("nunique") == 1
+    official = opened[(opened["seed"] == "ensemble") | alone]
+    both = pd.concat([internal.assign(test="internal"), official.assign(test="official")], ignore_index=True)
+    return both.sort_values(["task", "model"], kind="stable")
+
+
+def leak_or_shift(folder: Path, selected: pd.DataFrame, trained: Iterable[Result]) -> str:
+    """Say what could make a score change from the internal test to the official one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of a run, with the audit of its official parts.
+    selected : pandas.DataFrame
+        As `selected_scores`.
+    trained : iterable of Result
+        All networks, whose ledgers know what training and test shared.
+
+    Returns
+    -------
+    str
+        Words of the audit are in it as they are: escape it.
+    """
+    report = Path(folder) / "audit" / "official-parts.json"
+    if not report.is_file():
+        return "Notebook 02 has not run in this run folder, so its search for shift is not here."
+    checks = json.loads(report.read_text(encoding="utf-8"))["checks"]
+    told = f"Official parts: {checks['shift']['status']}. {checks['shift']['summary']}"
+    scored = selected[(selected["metric"] == "roc_auc") & selected["official_estimate"].notna()]
+    if len(scored):
+        falls = [
+            f"{row.task} {row.official_estimate - row.estimate:+.3f} "
+            f"(from {row.estimate:.3f} to {row.official_estimate:.3f})"
+            for row in scored.itertuples()
+        ]
+        told += f" ROC AUC of the selected models from the internal to the official test: {', '.join(falls)}."
+    shared = [result.facts["shared_groups"] for result in trained]
+    return told + (
+        f" Could a leak explain a change? Between the official parts the audit says: "
+        f"{checks['patients']['summary']} {checks['linked_groups']['summary']} Between the parts of the "
+        f"internal split the ledgers of {len(shared)} networks found {sum(shared)} shared linked groups."
+    )
+
+
+def summary(selected: pd.DataFrame) -> str:
+    """List what the selected models score on both tests, as Markdown; without a test that is sealed.
+
+    Parameters
+    ----------
+    selected : pandas.DataFrame
+        As `selected_scores`.
+    """
+    lines = []
+    for task, rows in selected.groupby("task", sort=False):
+        for test, before in (("internal", ""), ("official", "official_")):
+            columns = [f"{before}{name}" for name in ("estimate", "low", "high", "n_images", "n_patients")]
+            found = rows.set_index("metric")[columns]
+            if found.isna().any(axis=None):
+                continue  # not in the plan, or sealed
+            shown = bracketed(found.set_axis(["estimate", "low", "high", "images", "patients"], axis=1))
+            lines.append(
+                f"- **{task}**, {test}: {rows['model'].iloc[0]} ({rows['weights'].iloc[0]}), accuracy "
+                f"{shown['accuracy']}, ROC AUC {shown['roc_auc']}, macro F1 {shown['macro_f1']}, on "
+                f"{int(found.iloc[0, 3]):,} images of {int(found.iloc[0, 4]):,} patients."
+            )
+    return "\n".join(lines)

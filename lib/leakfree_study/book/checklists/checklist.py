@@ -22,7 +22,7 @@ ABSENT = "Not part of this run."
 
 
 @dataclass(frozen=True)
-class Item:
+class ChecklistItem:
     """One item of a checklist.
 
     Attributes
@@ -49,7 +49,7 @@ class Checklist:
 
     Attributes
     ----------
-    modules : dict of str to tuple of Item
+    modules : dict of str to tuple of ChecklistItem
         Title of a module to its items.
     values : dict of str to Quote
         Numbers of its own, beside those that all prose quotes.
@@ -57,12 +57,12 @@ class Checklist:
         Texts with digits that answers may hold, with the reason: names and numbers that no run decides.
     """
 
-    modules: dict[str, tuple[Item, ...]]
+    modules: dict[str, tuple[ChecklistItem, ...]]
     values: dict[str, Quote]
     digits_allowed: dict[str, str]
 
     @property
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[ChecklistItem, ...]:
         """All items in order."""
         return tuple(item for items in self.modules.values() for item in items)
 
@@ -105,7 +105,7 @@ def read_checklist(path: Path) -> Checklist:
     return Checklist(modules, values, allowed)
 
 
-def _item(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Item:
+def _item(entry: Mapping[str, Any], values: Mapping[str, Any]) -> ChecklistItem:
     number = str(entry["item"])
     sentences = entry["answer"]
     sentences = (sentences,) if isinstance(sentences, str) else tuple(sentences)
@@ -117,7 +117,7 @@ def _item(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Item:
         if kind not in POINTERS or not name:
             raise ValueError(f"item {number}: {pointer} is none of {', '.join(POINTERS)}")
         where.append((kind, name))
-    return Item(number, entry["text"], sentences, tuple(where))
+    return ChecklistItem(number, entry["text"], sentences, tuple(where))
 
 
 def names_in(sentence: str) -> list[str]:
@@ -125,14 +125,14 @@ def names_in(sentence: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(sentence) if name]
 
 
-def answer(item: Item, found: Lookup) -> str:
+def answer(item: ChecklistItem, found: Lookup) -> str:
     """Return the answer to an item with the values of a run.
 
     A sentence that quotes what the run does not hold is left out; where none is left, the answer says so.
 
     Parameters
     ----------
-    item : Item
+    item : ChecklistItem
     found : Lookup
         As `Checklist.lookup` returns it.
 

@@ -1,0 +1,115 @@
+"""What the notebook on inflation shows: links to files, short verdicts, and sentences that count."""
+
+import numpy as np
+import pandas as pd
+
+from deferred import deferred
+
+with deferred:
+    from leakfree_study.inflation import shown
+
+
+def rows(*protocols, **changed):
+    table = pd.DataFrame(
+        {
+            "protocol": protocols,
+            "model": [f"model {place}" for place in range(len(protocols))],
+            "task": "etiology",
+            "estimate": 0.05,
+            "low": 0.01,
+            "high": 0.09,
+            "p_holm": 0.0123,
+            "verdict": "inflation, by less than the margin",
+            "n_by_class": "10 + 20",
+            "predictions": "predictions/a.csv",
+        }
+    )
+    return table.assign(**changed)
+
+
+def test_an_estimate_links_to_its_predictions_and_several_are_numbered():
+    row = rows("siblings").to_dict("records")[0]
+    assert shown.linked(row) == '<a href="../predictions/a.csv">+0.050 (+0.010 to +0.090)</a>'
+    several = shown.linked({**row, "predictions": "predictions/a.csv;predictions/<b>.csv"})
+    assert several == (
+        '+0.050 (+0.010 to +0.090) <a href="../predictions/a.csv">1</a> '
+        '<a href="../predictions/&lt;b&gt;.csv">2</a>'
+    )
+
+
+def test_leaks_come_in_the_order_of_the_catalogue_each_named_once():
+    from leakfree_study.inflation.catalogue import LEAKS, by_protocol
+
+    first, second = LEAKS[0].protocol, LEAKS[1].protocol
+    table = shown.leak_table(rows(second, first, first))
+    assert table["leak"].tolist() == [by_protocol(first).title, "", by_protocol(second).title]
+    assert table["model"].tolist() == ["model 1", "model 2", "model 0"]
+    assert set(table["verdict"]) == {"inflation, under the margin"}
+    assert table.columns.tolist() == [
+        "leak", "model", "inflation of ROC AUC", "p (Holm)", "verdict", "patients",
+    ]  # fmt: skip
+    threshold = shown.threshold_table(rows("threshold"))
+    assert threshold.columns.tolist()[:3] == ["task", "model", "inflation of macro F1"]
+
+
+def test_processors_that_agree_and_one_verdict_that_does_not():
+    table = pd.DataFrame(
+        {
+            "protocol": "siblings",
+            "task": "etiology",
+            "model": ["1-nn on pixels", "1-nn on embeddings", "resnet18"],
+            "difference": [0.001, -0.002, 0.03],
+            "verdict_here": ["undecided", None, "inflation"],
+            "verdict_there": ["undecided", None, "undecided"],
+            **{f"{name}_{side}": 0.1 for name in ("estimate", "low", "high") for side in ("here", "there")},
+        }
+    )
+    assert shown.processors_sentence(table, "a processor") == (
+        "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
+        "0.0300 (trained networks). 1 of 2 verdicts differ: siblings, resnet18, etiology: undecided (+0.100, "
+        "+0.100 to +0.100) on a processor, inflation (+0.100, +0.100 to +0.100) here."
+    )
+    same = shown.processors_sentence(table.assign(verdict_there=table["verdict_here"]), "a processor")
+    assert same.endswith("0 of 2 verdicts differ.")
+
+
+def test_the_control_with_random_labels_is_counted():
+    table = rows("siblings", "siblings", "exact", clean_low=[0.4, 0.55, 0.4], clean_high=0.6)
+    table = table.assign(estimate=[0.02, 0.08, 0.5], low=[-0.01, 0.02, 0.4])
+    assert shown.memory_sentence(table) == (
+        "Clean arms at chance: 2 of 3. Siblings raise 1 of 2 models above their clean arm; most of "
+        "all model 1, "
+        "by 0.080 (0.020 to 0.090)."
+    )
+
+
+def test_phantoms_without_identity_are_counted_apart():
+    rows = [
+        (identity, dose, identity * dose / 10, -0.01 if identity == 0 else 0.001)
+        for identity in (0.0, 1.0, 2.0)
+        for dose in (0.5, 1.0)
+    ]
+    table = pd.DataFrame(rows, columns=["identity", "dose", "estimate", "low"])
+    table = table.assign(high=table["estimate"] + 0.02, model="1-nn", disease=1.0)
+    assert shown.phantom_sentence(table) == (
+        "With identity 0, 2 of 2 intervals hold zero. Mean inflation at full dose by identity: "
+        "+0.000 at 0, +0.100 at 1, "
+        "+0.200 at 2. At the strongest identity and full dose 1 of 1 intervals lie above zero. With "
+        "identity 1 and more "
+        "the estimate rises with the dose in 2 of 2 series."
+    )
+    falling = table.assign(estimate=np.where(table["dose"] == 1.0, 0.0, 0.1))
+    assert "in 0 of 2 series" in shown.phantom_sentence(falling)
+
+
+def test_the_last_word_counts_verdicts_and_names_the_largest():
+    table = rows("siblings", "siblings", "exact", p_holm=[0.01, 0.2, 0.3], estimate=[0.02, 0.04, 0.9])
+    natural = pd.DataFrame({"estimate": [0.001, 0.003]})
+    lines = shown.how_to_read(table, natural, 0.05).splitlines()
+    assert lines == [
+        "- Of 3 comparisons at full dose, 3 inflation (Holm within each task).",
+        "- Siblings: 1 of 2 models and tasks show inflation after adjustment; the largest is model "
+        "1, etiology, "
+        "+0.040 (+0.010 to +0.090) among patients with several images, all leaked.",
+        "- In a plain split of images the same leak is worth +0.0010 to +0.0030.",
+    ]
