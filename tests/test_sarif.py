@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from leakfree.audit.checks.findings import CHECKS, Check, Report, not_run
-from leakfree.audit.report.sarif import MOST_LOCATIONS, Result, sarif, write_sarif
+from leakfree.audit.report.sarif import MOST_LOCATIONS, CodeScanningResult, sarif, write_sarif
 
 # The part of the standard's schema that is used here; the whole one is not ours to ship.
 _TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
@@ -81,7 +81,7 @@ def test_the_print_of_a_finding_stays_and_is_its_own(report, tmp_path):
 
 def test_a_finding_of_very_many_files_is_cut_and_an_accepted_one_says_why():
     places = tuple((f"{number}.png", 0) for number in range(MOST_LOCATIONS + 50))
-    log = sarif({"r": ("asks", "why")}, [Result("r", "error", "text", places, "known")])
+    log = sarif({"r": ("asks", "why")}, [CodeScanningResult("r", "error", "text", places, "known")])
     (result,) = log["runs"][0]["results"]
     assert (
         len(result["locations"]) == MOST_LOCATIONS and result["suppressions"][0]["justification"] == "known"

@@ -189,3 +189,17 @@ def test_a_file_that_cannot_be_read_is_named_and_in_no_part(folder, capsys):
     assert "broken_virus_1.jpeg" in capsys.readouterr().err
     assert not pd.read_csv("films-split/split.csv")["image_id"].str.contains("broken").any()
     assert main(["split", str(folder), "--fast", "--out", "b", "--allow-problems", *SKIP]) == 0
+
+
+def test_the_split_looks_thoroughly_and_the_audit_is_left_as_it_was():
+    from leakfree.cli import _parser
+
+    assert _parser().parse_args(["audit", "films"]).thorough is False
+    assert _parser().parse_args(["split", "films", "--fast"]).fast is True
+
+
+@pytest.mark.parametrize("option", [("--baseline", "b.yaml"), ("--diff", "old.json")])
+def test_options_of_the_audit_alone_are_refused(folder, capsys, option):
+    assert main(["split", str(folder), *SKIP, *option]) == 2
+    assert "goes with leakfree audit" in capsys.readouterr().err
+    assert not (folder.parent / "films-split").exists()

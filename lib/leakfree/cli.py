@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from leakfree.audit.auditor import AuditSettings
+    from leakfree.audit.baseline import Accepted
     from leakfree.audit.checks.findings import Report
     from leakfree.audit.target import Target
 
@@ -333,6 +334,9 @@ def _audit(given: argparse.Namespace) -> int:
 
 
 def _split(given: argparse.Namespace) -> int:
+    # A split that is clean only where one looked quickly is none. (A default of the parser would be the
+    # audit's too: they share the option.)
+    given.thorough = not given.fast
     return _auditing(given, _split_target)
 
 
@@ -399,6 +403,8 @@ def _split_target(given: argparse.Namespace, settings: AuditSettings, target: Ta
     from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
     from leakfree.splitter.command import audit_command, make, tell
 
+    if unfit := [name for name in ("baseline", "accept", "diff") if getattr(given, name) is not None]:
+        raise LeakfreeError(f"--{unfit[0]} goes with leakfree audit: a split that was made has no leak")
     made = make(target, settings, given)
     report = made.report
     if given.json:
@@ -430,9 +436,10 @@ def _audit_target(given: argparse.Namespace, settings: AuditSettings, target: Ta
     from leakfree.audit.commands import advised, reading_options
     from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
 
+    earlier, known = _expected(given)
     report, read = audit_and_scan(target, settings)
     report = advised(report, reading_options(given), given.manifest and str(given.manifest))
-    report, lines = _compared(report, given)
+    report, lines = _compared(report, given, earlier, known)
     if given.json:
         write_json(report, given.json)
     if given.junit:
@@ -478,36 +485,38 @@ def _root(given: argparse.Namespace) -> str:
     return os.path.relpath(folder) if folder else ""
 
 
-def _compared(report: Report, given: argparse.Namespace) -> tuple[Report, list[str]]:
+def _expected(given: argparse.Namespace) -> tuple[Report | None, list[Accepted]]:
+    """Read the earlier report and the baseline, before minutes are spent on an audit."""
+    from leakfree.audit.baseline import BaselineError, read_baseline
+    from leakfree.audit.report import load_json
+
+    if given.accept is not None and (given.baseline is None or not given.accept.strip()):
+        raise BaselineError("--accept needs a reason, and --baseline F to write it to")
+    try:
+        earlier = load_json(given.diff) if given.diff else None
+    except ValueError as error:
+        raise BaselineError(f"--diff {error}") from error
+    new = given.baseline is None or (given.accept is not None and not given.baseline.exists())
+    return earlier, [] if new else read_baseline(given.baseline)
+
+
+def _compared(
+    report: Report, given: argparse.Namespace, earlier: Report | None, known: list[Accepted]
+) -> tuple[Report, list[str]]:
     """Compare a report with an earlier one and with the baseline; return it with lines to print."""
     from datetime import date
 
-    from leakfree.audit.baseline import (
-        BaselineError,
-        accept,
-        against,
-        difference,
-        findings,
-        read_baseline,
-        write_baseline,
-    )
-    from leakfree.audit.report import load_json
+    from leakfree.audit.baseline import accept, against, difference, write_baseline
 
     lines = []
-    if given.diff:
-        try:
-            changed = difference(load_json(given.diff), report)
-        except ValueError as error:
-            raise BaselineError(f"--diff {error}") from error
-        lines += changed or [f"No finding appeared or went since {given.diff}."]
+    if earlier is not None:
+        lines += difference(earlier, report) or [f"No finding appeared or went since {given.diff}."]
     if given.accept is not None:
-        if given.baseline is None or not given.accept.strip():
-            raise BaselineError("--accept needs a reason, and --baseline F to write it to")
-        known = read_baseline(given.baseline) if given.baseline.exists() else []
-        write_baseline(accept(report, known, given.accept, date.today().isoformat()), given.baseline)
-        lines.append(f"{given.baseline}: written, {len(findings(report)):,} findings accepted")
+        known = accept(report, known, given.accept, date.today().isoformat())
+        write_baseline(known, given.baseline)
+        lines.append(f"{given.baseline}: written, {len(known):,} findings accepted")
     if given.baseline:
-        report, told = against(report, read_baseline(given.baseline))
+        report, told = against(report, known)
         lines += told
     return report, lines
 

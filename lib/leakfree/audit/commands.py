@@ -54,14 +54,16 @@ def advised(report: Report, reading: list[str], manifest: str | None = None) -> 
     split = [target, *options, *(("--manifest", manifest) if manifest else ())]
     repair = shlex.join(["leakfree", "split", *split, "--repair"])
     anew = shlex.join(["leakfree", "split", target, *options])
-    commands = {
-        "same_file": repair, "exact_duplicates": repair, "near_duplicates": repair, "patients": repair,
-        "linked_groups": repair, "shift": anew, "parts": anew,
-    }  # fmt: skip
-    checks = {
-        name: replace(check, advice=f"{check.advice} Run: {commands[name]}")
-        if name in commands and check.advice and (check.severity == "leak" or commands[name] == anew)
-        else check
-        for name, check in report.checks.items()
-    }
+    look = shlex.join(["leakfree", "audit", *split, "--html", "report.html"])
+    checks = {}
+    for name, check in report.checks.items():
+        if check.severity == "leak":
+            command = repair
+        elif check.status not in ("WARN", "FAIL"):
+            command = ""
+        else:
+            command = anew if name in ("shift", "parts") else look
+        checks[name] = (
+            replace(check, advice=f"{check.advice} Run: {command}") if check.advice and command else check
+        )
     return replace(report, checks=checks)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from leakfree.audit.report.sarif import Result, sarif, save_sarif
+from leakfree.audit.report.sarif import CodeScanningResult, sarif, save_sarif
 from leakfree.base.escape import say
 from leakfree.base.files import write_json
 from leakfree.check.lint import Linted, lint
@@ -60,7 +60,7 @@ def run(paths: list[str], *, json: Path | None, sarif_file: Path | None, quiet: 
     if sarif_file:
         # A viewer counts lines in the file, which for a notebook is JSON: the first, and the cell in words.
         results = [
-            Result(
+            CodeScanningResult(
                 one.rule,
                 one.level,
                 f"{f'cell {one.cell}, line {one.line}: ' if one.cell else ''}{one.message}",

@@ -46,9 +46,7 @@ def add_options(split: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where no patient is known: every image is a patient of its own",
     )
-    split.add_argument(
-        "--fast", action="store_false", dest="thorough", help="do not look for shifted and cropped copies"
-    )
+    split.add_argument("--fast", action="store_true", help="do not look for shifted and cropped copies")
     split.add_argument("--out", type=Path, metavar="DIR", help="default: TARGET-split, here")
     split.add_argument("--lists", action="store_true", help="also write the names of each part, PART.txt")
     folder = split.add_mutually_exclusive_group()
@@ -56,4 +54,3 @@ def add_options(split: argparse.ArgumentParser) -> None:
         "--links", action="store_true", help="also make images/PART/CLASS/ of links to the files"
     )
     folder.add_argument("--copies", action="store_true", help="also make images/PART/CLASS/ of copies")
-    split.set_defaults(thorough=True)

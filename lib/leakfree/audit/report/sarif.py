@@ -22,7 +22,7 @@ MOST_LOCATIONS = 100
 
 
 @dataclass(frozen=True)
-class Result:
+class CodeScanningResult:
     """One result.
 
     Attributes
@@ -43,14 +43,14 @@ class Result:
     accepted: str = ""
 
 
-def sarif(rules: Mapping[str, tuple[str, str]], results: Sequence[Result]) -> dict[str, object]:
+def sarif(rules: Mapping[str, tuple[str, str]], results: Sequence[CodeScanningResult]) -> dict[str, object]:
     """Return a log of one run.
 
     Parameters
     ----------
     rules : mapping of str to (str, str)
         Rule to a short line and a longer one.
-    results : sequence of Result
+    results : sequence of CodeScanningResult
     """
     driver = {
         "name": "leakfree",
@@ -86,11 +86,11 @@ def write_sarif(report: Report, path: Path, root: str = "") -> Path:
             for finding in findings_of(check):
                 shown = ", ".join(map(one_line, finding.files[:6])) or one_line(check.summary)
                 text = f"{CHECKS[check.name]} {shown}"
-                results.append(Result(check.name, level, text, _places(finding.files, root)))
+                results.append(CodeScanningResult(check.name, level, text, _places(finding.files, root)))
         elif check.status in ("WARN", "INCONCLUSIVE"):
             level = "warning" if check.status == "WARN" else "note"
             text = f"{check.status}: {one_line(check.summary)}"
-            results.append(Result(check.name, level, text, _places(check.files, root)))
+            results.append(CodeScanningResult(check.name, level, text, _places(check.files, root)))
     rules = {name: (asked, WHY.get(name, asked)) for name, asked in CHECKS.items()}
     return save_sarif(sarif(rules, results), path)
 
@@ -104,7 +104,7 @@ def _places(files: Sequence[str], root: str) -> tuple[tuple[str, int], ...]:
     return tuple((f"{root}/{file}" if root else file, 0) for file in files)
 
 
-def _result(result: Result, rule: int) -> dict[str, object]:
+def _result(result: CodeScanningResult, rule: int) -> dict[str, object]:
     locations = []
     for file, line in result.places[:MOST_LOCATIONS]:
         place: dict[str, object] = {
