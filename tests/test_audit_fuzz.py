@@ -177,7 +177,10 @@ def check(code, report, out, err, names):
         assert not (entry.status == "PASS" and unusable(report))
         assert all(len(example) for example in entry.examples)
     assert report.leaks == any(entry.fails for entry in report.checks.values())
-    assert code == (1 if report.leaks else 2 if unusable(report) else 0)
+    unclear = report.reading["unclear"] or report.reading["partial"]
+    assert code == (1 if report.leaks else 2 if unusable(report) or unclear else 0)
+    # What was not understood is not cleared.
+    assert not unclear or "PASS" not in {entry.status for entry in report.checks.values()}
 
 
 @FUZZ

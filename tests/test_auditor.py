@@ -41,8 +41,11 @@ def complete(tmp_path_factory, encode):
     for i in range(600):
         name = f"person{i}_virus_1.jpeg"
         (folder / name).write_bytes(encode(seed=i, size=(24, 24)))
-        rows.append((name, "test" if i % 3 == 0 else "train", "sick" if i % 2 else "well", f"s{i}"))
-    pd.DataFrame(rows, columns=["path", "part", "label", "patient"]).to_csv(folder / "films.csv", index=False)
+        part, label = "test" if i % 3 == 0 else "train", "sick" if i % 2 else "well"
+        rows.append((name, part, label, f"s{i}", f"site {i // 6 % 2}"))
+    pd.DataFrame(rows, columns=["path", "part", "label", "patient", "site"]).to_csv(
+        folder / "films.csv", index=False
+    )
     return folder
 
 
@@ -50,7 +53,14 @@ def test_every_check_can_pass(complete):
     report = audit_images(complete / "films.csv")
     assert status(report) == dict.fromkeys(CHECKS, "PASS")
     assert not report.leaks and report.problems == () and report.images == {"test": 200, "train": 400}
-    assert set(report.provenance["seconds"]) == {"read", "copies", "patients", "shortcuts", "shift"}
+    assert set(report.provenance["seconds"]) == {
+        "read",
+        "copies",
+        "patients",
+        "shortcuts",
+        "metadata",
+        "shift",
+    }
     # What it closes with.
     assert any("--thorough" in line for line in report.unchecked)
     assert any("one child" in line for line in report.unchecked)

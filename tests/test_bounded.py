@@ -85,7 +85,8 @@ def test_processor_time_has_a_bound():
 def test_memory_has_a_bound():
     # In a process of its own: what other tests started is among the children of this one.
     code = (
-        "import resource, sys; from leakfree.data import bounded; from leakfree.data.images import ImageError\n"
+        "import resource, sys; from leakfree.data import bounded\n"
+        "from leakfree.data.images import ImageError\n"
         "from leakfree.data.intake import Limits\n"
         "try: bounded.to_square(sys.stdin.buffer.read(), 32, Limits())\n"
         "except ImageError: print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"

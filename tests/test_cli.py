@@ -116,6 +116,7 @@ def test_a_clean_folder_is_clean(run, clean):
         "same_file",
         "exact_duplicates",
         "near_duplicates",
+        "blank",
         "label_conflicts",
         "patients",
         "linked_groups",
@@ -235,7 +236,8 @@ def test_a_csv_with_patients(run, clean, tmp_path):
     assert run(write([*rows, rows[0]]))[0] == 0
     code, report, err = run(write([*rows, ("no.jpeg", "train", "a", "s1")]))
     assert code == 2 and "no.jpeg" in err and status(report)["patients"] == "INCONCLUSIVE"
-    assert report["problems"] == [{"file": "no.jpeg", "reason": "unreadable: No such file or directory"}]
+    reason = "missing: row 12 of films.csv names no image of this input"
+    assert report["problems"] == [{"file": "no.jpeg", "reason": reason}]
 
 
 @pytest.mark.parametrize("text", [b"", b"a,b\n1,2\n", b"path\n\xff\n", b"path\n"])

@@ -195,9 +195,9 @@ def test_add_a_check(copy, examples):
     _, files = copy.follow(examples["Add a check to the audit"])
     keeps_the_rules(copy, files)
     audit = ("leakfree", "audit", "artifacts/films", "--skip", "near_duplicates,shortcuts,shift", "--quiet")
-    copy.call(*audit, "--fail-on", "blank", code=1)
-    (copy.root / "artifacts/films/train/NORMAL/empty.png").unlink()
-    copy.call(*audit, "--fail-on", "blank")
+    copy.call(*audit, "--fail-on", "tiny", code=1)
+    (copy.root / "artifacts/films/train/NORMAL/p.png").unlink()
+    copy.call(*audit, "--fail-on", "tiny")
 
 
 # What the rest of the guide says

@@ -107,7 +107,7 @@ def test_a_missing_column_is_named(csv):
 @pytest.mark.parametrize("text", ["", "path,label\na,b,c,d\n"])
 def test_a_csv_that_is_none_gives_one_line(tmp_path, text):
     (tmp_path / "l.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(StudyFileError, match="l.csv: (is empty|cannot be read as a table)"):
+    with pytest.raises(StudyFileError, match=r"l\.csv: (is empty|cannot be read as a table)"):
         read_csv(tmp_path / "l.csv")
 
 

@@ -156,9 +156,9 @@ def test_options_that_cannot_be_used_give_one_line(cohort, tmp_path, new, argume
     ("files", "told"),
     [
         ({"notes.txt": b""}, "no image"),
-        ({"all/a.png": b"", "all/b.png": b""}, "only the label all"),
+        ({"all/a.png": b"", "all/b.png": b""}, "no folder tells the label of all/a.png"),
         ({"a.png": b"", "b.png": b""}, "no folder tells the label of a.png"),
-        ({f"subject{n}/a.png": b"" for n in range(21)}, "21 labels"),
+        ({f"subject{n}/a.png": b"" for n in range(21)}, "no folder tells the label of subject0"),
     ],
 )
 def test_folders_that_are_no_study_give_one_line(write_folder, tmp_path, new, files, told):

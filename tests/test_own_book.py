@@ -5,7 +5,6 @@ import json
 import pandas as pd
 import pytest
 import yaml
-from leakfree_study.own.words import plural
 
 from leakfree.data.study_file import OwnStudy, one_task
 from leakfree_study.book.own_book import plural, stage

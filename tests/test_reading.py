@@ -63,15 +63,21 @@ def status(report, check):
 # ---------------------------------------------------------------- parts
 
 PARTS = [
-    ("train", "train"), ("Training", "train"), ("TRAINING_SET", "train"), ("train2017", "train"), ("01_train", "train"),
-    ("stage_2_train_images", "train"), ("TrainData", "train"), ("trainset", "train"), ("a. Training Set", "train"),
-    ("train_val_list", "train"), ("train-00000-of-00001.parquet", "train"), ("val", "val"), ("val2017", "val"),
-    ("valid_images", "val"), ("Validation", "val"), ("dev_set", "dev"), ("test_images", "test"), ("test1", "test"),
-    ("Testing", "test"), ("b. Testing Set", "test"), ("holdout", "holdout"), ("hold-out", "holdout"), ("eval", "eval"),
+    ("train", "train"), ("Training", "train"), ("TRAINING_SET", "train"), ("train2017", "train"),
+    ("01_train", "train"),
+    ("stage_2_train_images", "train"), ("TrainData", "train"), ("trainset", "train"),
+    ("a. Training Set", "train"),
+    ("train_val_list", "train"), ("train-00000-of-00001.parquet", "train"), ("val", "val"),
+    ("val2017", "val"),
+    ("valid_images", "val"), ("Validation", "val"), ("dev_set", "dev"), ("test_images", "test"),
+    ("test1", "test"),
+    ("Testing", "test"), ("b. Testing Set", "test"), ("holdout", "holdout"), ("hold-out", "holdout"),
+    ("eval", "eval"),
     ("fold_3", "fold"), ("fold1", "fold"),
 ]  # fmt: skip
 NONE = [
-    "images_001", "p10", "part_1", "HAM10000_images_part_1", "full", "COVID", "Normal", "images", "train_test_split",
+    "images_001", "p10", "part_1", "HAM10000_images_part_1", "full", "COVID", "Normal", "images",
+    "train_test_split",
     "protest", "testis", "valve", "trainee", "devices", "siteA", "fold", "evaluator", "0",
 ]  # fmt: skip
 
@@ -230,11 +236,14 @@ def changed(change):
 DIALECTS = {
     "plain.csv": text().encode(), "UPPER.CSV": text().encode(), "bom.csv": ("\ufeff" + text()).encode(),
     "semicolon.csv": text(";").encode(), "tabs.csv": text("\t").encode(), "tabs.tsv": text("\t").encode(),
-    "pipes.txt": text("|").encode(), "utf16.csv": text("\t").encode("utf-16"), "utf16be.csv": text().encode("utf-16-be"),
+    "pipes.txt": text("|").encode(), "utf16.csv": text("\t").encode("utf-16"),
+    "utf16be.csv": text().encode("utf-16-be"),
     "cp1252.csv": text(rows=[(*row[:2], "groß", row[3]) for row in ROWS]).encode("cp1252"),
     "crlf.csv": text().replace("\n", "\r\n").encode(), "remark.csv": ("# by hand\n" + text()).encode(),
     "packed.csv.gz": gzip.compress(text().encode()), "trailing.csv": text().replace("\n", ",\n").encode(),
-    "index.csv": "\n".join(f"{k},{line}" for k, line in zip(["", 0, 1], text().splitlines(), strict=True)).encode(),
+
+
+    "index.csv": "\n".join(f"{k},{row}" for k, row in zip("k01", text().splitlines(), strict=True)).encode(),
     "lines.jsonl": "\n".join(json.dumps(dict(zip(HEAD, row, strict=True))) for row in ROWS).encode(),
     "backslash.csv": text(rows=changed(lambda name: name.replace("/", "\\"))).encode(),
     "elsewhere.csv": text(rows=changed(lambda name: f"/home/anna/{name}")).encode(),
@@ -380,7 +389,9 @@ def test_an_image_in_two_lists_is_in_two_parts(images, audit):
     [("patient(\\d+)", "matches none of"), ("train(\\d)", "matches only"), ("SUBJ(\\d+)", "matches none of")],
 )
 def test_a_pattern_that_matches_nothing_or_some_is_not_cleared(images, audit, pattern, told):
-    code, report, line = audit(images(split()), "--patient-pattern", pattern)
+    # The names would make a guess, which must not take the place of what was declared.
+    files = [name.replace("/t", "/subj5_t") for name in split()]
+    code, report, line = audit(images(files), "--patient-pattern", pattern)
     assert code == 2 and told in line and report is not None
     assert "PASS" not in {check["status"] for check in report["checks"].values()}
 
@@ -431,7 +442,7 @@ def test_rows_without_a_file_and_files_without_a_row_are_told(images, audit):
 def test_a_table_that_fits_nothing_is_not_cleared(images, audit):
     root = images(split())
     (root / "other.csv").write_text("file,label\nnone1.png,x\nnone2.png,y\n")
-    code, report, told = audit(root, "--csv", root / "other.csv", "--allow-problems")
+    code, _report, told = audit(root, "--csv", root / "other.csv", "--allow-problems")
     assert code == 2 and "no column names an image" in told
     assert audit(root, "--csv", root / "other.csv", "--label-column", "grade")[0] == 2
 
@@ -479,7 +490,7 @@ def test_scopes_that_the_table_offers_stand_side_by_side(images, audit):
     _, report, _ = audit(root, "--csv", root / "labels.csv", "--group-column", "lesion_id")
     assert report["reading"]["scopes"] == {"lesion_id": 4} and "lesion_id" in report["checks"]["patients"]
     options = ("--group-column", "lesion_id", "--scope", "lesion_id")
-    code, report, _ = audit(root, "--csv", root / "labels.csv", *options)
+    _code, report, _ = audit(root, "--csv", root / "labels.csv", *options)
     assert report["checks"]["patients"]["declared_scope"] == "lesion_id"
 
 
@@ -538,7 +549,8 @@ def test_the_reading_is_printed_before_the_checks(images, capsys):
 # ---------------------------------------------------------------- any layout at all
 
 words = st.sampled_from([
-    "train", "Train", "test", "val", "full", "images", "COVID", "p10", "fold_1", "fold_2", "data", "normal", "patient1",
+    "train", "Train", "test", "val", "full", "images", "COVID", "p10", "fold_1", "fold_2", "data",
+    "normal", "patient1",
     "train2017", "stress_test", "x", "masks", "part_1", "",
 ])  # fmt: skip
 ids = st.sampled_from(["1", "01", "1.0", "P1", "p1", "nan", "", "unknown", "-1", "2", "a b", "ä"])
@@ -580,3 +592,32 @@ def test_no_part_is_ever_read_by_chance(tmp_path_factory, ways, rows, head, sepa
     parts = set(table["part"]) - {""}
     assert len({part.strip().casefold() for part in parts}) == len(parts)
     assert not any(is_unknown(patient) for patient in set(table["patient"]) - {""})
+
+
+def test_a_column_of_folders_names_no_images(images):
+    """The value ``train`` is a folder too, and finds more than the paths do where one of them is gone."""
+    root = images(["films/train/a.png", "films/test/b.png"])
+    (root / "list.csv").write_text(
+        "filename,Split\nfilms/train/a.png,train\nfilms/test/b.png,test\ngone.png,train\n"
+    )
+    found = open_target(str(root / "list.csv"))
+    assert found.table["part"].tolist() == ["train", "test"] and [p.file for p in found.problems] == [
+        "gone.png"
+    ]
+
+
+def test_labels_of_a_table_are_not_filled_up_from_names(images):
+    root = images(["person1_virus_1.png", "person2_virus_1.png"])
+    (root / "t.csv").write_text(
+        "file,label,part\nperson1_virus_1.png,sick,train\nperson2_virus_1.png,,test\n"
+    )
+    assert open_target(str(root / "t.csv")).table["label"].tolist() == ["sick", ""]
+
+
+def test_copies_that_join_patients_are_named(images, audit):
+    root = images(["x/a.png", "x/b.png", "y/c.png"], {"y/a_again.png": "x/a.png"})
+    rows = ["x/a.png,CHVI,s", "x/b.png,OTHER,t", "y/c.png,THIRD,s", "y/a_again.png,CHCO,s"]
+    (root / "labels.csv").write_text("\n".join(["file,patient,label", *rows]))
+    _, report, _ = audit(root, "--csv", root / "labels.csv", "--no-parts")
+    assert report["checks"]["linked_groups"]["joined_patients"] == [["CHCO", "CHVI"]]
+    assert "CHCO and CHVI" in report["checks"]["linked_groups"]["summary"]

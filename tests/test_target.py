@@ -69,9 +69,10 @@ def test_a_folder_lists_what_is_named_like_an_image_and_tells_the_rest(write_fol
     found = open_target(str(root))
     assert rows(found, "image_id") == [("train/A/a.png",), ("train/A/b.JPG",)]
     assert found.declared == ("train", "val")
-    assert {p.file: p.reason for p in found.problems} == dict.fromkeys(
-        ["README", "train/A/Thumbs.db"], "foreign: not the name of an image"
-    )
+    told = "foreign: not the name of an image"
+    reasons = {p.file: p.reason for p in found.problems}
+    assert reasons == {"README": told, "train/A/Thumbs.db": f"{told}: left behind by the system"}
+    assert all(module.is_foreign(problem) for problem in found.problems)
     assert found.name == "films"
 
 

@@ -385,6 +385,7 @@ def _auditing(
             skip=_names(given.skip),
             thorough=given.thorough,
             manifest=given.manifest,
+            wishes=wishes,
             jobs=given.jobs,
             scheduler=given.scheduler,
             seed=given.seed,

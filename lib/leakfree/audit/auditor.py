@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from threadpoolctl import threadpool_limits
 
 from leakfree.audit.checks.blank import blank as blank_check
 from leakfree.audit.checks.copy_checks import copies_checks
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
+from leakfree.audit.checks.metadata import metadata as metadata_check
 from leakfree.audit.checks.parts import parts as parts_check
 from leakfree.audit.checks.patient_checks import DECLARED, deciding_scope, linked_groups_check, patients_check
 from leakfree.audit.checks.shift import shift as shift_check
@@ -27,9 +28,10 @@ from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
-from leakfree.data.reading.reading import Wishes
+from leakfree.data.reading.reading import META, Wishes
 from leakfree.data.sources.base import Problem
 
+_NO_TIME = "time: a test part that is older than training looks like any other"
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 
 
@@ -38,13 +40,14 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # First, since a scope may be one of its columns.
+    wishes: Wishes = Wishes()  # what was declared of parts, labels and patients
     scope: str | None = None  # patient scope that decides; None: the column patient if given, or series
     skip: tuple[str, ...] = ()  # checks that are not run
     fail_on: tuple[str, ...] = FAIL_ON  # checks whose findings fail the audit
     thorough: bool = False  # also look for shifted, cropped, slightly turned and padded copies
     manifest: Path | None = None  # split manifest whose parts replace the target's
     patient_pattern: str | None = None  # its first group, searched in the path, is the patient
-    wishes: Wishes = Wishes()  # what was declared of parts, labels and patients
     jobs: int = Field(0, ge=0)  # threads; 0: all cores
     scheduler: str | None = None  # Dask scheduler whose workers see the same files
     seed: int = Field(0, ge=0)  # of cross-validation, permutations and resamples
@@ -56,12 +59,13 @@ class AuditSettings(BaseModel):
             raise ValueError(f"no check {unknown[0]}; known: {', '.join(CHECKS)}")
         return names
 
-    @model_validator(mode="after")
-    def _scope(self) -> AuditSettings:
-        known = (*SCOPES, DECLARED, *self.wishes.group_columns)
-        if self.scope is not None and self.scope not in known:
-            raise ValueError(f"scope: no scope {self.scope}; known: {', '.join(known)}")
-        return self
+    @field_validator("scope")
+    @classmethod
+    def _scope(cls, scope: str | None, info: ValidationInfo) -> str | None:
+        known = (*SCOPES, DECLARED, *info.data["wishes"].group_columns)
+        if scope is not None and scope not in known:
+            raise ValueError(f"no scope {scope}; known: {', '.join(known)}")
+        return scope
 
 
 def audit_images(
@@ -248,13 +252,16 @@ def _checks(
     if "shortcuts" not in skip:
         with _timed(seconds, "shortcuts"):
             checks["shortcuts"] = shortcuts_check(table, groups, seed=settings.seed)
+    if "metadata" not in skip:
+        with _timed(seconds, "metadata"):
+            checks["metadata"] = metadata_check(table, groups, seed=settings.seed)
     if "shift" not in skip:
         with _timed(seconds, "shift"):
             numbers = identifiers(table)
             checks["shift"] = shift_check(table, read.thumbnails, groups, numbers=numbers, seed=settings.seed)
     checks["parts"] = parts_check(table, declared=target.declared)
     checks["blank"] = blank_check(table)
-    for name in ("shortcuts", "shift", "parts", "blank"):
+    for name in ("shortcuts", "metadata", "shift", "parts", "blank"):
         if name in checks:
             checks[name] = _incomplete(checks[name], incomplete)
             checks[name] = _failing(checks[name], fail_on)
@@ -296,6 +303,11 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
     lines = []
     if "near_duplicates" not in settings.skip and not settings.thorough:
         lines.append("shifted, cropped, slightly turned and padded copies: run again with --thorough")
+    if "near_duplicates" not in settings.skip:
+        lines.append(
+            "copies with a bar or box painted over, in a letterbox, with another gamma, window or local "
+            "contrast, and patches that overlap by half or less: not looked for, some are found all the same"
+        )
     foreign = sum(is_foreign(problem) for problem in read.problems)
     if foreign:
         lines.append(f"{foreign:,} files that are not named like images: they were not opened")
@@ -309,7 +321,7 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
         "whether an identifier stands for one child: names are taken at their word, scope by scope",
         "whether labels are right: only copies of one image are compared",
         "images of one patient that share neither name nor picture",
-        "time: a test part that is older than training looks like any other",
+        *([] if any(column.startswith(META) for column in read.table) else [_NO_TIME]),
         "what a training run really consumed: that takes a ledger, and `leakfree verify`",
     ]
     return tuple(lines)

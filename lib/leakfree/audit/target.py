@@ -524,7 +524,8 @@ def _with_pattern(target: Target, pattern: str) -> Target:
 
 def make_table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
     """Make a target's table of rows in the order of `COLUMNS`, sorted by image id unless told otherwise."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    # As objects: where pyarrow is there, its texts cannot hold names that are not UTF-8.
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     table["person_num"] = table["person_num"].astype("Int64")
     return table.sort_values("image_id", ignore_index=True) if sort else table
 

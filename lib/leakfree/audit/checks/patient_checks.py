@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -187,6 +188,13 @@ def _training(parts: np.ndarray) -> tuple[str, list[str]]:
     return first, others
 
 
+def _joined(groups: np.ndarray, patients: np.ndarray, unknown: np.ndarray) -> list[list[str]]:
+    """List the known patients that one linked group holds, where it holds several."""
+    known = pd.DataFrame({"group": groups, "patient": patients})[~unknown].drop_duplicates()
+    several = known[known["group"].duplicated(keep=False)]
+    return [sorted(map(str, names)) for _, names in several.groupby("group")["patient"]]
+
+
 def linked_groups_check(
     table: pd.DataFrame,
     copies: np.ndarray | None,
@@ -231,9 +239,15 @@ def linked_groups_check(
     if not keys:
         return not_run(name, "Neither patients nor copies are known."), None
     groups = linked_groups(*keys)
+    joined = _joined(groups, keys[0], without_identifier(table, declared)) if len(keys) == 2 else []
+    some = "; ".join(" and ".join(patients[:4]) for patients in joined[:4])
+    told = f"Copies join patients of different ids ({len(joined):,} times), such as {some}" if joined else ""
     parts = table["part"].to_numpy(dtype=object)
     if len(set(parts) - {""}) < 2:
-        return not_run(name, "There are no two parts to compare."), groups
+        advice = "Find out whether they are one patient each." if joined else ""
+        there = "There are no two parts to compare."
+        check = Check(name, "NOT RUN", f"{there} {told}." if told else there, advice)
+        return replace(check, details={"joined_patients": joined} if joined else {}), groups
     no_part = int((parts == "").sum())
     if no_part:
         gaps.append(f"{no_part:,} images have no part")
@@ -252,6 +266,7 @@ def linked_groups_check(
         "scope": declared,
         "linked_by": linked_by,
         "groups_in_all": len(sizes),
+        "joined_patients": joined,
         "largest": int(sizes.max()),
         "test_images_with_sibling": sides.test_images_with_sibling,
         "share_of_test_images_with_sibling": round(sides.share_of_images, 6) if sides.test_images else None,
@@ -261,7 +276,9 @@ def linked_groups_check(
     check = Check(
         name,
         ("FAIL" if name in fail_on else "WARN") if len(shared) else ("INCONCLUSIVE" if gap else "PASS"),
-        f"{len(shared) or 'No'} linked groups stand in several parts" + (f"; {gap}." if gap else "."),
+        f"{len(shared) or 'No'} linked groups stand in several parts"
+        + (f"; {gap}." if gap else ".")
+        + (f" {told}." if told else ""),
         "Split by linked groups: patients and copies together." if len(shared) else "",
         len(shared),
         tuple(sorted(ids[touched])),

@@ -29,6 +29,7 @@ from leakfree.audit.report.words import (
 )
 from leakfree.base.escape import one_line
 from leakfree.base.files import write_text
+from leakfree.data.reading.reading import reading_lines
 
 #: Longest side of an embedded picture in pixels.
 SIDE = 160
@@ -65,6 +66,7 @@ def write_html(
     content = _template().render(
         report=report,
         total=sum(report.images.values()),
+        reading=reading_lines(report.reading),
         verdict=verdict(report),
         sections=[_section(check, gallery) for check in report.checks.values()],
         unchecked=not_checked(report),

@@ -45,7 +45,8 @@ def of_file(path: Path) -> str:
             if suffix == ".parquet" and not module(name).holds_images(str(path)):
                 return ""  # a table
             return name
-    if not suffix or suffix[1:].isdigit():
+    # A pipe would wait for ever.
+    if (not suffix or suffix[1:].isdigit()) and path.is_file():
         try:
             with open(path, "rb") as stream:
                 head = stream.read(132)
@@ -108,7 +109,7 @@ def _left_out(path: Path, file: str) -> str | None:
     name = path.name
     if name.lower() in _SYSTEM or file.startswith("__MACOSX/") or "/__MACOSX/" in file:
         return "foreign: not the name of an image: left behind by the system"
-    if name.startswith("._"):
+    if name.startswith("._") and path.is_file():
         try:
             with open(path, "rb") as stream:
                 if stream.read(4) in (b"\0\5\x16\7", b"\0\5\x16\0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ NAME, SUFFIXES, PACKAGE = "several pictures in a file", (".tif", ".tiff", ".gif"
 
 def items(path: str, file: str) -> list[Item]:
     """List the frames; a file of one picture, or one that cannot be opened, is a plain image."""
+    if not os.path.isfile(path):
+        return [Item(file, path)]  # a pipe would wait for ever
     try:
         with Image.open(path) as image:
             n = getattr(image, "n_frames", 1)

@@ -43,6 +43,8 @@ def is_entity(folder: str) -> bool:
 def masks(files: Sequence[str]) -> set[str]:
     """Return the files that are masks: in a folder of masks, or named after an image beside them."""
     known = {without_ending(file) for file in files}
+    # x_seg.nii.gz belongs to x_flair.nii.gz too.
+    known |= {stem.rpartition("_")[0] for stem in known if not _MASK_END.search(stem)}
     found = set()
     for file in files:
         *folders, name = file.split("/")
@@ -102,6 +104,9 @@ def folder_labels(paths: Sequence[Sequence[str]], places: Sequence[int]) -> Fold
                 continue
             entities = sum(n for name, n in names.items() if is_entity(name))
             if entities > 0.5 * names.total() or len(names) > MOST_LABELS:
+                continue
+            # A folder for nearly each image is one patient, video or volume.
+            if len(names) > max(3, 0.5 * names.total()):
                 continue
             levels.append((side, level, ways, names))
     several = [entry for entry in levels if len(entry[3]) > 1]

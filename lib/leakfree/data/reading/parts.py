@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 #: Words that name a part, by the kind of part; in the order in which parts are shown.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -68,6 +69,7 @@ def tokens(name: str) -> list[str]:
     return _TOKEN.findall(_CAMEL.sub(" ", unicodedata.normalize("NFKC", name)).casefold())
 
 
+@lru_cache(maxsize=1 << 16)
 def part_name(name: str) -> PartName | None:
     """Read a name as a part.
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +37,13 @@ from leakfree.data.sources.folder import label_from_path
 
 #: Before an id from a header, as `leakfree.data.formats.dicom` reads it: reports show a number instead.
 HIDDEN = "header:"
+#: Before the name of a column that is no part, label, patient or group: what it tells is asked.
+META = "meta: "
 #: Before the name of a further scope, as a column of the table of images.
 SCOPE = "scope: "
 _EXAMPLES, _SHOWN = 3, 8
+#: Further columns of a table that are kept, at most.
+_FACTS = 60
 #: Names of columns that are a part only if their values are named like parts.
 _LOOSE = {"set", "grp", "usage", "phase", "subset", "split", "part", "partition"}
 _FOLDS = {"fold", "folds", "kfold"}
@@ -253,6 +258,7 @@ class _Row:
     patient: str = ""
     groups: dict[str, str] = field(default_factory=dict)
     fold: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,6 @@ class _Tables:
     def __init__(self, files: Sequence[str], wishes: Wishes) -> None:
         self.files, self.wishes = files, wishes
         self.place = {file: k for k, file in enumerate(files)}
-        self.finder = Finder(files)
         self.rows: dict[int, list[_Row]] = defaultdict(list)
         self.weak_part: dict[int, str] = {}
         self.problems: list[Problem] = []
@@ -298,6 +303,11 @@ class _Tables:
         self.alternatives: dict[str, dict[str, str]] = defaultdict(dict)
         self.groups: list[str] = []
         self.order: list[int] = []
+
+    @cached_property
+    def finder(self) -> Finder:
+        """Made only where there is something to find."""
+        return Finder(self.files)
 
     def add(self, table: Table) -> None:
         """Take up a table."""
@@ -353,7 +363,8 @@ class _Tables:
         several = self._annotations(frame, column, others)
         seen: dict[int, dict[tuple, _Row]] = defaultdict(dict)
         lost = []
-        texts = {c: frame[c].str.strip().tolist() for c in {column, patient, fold, *groups} if c}
+        facts = [c for c in others if not plain(c).startswith("unnamed")][:_FACTS]
+        texts = {c: frame[c].str.strip().tolist() for c in {column, patient, fold, *groups, *facts} if c}
         for k, value in enumerate(texts[column]):
             found = self.finder.find(value, table.before) if value else []
             if not found:
@@ -365,6 +376,7 @@ class _Tables:
                 texts[patient][k] if patient else "",
                 {c: texts[c][k] for c in groups},
                 texts[fold][k] if fold else "",
+                {c: texts[c][k] for c in facts},
             )
             for file in found:
                 place = self.place[file]
@@ -414,6 +426,7 @@ class _Tables:
                 old.label = old.label or rows[0].label
                 old.patient = old.patient or rows[0].patient
                 old.groups = {**rows[0].groups, **old.groups}
+                old.facts = {**rows[0].facts, **old.facts}
         else:
             before.extend(rows)
 
@@ -645,12 +658,15 @@ def understand(
     if annotations and label_source == "what the files say":
         label_source = annotations
     chest = by_folder.is_chest_xray(shown, [label for label in labels if label])
-    if chest and not any(labels):
+    # Labels of a table are its own words, and are not filled up with those of names.
+    named_too = chest and not by_table and not any(row.label for _, row in places)
+    if named_too and not any(labels):
         labels = [label_from_path(file) or "" for file in shown]
         label_source = "names of the chest_xray distribution"
-    elif chest:
+    elif named_too:
         labels = [label or label_from_path(file) or "" for label, file in zip(labels, shown, strict=True)]
-    if not any(patients) and not chest:
+    # What was declared and fits nothing is not made up for by a guess.
+    if not any(patients) and not chest and not wishes.patient_pattern:
         patients, patient_source = by_folder.folder_patients(shown)
     ids = read_ids(patients, parts)
     scopes = _scopes(chosen, [row for _, row in places], said, ids.patient, notes, wishes)
@@ -670,11 +686,14 @@ def understand(
             "label": [_readable(label) for label in labels],
             "patient": [_readable(one) for one in patient],
             "person_num": pd.array([pd.NA] * len(shown), dtype="Int64"),
-            "file": [item.path for item in chosen],
+            # As objects: where pyarrow is there, its texts cannot hold names that are not UTF-8.
+            "file": pd.Series([item.path for item in chosen], dtype=object),
         }
     )
     for name, values in scopes.items():
         table[SCOPE + name] = [_readable(value) for value in values]
+    for name, values in _facts(chosen, [row for _, row in places], scopes).items():
+        table[META + name] = [_readable(value) for value in values]
     if not chest:
         table[SUBJECT] = table["patient"]
     elif not any(patient):
@@ -836,6 +855,28 @@ def _scopes(
             )
             continue
         found[name] = values
+    return found
+
+
+def _facts(
+    chosen: Sequence[Item], rows: Sequence[_Row], scopes: Mapping[str, object]
+) -> dict[str, list[str]]:
+    """Collect further columns, and fields of headers, that have a value for some image."""
+    names: dict[str, None] = {}
+    for row, item in zip(rows, chosen, strict=True):
+        names |= dict.fromkeys(row.facts)
+        names |= {name: None for name, _ in item.facts if plain(name) not in _groups()}
+    found = {}
+    for name in names:
+        if name in scopes:
+            continue
+        values = [
+            row.facts.get(name) or dict(item.facts).get(name, "")
+            for row, item in zip(rows, chosen, strict=True)
+        ]
+        values = ["" if is_unknown(value) and not value.lstrip("-").isdigit() else value for value in values]
+        if any(values):
+            found[name] = values
     return found
 
 

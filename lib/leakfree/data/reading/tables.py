@@ -355,17 +355,20 @@ class Finder:
         self._folders: dict[str, set[str]] = defaultdict(set)
         self._inside: dict[str, list[str]] = defaultdict(list)
         for file in self.files:
-            parts = PurePosixPath(_folded(file)).parts
+            folded = _folded(file)
+            parts = folded.split("/")
+            bare = without_ending(folded)
+            cut = len(folded) - len(bare)
             for start in range(len(parts)):
                 whole = "/".join(parts[start:])
-                for name in {whole, without_ending(whole)}:
+                for name in {whole, whole[: len(whole) - cut]}:
                     self._suffix[name] = file if self._suffix.get(name, file) == file else None
             for folder in parts[:-1]:
                 self._folders[folder].add(file) if len(self._folders[folder]) < 2 else None
             for depth in range(1, len(parts)):
                 self._inside[parts[depth - 1]].append(file)
 
-    def find(self, value: str, before: str = "") -> list[str]:
+    def find(self, value: str, before: str = "", *, folders: bool = True) -> list[str]:
         """Return the files of a value; `before` is the folder of the table, relative to the images."""
         given = PurePosixPath(value.strip().replace("\\", "/")).as_posix()
         for name in (f"{before}/{given}" if before else given, given):
@@ -387,7 +390,9 @@ class Finder:
             if len(rest) == 1 and len(parts) > 1 and parts[-2] in self._folders:
                 return []
             return [found]
-        if len(parts) >= 1 and not _ENDING.search(parts[-1]) and parts[-1] in self._inside:
+        if not folders or not parts:
+            return []
+        if not _ENDING.search(parts[-1]) and parts[-1] in self._inside:
             folder = self._inside[parts[-1]]
             if len({_parent(file, parts[-1]) for file in folder}) == 1:
                 return folder
@@ -405,14 +410,11 @@ class Finder:
             found = self._suffix.get(bare) if bare != whole else None
         return found
 
-    def share(self, values: Sequence[str], before: str = "") -> float:
-        """Return the share of values, of at most 300 of them, that find an image."""
+    def share(self, values: Sequence[str], before: str = "", *, folders: bool = True) -> float:
+        """Return the share of values, of at most 300 of them, that find an image, or a folder of some."""
         some = values[:: max(1, len(values) // 300)]
-        return (
-            sum(bool(value.strip()) and bool(self.find(value, before)) for value in some) / len(some)
-            if some
-            else 0.0
-        )
+        found = sum(bool(value.strip()) and bool(self.find(value, before, folders=folders)) for value in some)
+        return found / len(some) if some else 0.0
 
 
 def names_image(text: str) -> bool:
@@ -432,7 +434,7 @@ def _folded(text: str) -> str:
 
 
 def _parent(file: str, folder: str) -> str:
-    parts = PurePosixPath(_folded(file)).parts
+    parts = _folded(file).split("/")
     return "/".join(parts[: parts.index(folder) + 1])
 
 
@@ -447,15 +449,17 @@ def choose_path_column(table: pd.DataFrame, finder: Finder, before: str) -> tupl
         Share of its values that find a file.
     """
     candidates = named(table, "path")
-    best, share = "", 0.0
-    for column in [*candidates, *(c for c in table.columns if c not in candidates)]:
-        found = finder.share(table[column].tolist(), before)
-        # A later column, or one without such a name, must find clearly more.
-        if found > share + 0.02:
-            best, share = column, found
-        if share > 0.98 and column in candidates:
-            break
-    return best, share
+    others = [column for column in table.columns if column not in candidates]
+    # First what is named like a path and finds files, then folders; then any column that finds many files.
+    for columns, folders, least in ((candidates, False, 0.0), (others, False, 0.3), (candidates, True, 0.0)):
+        best, share = "", least
+        for column in columns:
+            found = finder.share(table[column].tolist(), before, folders=folders)
+            if found > share + 0.02 * bool(best):
+                best, share = column, found
+        if best:
+            return best, share
+    return "", 0.0
 
 
 def read_list(path: Path) -> list[str]:
