@@ -385,6 +385,7 @@ def _auditing(
             skip=_names(given.skip),
             thorough=given.thorough,
             manifest=given.manifest,
+            patient_pattern=given.patient_pattern or None,
             wishes=wishes,
             jobs=given.jobs,
             scheduler=given.scheduler,
