@@ -2,11 +2,13 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 import sys
+import threading
 
 import pytest
 
-from leakfree.base.files import file_hash, replacing, write_json, write_text
+from leakfree.base.files import file_hash, locked, replacing, writable, write_json, write_text
 
 
 def names(folder):
@@ -100,3 +102,78 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
     assert path.read_text() == "old"
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes, links and locks as POSIX has them")
+
+
+@posix
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_text(pipe, "through")
+    reader.join(10)
+    assert read == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    write_text(os.devnull, "lost")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert names(tmp_path) == ["pipe"]
+
+
+@posix
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "a").mkdir()
+    target, link = tmp_path / "a" / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink() and target.read_text() == "new"
+
+
+def test_a_folder_is_not_written_to(tmp_path):
+    with pytest.raises(IsADirectoryError), replacing(tmp_path):
+        pytest.fail("there is nothing to write")
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
+    writable(tmp_path / "new" / "deep" / "table.csv")
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    writable(tmp_path / "file")
+    writable(os.devnull)
+    with pytest.raises(IsADirectoryError):
+        writable(tmp_path)
+    with pytest.raises(NotADirectoryError, match="file"):
+        writable(tmp_path / "file" / "table.csv")
+    with pytest.raises(FileNotFoundError):
+        writable(tmp_path.anchor + "no-such-folder-in-the-root/table.csv")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_said_before_the_work(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        writable(tmp_path / "table.csv")
+    tmp_path.chmod(0o700)
+
+
+@posix
+def test_two_runs_do_not_share_a_folder_and_a_killed_one_leaves_no_lock(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from leakfree.base.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(BlockingIOError) as caught, locked(tmp_path):
+        pytest.fail("both hold it")
+    assert (caught.value.filename, caught.value.strerror) == (
+        str(tmp_path),
+        "another run writes into this folder",
+    )
+    holder.kill()
+    holder.communicate()
+    with locked(tmp_path):
+        pass

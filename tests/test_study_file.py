@@ -102,3 +102,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("name: \xe9".encode("latin-1"))
     with pytest.raises(StudyFileError, match="UTF-8"):
         read_study(tmp_path / "latin.yaml")
+
+
+def test_entries_within_entries_without_end_are_one_line():
+    with pytest.raises(StudyFileError, match="deeper than any study"):
+        parse_study("a: " + "[" * 100_000, "s.yaml")
+
+
+def test_a_small_file_is_not_large_once_it_is_read():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 20)}]" for n in range(1, 9)]
+    with pytest.raises(StudyFileError, match="more than 100 aliases"):
+        parse_study("\n".join(lines), "s.yaml")

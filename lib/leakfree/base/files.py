@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,9 +22,21 @@ if TYPE_CHECKING:  # most who write a file have no array
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends without an error.
 
-    A reader sees the old file or the whole new one, also when the writer is killed.
+    A reader sees the old file or the whole new one, also when the writer is killed. A link is followed; what
+    is no file, such as ``/dev/stdout`` or a pipe, is not replaced but written to.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder, path.name)
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as stream, path.open("wb") as target:
+                shutil.copyfileobj(stream, target)
+        return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -35,6 +49,58 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable(path: Path) -> None:
+    """Refuse a file to write before the work that would be lost; folders that are missing are made later.
+
+    Raises
+    ------
+    OSError
+        If it is a folder, cannot be written, or would need a new folder in the root of the file system.
+    """
+    path = Path(path).absolute()
+
+    def refuse(number: int, place: Path) -> OSError:
+        return OSError(number, os.strerror(number), str(place))
+
+    if path.is_dir():
+        raise refuse(errno.EISDIR, path)
+    if path.exists() and not path.is_file():
+        if not os.access(path, os.W_OK):
+            raise refuse(errno.EACCES, path)
+        return
+    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise refuse(errno.ENOTDIR, above)
+    if above != path.parent and above == Path(above.anchor):
+        raise refuse(errno.ENOENT, path.parent)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise refuse(errno.EACCES, above)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the system lets go of it when that process ends, however it ends.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, "another run writes into this folder", str(folder)) from error
+        yield
 
 
 def write_text(path: Path, text: str) -> Path:

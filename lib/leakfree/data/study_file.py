@@ -210,7 +210,12 @@ def parse_study(text: str, name: str = STUDY_FILE) -> OwnStudy:
         As `read_study`.
     """
     try:
+        # An alias of a list of aliases is a small file that is large once it is read.
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > 100:
+            raise StudyFileError(f"{name}: more than 100 aliases (*); write the entries out")
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise StudyFileError(f"{name}: entries within entries, deeper than any study has") from error
     except yaml.YAMLError as error:
         raise StudyFileError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
