@@ -34,7 +34,7 @@ def keras_batches(loader: Iterable[Any], ledger: Ledger, stage: str, *, epochs: 
             yield tuple(batch[1:])
 
 
-def lightning_callback(ledger: Ledger) -> Any:
+def lightning_callback(callback: type, ledger: Ledger) -> Any:
     """Return a Lightning callback that enters every batch, by the stage that the trainer is in.
 
     The sanity check before training is left out: it decides nothing. Your ``training_step`` gets the batch
@@ -42,14 +42,12 @@ def lightning_callback(ledger: Ledger) -> Any:
 
     Parameters
     ----------
+    callback : type
+        ``lightning.pytorch.callbacks.Callback``, or that of ``pytorch_lightning``.
     ledger : Ledger
     """
-    try:
-        from lightning.pytorch.callbacks import Callback
-    except ImportError:
-        from pytorch_lightning.callbacks import Callback
 
-    class LedgerCallback(Callback):
+    class LedgerCallback(callback):
         """Enters batches as they are given to the module."""
 
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
