@@ -586,3 +586,51 @@ def test_every_error_of_the_library_has_the_base_that_commands_catch(repository)
     known = {"LeakfreeError", "ImageError"}
     assert len(found) > 25
     assert {name: bases for name, bases in found.items() if name not in raised and not bases & known} == {}
+
+
+def test_a_fault_of_our_own_is_one_line_and_no_finding(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr("leakfree.audit.target.open_target", fail)
+    assert main(["audit", str(tmp_path)]) == 3
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "internal error: KeyError" in err and "Traceback" not in err
+    monkeypatch.setenv("LEAKFREE_TRACEBACK", "1")
+    assert main(["audit", str(tmp_path)]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_no_finding(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("leakfree.audit.target.open_target", fail)
+    assert main(["audit", str(tmp_path)]) == 2
+    assert "not enough memory" in capsys.readouterr().err
+
+
+def test_reports_that_cannot_be_written_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("leakfree.audit.target.open_target", lambda *_, **__: pytest.fail("the work began"))
+    for option in ("--json", "--html", "--junit"):
+        assert main(["audit", str(tmp_path), option, str(tmp_path)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as a shell does")
+def test_closed_streams_change_nothing():
+    code = (
+        "import sys; from leakfree.cli import _open_closed_streams as opened; opened(); sys.stdin.read()\n"
+        "for stream in (sys.stdout, sys.stderr): print('said', file=stream, flush=True)"
+    )
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        command = ["sh", "-c", f'exec "{sys.executable}" -c "$1" {closed}', "sh", code]
+        assert subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--image-size", "--batch-size"])
+def test_sizes_are_whole_numbers_from_one_on(option, capsys):
+    for value in ("0", "-1", "x", "1.5"):
+        with pytest.raises(SystemExit) as caught:
+            main(["train", option, value])
+        assert caught.value.code == 2 and "whole number from 1 on" in capsys.readouterr().err

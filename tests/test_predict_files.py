@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from leakfree.cli import main
 from leakfree.predict.overlay import draw_overlay
 
 with deferred:
+    from leakfree.data.images import ImageError
     from leakfree.predict.classifier import WARNING, Classifier
-    from leakfree.predict.predict_files import Film, InputError, find_films, predict_films
+    from leakfree.predict.predict_files import Film, InputError, find_films, predict_films, refuse_input
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +191,70 @@ def test_originals_of_any_mode_are_predicted(real_data, capsys):
     predictions = json.loads(out)["predictions"]
     assert code == 0 and err == "" and len(predictions) == 31
     assert np.mean([p["novelty"] <= 1 for p in predictions]) > 0.9
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and permissions as POSIX has them")
+def test_nothing_in_a_folder_is_lost_in_silence(tmp_path, films, monkeypatch):
+    (tmp_path / "ok.png").write_bytes(films[0])
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "locked").mkdir()
+    walk = os.walk
+
+    def denied(folder, onerror):
+        onerror(PermissionError(13, "Permission denied", str(tmp_path / "locked")))
+        return walk(folder)
+
+    monkeypatch.setattr(os, "walk", denied)
+    found, left_out = find_films([str(tmp_path)], bytes)
+    assert names(found) == ["locked", "lost.png", "ok.png"] and left_out == 0
+    for film in found[:2]:
+        with pytest.raises(ImageError):
+            film.read()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file that never ends")
+def test_a_file_that_never_ends_is_a_reason():
+    assert len(Film("/dev/zero").read()) < 30_000_000
+
+
+def test_a_list_may_have_zeros_between_its_names():
+    assert find_films(["-"], lambda: b"a b.png\0c.png\0")[0] == [Film("a b.png"), Film("c.png")]
+    with pytest.raises(ImageError, match="null"):
+        Film("a\0b.png").read()
+
+
+def test_a_folder_of_dicom_says_so(tmp_path):
+    (tmp_path / "film.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match="DICOM files have to be exported"):
+        find_films([str(tmp_path)], bytes)
+
+
+def test_the_answer_does_not_replace_an_image(tmp_path, films):
+    image = tmp_path / "film.png"
+    image.write_bytes(films[0])
+    with pytest.raises(InputError, match="is one of the images"):
+        refuse_input(tmp_path / "." / "film.png", [Film("other.png"), Film(str(image))])
+    refuse_input(tmp_path / "new.csv", [Film(str(image))])
+
+
+def test_output_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path, films, models, capsys, monkeypatch
+):
+    image = tmp_path / "film.png"
+    image.write_bytes(films[0])
+    monkeypatch.setattr(Classifier, "load", lambda path: pytest.fail("the work began"))
+    for out in (tmp_path, image / "out.csv", image, Path("/no-such-folder-in-the-root/out.csv")):
+        assert main(["predict", str(image), "--model", str(models), "--out", str(out)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert image.read_bytes() == films[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes")
+@pytest.mark.parametrize("format", ["table", "csv", "json"])
+def test_a_name_that_is_no_unicode_is_written_to_a_file(tmp_path, films, models, format):
+    (tmp_path / os.fsdecode(b"bad\xff.png")).write_bytes(films[0])
+    out = tmp_path / "out.txt"
+    assert (
+        main(["predict", str(tmp_path), "--model", str(models), "--format", format, "--out", str(out)]) == 0
+    )
+    assert "bad" in out.read_text(encoding="utf-8")

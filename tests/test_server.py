@@ -280,3 +280,24 @@ def test_a_port_that_is_taken_is_said(models, tmp_path):
     assert done.returncode != 0
     assert str(port) in done.stderr and "in use" in done.stderr.lower()
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\n"])
+def test_who_sends_nothing_or_half_does_not_keep_health_waiting(server, sent):
+    port, *_ = server
+    held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
+    try:
+        for connection in held:
+            connection.sendall(sent)
+        started = time.monotonic()
+        assert all(call(port, "GET", "/health", timeout=10)[0] == 200 for _ in range(3))
+        assert time.monotonic() - started < 5
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_an_idle_connection_is_closed(server):
+    port, *_ = server
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as idle:
+        assert idle.recv(1) == b""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from leakfree import __version__
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import Arguments, log_lines, say
+from leakfree.base.failures import internal_error
 from leakfree.base.precision import forced
 from leakfree.splitter.options import add_options
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from leakfree.audit.checks.findings import Report
     from leakfree.audit.target import Target
 
-#: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used.
+#: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used or was not
+#: understood; `leakfree.base.failures` has one more.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
 #: Which extra brings a package, and else which one a command needs; see pyproject.toml.
 _EXTRA_OF_MODULE = {"deeplake": "store", "dask": "cluster", "distributed": "cluster"}
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         2 for every `LeakfreeError`, with its one line on standard error; 130 where the user interrupts.
     """
+    _open_closed_streams()
     log_lines()
     words = _joined(sys.argv[1:] if arguments is None else arguments)
     given = _parser(words).parse_args(words)
@@ -89,9 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return refuse("", f"{where}{error.strerror or error}")
+    except MemoryError:
+        return refuse("", "there is not enough memory for this input")
     except KeyboardInterrupt:
         say("leakfree: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        return internal_error("leakfree", error)
+
+
+def _open_closed_streams() -> None:
+    """Give commands streams to write to where the caller closed them; what is written there is lost."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -141,7 +155,8 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
         "audit",
         help="find every way in which a split leaks",
         description="Find every way in which a split leaks. Exit code: 0 no leak in what was checked, "
-        "1 leak found, 2 the input cannot be used or was not understood, or not all of it.",
+        "1 leak found, 2 the input cannot be used or was not understood, or not all of it, "
+        "3 an error of leakfree itself.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -356,8 +371,12 @@ def _auditing(
     from leakfree.audit.auditor import AuditSettings
     from leakfree.audit.report import print_reading
     from leakfree.audit.target import open_target
+    from leakfree.base.files import writable
     from leakfree.data.reading.reading import Wishes
 
+    for path in (given.json, given.html, given.junit, given.sarif):
+        if path:
+            writable(path)
     # A file of too many pixels is refused and reported; Pillow's warning says no more.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     options = {} if given.fail_on is None else {"fail_on": _names(given.fail_on)}
@@ -530,15 +549,26 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from leakfree.base.files import write_text
+    from leakfree.base.files import writable, write_text
     from leakfree.base.parallel import available_cores
     from leakfree.predict.classifier import Classifier
-    from leakfree.predict.predict_files import FORMATS, find_films, predict_films, report_unusable
+    from leakfree.predict.predict_files import (
+        FORMATS,
+        find_films,
+        predict_films,
+        refuse_input,
+        report_unusable,
+    )
     from leakfree.predict.weights import default_model
 
     if given.jobs < 0:
         raise LeakfreeError(f"--jobs: must be 0 or more, not {given.jobs}")
     films, left_out = find_films(given.images, sys.stdin.buffer.read)
+    if given.out:
+        writable(given.out)
+        refuse_input(given.out, films)
+    if given.overlay:
+        writable(given.overlay / "overlay.png")
     classifier = Classifier.load(given.model or default_model())
     rows = list(
         predict_films(
@@ -551,7 +581,8 @@ def _predict(given: argparse.Namespace) -> int:
     )
     text = FORMATS[given.format](rows, classifier)
     if given.out:
-        write_text(given.out, text)
+        # A file name need not be valid Unicode.
+        write_text(given.out, text.encode("utf-8", "backslashreplace").decode("utf-8"))
     elif sys.stdout.isatty():
         to_stdout(lambda: [say(line) for line in text.removesuffix("\n").split("\n")])
     else:

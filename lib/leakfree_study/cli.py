@@ -101,9 +101,15 @@ def _add_train_sizes(train: argparse.ArgumentParser) -> None:
     ):
         option, default = f"--{name.replace('_', '-')}", made[name]
         train.add_argument(
-            option, type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+            option, type=_positive, default=default, metavar="N", help=f"{what} (default: {default})"
         )
     train.set_defaults(patience=made["patience"])
+
+
+def _positive(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text}")
+    return int(text)
 
 
 def _add_unseal(commands: argparse._SubParsersAction) -> None:

@@ -6,9 +6,11 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,9 +49,11 @@ class Film:
         if self.data is not None:
             return self.data
         try:
-            return Path(self.name).read_bytes()
-        except OSError as error:
-            raise ImageError(error.strerror or str(error)) from error
+            # Not more than is accepted: some files, such as devices, never end.
+            with Path(self.name).open("rb") as stream:
+                return stream.read(Limits().bytes + 1)
+        except (OSError, ValueError) as error:  # a name may hold a zero
+            raise ImageError(getattr(error, "strerror", None) or str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,9 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
         if given == "-":
             films += _from_standard_input(standard_input())
         elif path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file())
-            images = [p for p in files if p.suffix.lower() in SUFFIXES]
-            left_out += len(files) - len(images)
-            films += [Film(str(p)) for p in images]
+            found, others = _in_folder(path)
+            left_out += others
+            films += found
         elif path.exists():
             films.append(Film(given))
         elif found := sorted(glob.glob(given, recursive=True)):
@@ -102,8 +105,43 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
         else:
             raise InputError(f"{given}: no such file, folder or pattern")
     if not films:
-        raise InputError(f"no image found in {', '.join(inputs)}")
+        dicom = any(next(Path(given).rglob("*.dcm"), None) for given in inputs if Path(given).is_dir())
+        told = "; its DICOM files have to be exported as PNG or JPEG" if dicom else ""
+        raise InputError(f"no image found in {', '.join(inputs)}{told}")
     return films, left_out
+
+
+def _in_folder(folder: Path) -> tuple[list[Film], int]:
+    """List a folder with all below, and count what has no name of an image.
+
+    A folder that cannot be read and a link to nothing are listed too, so that they become rows with a reason.
+    """
+    unread: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: unread.append(Path(error.filename)))
+    files = [Path(place, name) for place, _, names in walk for name in names]
+    images = [file for file in files if file.suffix.lower() in SUFFIXES and _is_file_or_lost(file)]
+    listed = sorted([*images, *unread])
+    left_out = sum(file.suffix.lower() not in SUFFIXES and file.is_file() for file in files)
+    if unread and not images:
+        raise InputError(f"{unread[0]}: cannot be read")
+    return [Film(str(file)) for file in listed], left_out
+
+
+def _is_file_or_lost(file: Path) -> bool:
+    try:
+        return file.is_file() or not file.exists()
+    except OSError:  # reported when it is read
+        return True
+
+
+def refuse_input(out: Path, films: Sequence[Film]) -> None:
+    """Raise `InputError` where the file to write is one of the images."""
+    if not out.exists():
+        return
+    for film in films:
+        with suppress(OSError, ValueError):  # reported when it is read
+            if film.data is None and os.path.samefile(out, film.name):
+                raise InputError(f"--out {out}: is one of the images")
 
 
 def _from_standard_input(data: bytes) -> list[Film]:
@@ -113,7 +151,9 @@ def _from_standard_input(data: bytes) -> list[Film]:
         check_bounded(data, Limits())
     except ImageError:
         try:
-            lines = data.decode("utf-8").splitlines()
+            # As `find -print0` writes them, or one a line.
+            text = data.decode("utf-8")
+            lines = text.split("\0") if "\0" in text else text.splitlines()
         except UnicodeDecodeError:
             return [Film("-", data)]  # no list either: reported with its reason, as any file
         return [Film(line.strip()) for line in lines if line.strip()]

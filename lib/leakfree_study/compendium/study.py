@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from leakfree.base import precision, provenance
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import Arguments, log_lines, say
-from leakfree.base.files import file_hash, write_json
+from leakfree.base.failures import internal_error
+from leakfree.base.files import file_hash, locked, write_json
 from leakfree.base.parallel import available_cores
 from leakfree.base.paths import cache_folder, project_root
 from leakfree.base.sums import write_sums
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("run_all: interrupted; run again with --resume to go on", file=sys.stderr)
         return 130
+    except Exception as error:
+        return internal_error("run_all", error)
     return 0
 
 
@@ -136,6 +139,10 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
             parameters[name] = value
     try:
         precision.forced()
+        if not given.data.strip():
+            parser.error("--data: is empty; a folder, a file, phantom or hub is needed")
+        if given.only and not given.only.replace(",", "").strip():
+            parser.error(f"--only {given.only}: names no notebook")
         settings = Settings(
             data=given.data,
             profile=given.profile or (own.profile if own else "quick"),
@@ -202,6 +209,19 @@ def run_study(settings: Settings) -> Path:
     log.info("cohort %s: %d images, checksum %s", cohort.name, len(cohort), cohort.checksum[:12])
     folder = run_folder(settings, cohort, project)
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        return _run_in(folder, settings, cohort, project, names, parameters, started)
+
+
+def _run_in(
+    folder: Path,
+    settings: Settings,
+    cohort: Cohort,
+    project: Path,
+    names: Sequence[str],
+    parameters: dict[str, dict[str, Any]],
+    started: float,
+) -> Path:
     if cohort.study is not None:
         for name in names:
             known = known_parameters(project / "notebooks" / f"{name}.ipynb")
