@@ -125,4 +125,4 @@ def test_the_card_says_when_the_service_warns(folder):
     row = {"kind": "film", "group": "internal test", "warned": 0.018, "low": 0.01, "high": 0.03,
            "n_images": 784, "n_patients": 549, "seed": 42}  # fmt: skip
     pd.DataFrame([row]).to_csv(folder / "tables" / "05_novelty.csv", index=False)
-    assert "| image | internal test | 0.018 (0.010 to 0.030) | 784 |" in model_card(folder)
+    assert "| film | internal test | 0.018 (0.010 to 0.030) | 784 |" in model_card(folder)

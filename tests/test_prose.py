@@ -33,6 +33,12 @@ ALLOWED = {
         "exit code is 0 if": "exit code",
         "checked, 1 if": "exit code",
         "found, 2 if": "exit code",
+        "not), 3 if": "exit code",
+        "exit code is 2": "exit code",
+        "HDF5": "name of a format",
+        "0 and 1": "values of a column, a definition",
+        "UTF-8": "name of an encoding",
+        "UTF-16": "name of an encoding",
         "256-bit": "size of a hash, a setting",
         "95 %": "level of all intervals",
     },
@@ -162,6 +168,7 @@ def test_readme_types_no_result():
         "Exit code 0:": "exit code",
         "checked; 1:": "exit code",
         "found; 2:": "exit code",
+        "used; 3:": "exit code",
     }
     assert typed_numbers(text, allowed) == []
 
