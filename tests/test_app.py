@@ -106,7 +106,7 @@ def png(image):
     [
         ({"data": b"{", "content_type": "application/json"}, 400, "not JSON"),
         ({"data": b"\xff\xfe", "content_type": "application/json"}, 400, "not JSON"),
-        ({"data": b"[" * 100_000, "content_type": "application/json"}, 400, "not JSON"),
+        ({"data": b"[" * 100_000, "content_type": "application/json"}, 413, "the body has more than"),
         ({"json": [1]}, 400, "no JSON object"),
         ({"json": {}}, 400, "give image (base64), or images"),
         ({"json": {"image": "aGk=", "images": ["aGk="]}}, 400, "give image (base64), or images"),

@@ -154,7 +154,7 @@ def test_allowed_problems_stay_listed_and_are_left_out(damaged, tmp_path):
 
 def test_a_long_list_of_problems_is_shortened_but_counted():
     line = describe_problems("films", [Problem(f"f{i}.png", "empty") for i in range(9)])
-    assert line.startswith("images: 9 empty ")
+    assert line.startswith("films: 9 empty ")
     assert "f4.png (empty); and 4 more" in line
     assert "f5.png" not in line
     assert "more" not in describe_problems("films", [Problem(f"f{i}.png", "empty") for i in range(5)])
@@ -185,7 +185,7 @@ def test_a_killed_ingest_leaves_no_store_at_the_target(films, tmp_path):
 
 
 def test_no_image_at_all_is_refused(tmp_path):
-    with pytest.raises(CohortError, match=r"images: no image$"):
+    with pytest.raises(CohortError, match=r"films: no image$"):
         ingest(ListSource([]), tmp_path / "s" / "store")
     with pytest.raises(CohortError, match=r"1 empty of the files cannot be used: a\.png"):
         ingest(ListSource([Problem("a.png", "empty")]), tmp_path / "s" / "store", allow_problems=True)
@@ -365,7 +365,7 @@ def test_what_is_no_store_is_refused(tmp_path):
 
 def test_progress_is_shown(films, tmp_path, capsys):
     ingest(FolderSource(films), tmp_path / "store")
-    assert "ingest images" in capsys.readouterr().err
+    assert "ingest films" in capsys.readouterr().err
 
 
 @pytest.mark.real

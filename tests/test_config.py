@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
@@ -191,6 +192,11 @@ def test_a_notebook_tells_the_run_its_own_name(notebook):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_run"
     ]
     assert [ast.literal_eval(call.args[0]) for call in calls] == [notebook.stem]
-    given = {k.arg: ast.unparse(k.value) for k in calls[0].keywords}
+    made_how = re.search(r"made_how = (\{.*\})", source)
+    given = {k.arg: ast.unparse(k.value) for k in calls[0].keywords if k.arg}
+    if made_how:
+        assert "**made_how" in ast.unparse(calls[0])
+        pairs = ast.parse(made_how[1], mode="eval").body
+        given |= {k.value: ast.unparse(v) for k, v in zip(pairs.keys, pairs.values, strict=True)}
     wanted = ("data", "run_dir", "seed", "jobs", "resume", "allow_problems")
     assert given == {name: name for name in wanted}

@@ -16,7 +16,7 @@ from leakfree.data.formats import FORMATS, module
 from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
 
 with deferred:
-    from leakfree.audit.auditor import AuditSettings, audit
+    from leakfree.audit.auditor import AuditSettings, audit_images
     from leakfree.audit.target import open_target
 
     ONLY = AuditSettings(skip=("shortcuts", "shift", "near_duplicates"))
@@ -172,7 +172,7 @@ def test_a_copy_across_parts_is_found_in_every_format(tmp_path, kind):
         len(target.table) == 7 and target.table["part"].nunique() == 2 and (target.table["part"] != "").all()
     )
     assert (target.reading.labels.different, target.reading.patients.different) == KNOWN[kind]
-    report = audit(target, ONLY)
+    report = audit_images(target, ONLY)
     assert report.leaks and report.checks["exact_duplicates"].count == 1
     assert len(report.checks["exact_duplicates"].files) == 2
     # The reader of a cluster's worker gives the same pictures.
@@ -183,7 +183,7 @@ def test_a_copy_across_parts_is_found_in_every_format(tmp_path, kind):
 def test_ids_of_headers_stay_out_of_the_report(tmp_path):
     root = write_dicoms(tmp_path)
     write_dicom(root / "stage_2_test_images/again.dcm", 77, "anna^TRAIN0")
-    report = audit(open_target(str(root)), ONLY)
+    report = audit_images(open_target(str(root)), ONLY)
     assert report.checks["patients"].count == 1  # written in another case
     assert "anna" not in json.dumps(report.as_json()).lower()
 
@@ -202,7 +202,7 @@ def test_every_frame_of_tiff_and_gif_is_read(tmp_path):
             pages[0].save(tmp_path / part / f"a.{ending}", save_all=True, append_images=pages[1:])
     target = open_target(str(tmp_path))
     assert len(target.table) == 8 and "train/a.tif#2" in set(target.table["image_id"])
-    found = audit(target, ONLY).checks["exact_duplicates"]
+    found = audit_images(target, ONLY).checks["exact_duplicates"]
     across = {file for file in found.details["across_parts"]["files"] if ".tif" in file}
     assert across == {"train/a.tif#2", "test/a.tif#2"}
 
@@ -213,10 +213,10 @@ def test_a_first_page_that_all_stacks_share_makes_no_copies(tmp_path):
         (tmp_path / part).mkdir(exist_ok=True)
         pages = [Image.fromarray(picture(seed)) for seed in (99, 10 * k, 10 * k + 1, 10 * k + 2)]
         pages[0].save(tmp_path / part / f"{k}.tif", save_all=True, append_images=pages[1:])
-    assert not audit(open_target(str(tmp_path)), ONLY).leaks
+    assert not audit_images(open_target(str(tmp_path)), ONLY).leaks
     pages = [Image.fromarray(picture(seed)) for seed in (98, 0, 1, 2)]  # the first stack, another first page
     pages[0].save(tmp_path / "test/copy.tif", save_all=True, append_images=pages[1:])
-    assert audit(open_target(str(tmp_path)), ONLY).checks["exact_duplicates"].count == 3
+    assert audit_images(open_target(str(tmp_path)), ONLY).checks["exact_duplicates"].count == 3
 
 
 def test_labels_of_coco_and_yolo(tmp_path):
@@ -251,7 +251,7 @@ def test_a_damaged_file_is_a_problem_and_no_pass(tmp_path, name):
     for part, seed in (("train", 0), ("test", 1)):
         (tmp_path / part / "x.png").write_bytes(png(seed))
     (tmp_path / "train" / name).write_bytes(b"no such thing at all" * 20)
-    report = audit(open_target(str(tmp_path)), ONLY)
+    report = audit_images(open_target(str(tmp_path)), ONLY)
     (problem,) = report.problems
     assert problem["file"] == f"train/{name}" and "\n" not in problem["reason"]
     if problem["reason"].startswith("corrupt"):

@@ -15,7 +15,7 @@ def test_it_is_one_line_that_says_what_and_where(capsys, monkeypatch):
     assert internal_error("leakfree", failing()) == INTERNAL == 3
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "Traceback" not in err
-    assert "internal error: KeyError" in err and "test_failures.py, line" in err
+    assert "internal error: KeyError" in err and "test_internal_errors.py, line" in err
 
 
 def test_all_of_it_is_shown_to_who_asks(capsys, monkeypatch):

@@ -149,4 +149,8 @@ def test_every_import_is_pinned(repository, pinned):
     ours = {"leakfree", "leakfree_study", *(file.stem for file in [*files, *scripts])}
     outside = {top: file for top, file in imported.items() if top not in sys.stdlib_module_names | ours}
     assert {"numpy", "PIL", "torch"} <= set(outside)
-    assert not {t: f for t, f in outside.items() if canonicalize_name(modules.get(t, t)) not in names}
+    # What is read or wrapped only where a user has it; pyarrow changes how pandas keeps text.
+    theirs = {"pyarrow", "keras", "lightning", "transformers"}
+    assert not {
+        t: f for t, f in outside.items() if canonicalize_name(modules.get(t, t)) not in names | theirs
+    }

