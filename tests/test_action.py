@@ -31,7 +31,7 @@ def checkout(tmp_path, write_folder, encode):
     for part, numbers in (("train", range(6)), ("test", range(20, 24))):
         for n in numbers:
             name = f"{part}/{'NORMAL' if n % 2 else 'PNEUMONIA'}/person{n}_virus_1.jpeg"
-            write_folder({name: encode(seed=n, size=(80, 64))}, "my images")
+            write_folder({name: encode(seed=n, size=(80, 64))}, "my films")
     (tmp_path / "train.py").write_text(CODE)
     return tmp_path
 
@@ -59,7 +59,7 @@ def test_the_action_is_whole(action):
 
 def test_the_audit_step_fails_on_a_leak_and_leaves_its_reports(action, checkout):
     audit = step(action, "audit images")
-    options = "'my images' --skip near_duplicates,shortcuts,shift"
+    options = "'my films' --skip near_duplicates,shortcuts,shift"
     assert run(audit, checkout, audit=options).returncode == 0
     one = checkout / "my films/train/NORMAL/person1_virus_1.jpeg"
     shutil.copy(one, checkout / "my films/test/NORMAL/person90_virus_1.jpeg")
@@ -95,7 +95,7 @@ def test_the_hooks_are_valid_and_their_entries_find_the_leak(checkout):
     assert set(entries) == {"leakfree-check", "leakfree-audit"}
     (checkout / "train.py").write_text(CODE.replace("train, test", f"{LEAK}train, test"))
     program = str(Path(sys.executable).parent / "leakfree")
-    for name, files, code in (("leakfree-check", ["train.py"], 1), ("leakfree-audit", ["my images"], 0)):
+    for name, files, code in (("leakfree-check", ["train.py"], 1), ("leakfree-audit", ["my films"], 0)):
         words = shlex.split(entries[name])
         assert words[0] == "leakfree"
         assert (

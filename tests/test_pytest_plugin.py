@@ -7,7 +7,7 @@ import pytest
 pytest_plugins = ["pytester"]
 TEST = """
 def test_split(assert_no_leak):
-    assert_no_leak("images", skip=("near_duplicates", "shortcuts", "shift"{more}))
+    assert_no_leak("films", skip=("near_duplicates", "shortcuts", "shift"{more}))
 """
 PLUGIN = "leakfree.gates.pytest_plugin"
 # Installed, pytest finds it by its entry point; in an older install it is named.

@@ -388,10 +388,10 @@ def test_an_error_that_gets_through_is_found(app, client, monkeypatch):
         (service.ImageError(f"{CANARY} is ill"), "what was in the request"),
     ):
 
-        def fails(data, limits, raised=raised):
+        def fails(*given, raised=raised, **options):
             raise raised
 
-        monkeypatch.setattr(service, "check", fails)
+        monkeypatch.setattr("leakfree.predict.classifier.Classifier.prepare", fails)
         assert said in wrong_with(send(client, body, "application/json"), [image])
 
 

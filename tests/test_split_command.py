@@ -167,7 +167,7 @@ def test_a_file_listed_in_two_parts_is_in_one_afterwards(folder):
         (("--keep", "test"), "goes with --repair"),
         (("--repair", "--keep", "exam"), "no such part"),
         (("--patient-pattern", "(nowhere)"), "tells a patient"),
-        (("--group-column", "video"), "no table with further columns"),
+        (("--group-column", "video"), "no table has a column video"),
         (("--scope", "patient"), "no name or column tells a patient under it"),
         (("--out", "films"), "is there already"),
     ],
