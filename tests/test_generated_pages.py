@@ -91,6 +91,6 @@ def test_pages_build_without_a_warning(repository, published, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     html = Path(source, "_build", "html")
     assert content["data"]["checksum"] in (html / "provenance.html").read_text(encoding="utf-8")
-    assert 'id="leakfree.split.manifest.Manifest"' in (html / "data.html").read_text(encoding="utf-8")
+    assert 'id="leakfree.data.cohort.Cohort"' in (html / "data.html").read_text(encoding="utf-8")
     assert (html / "_images" / "architecture_flow.svg").is_file()
     assert (html / "provenance.json").read_bytes() == (run / "provenance.json").read_bytes()
