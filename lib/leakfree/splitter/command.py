@@ -19,7 +19,7 @@ from leakfree.audit.target import Target
 from leakfree.base.escape import say
 from leakfree.split.manifest import THREE_WAY, Manifest
 from leakfree.splitter.assign import assign
-from leakfree.splitter.material import Material, SplitError, column_of, gather
+from leakfree.splitter.material import Gathered, SplitError, column_of, gather
 from leakfree.splitter.repair import repaired
 from leakfree.splitter.write import (
     CHANGES,
@@ -41,7 +41,7 @@ class Made:
 
     Attributes
     ----------
-    material : Material
+    material : Gathered
     manifest : Manifest
     listed : pandas.DataFrame
         See `leakfree.splitter.write.split_table`.
@@ -52,7 +52,7 @@ class Made:
     out : pathlib.Path
     """
 
-    material: Material
+    material: Gathered
     manifest: Manifest
     listed: pd.DataFrame
     changes: pd.DataFrame | None
@@ -157,7 +157,7 @@ def fractions(text: str | None, folds: int | None) -> dict[str, float]:
     return {name: value / sum(found.values()) for name, value in found.items()}
 
 
-def _changes(material: Material, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+def _changes(material: Gathered, before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
     """Say of each changed image where it was, where it is, and what it is linked to there."""
     ids = material.table["image_id"].to_numpy(dtype=object)
     keys = [

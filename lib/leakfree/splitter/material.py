@@ -31,7 +31,7 @@ class SplitError(LeakfreeError):
 
 
 @dataclass(frozen=True)
-class Material:
+class Gathered:
     """What a split is made of. Rows are those of ``read.table``.
 
     Attributes
@@ -74,7 +74,7 @@ class Material:
         return ("copies", *self.columns)
 
 
-def gather(target: Target, settings: AuditSettings, given: str, columns: Sequence[str] = ()) -> Material:
+def gather(target: Target, settings: AuditSettings, given: str, columns: Sequence[str] = ()) -> Gathered:
     """Read the images of an open target and join them into linked groups.
 
     Parameters
@@ -110,7 +110,7 @@ def gather(target: Target, settings: AuditSettings, given: str, columns: Sequenc
     keys = [np.where(values == "", alone, values) for values in together.values()]
     groups = linked_groups(patients, copies.group.astype(str), *keys)
     lost = tuple(problem.file for problem in read.problems if not is_foreign(problem))
-    return Material(target, read, copies, patients, named, scope, together, groups, lost)
+    return Gathered(target, read, copies, patients, named, scope, together, groups, lost)
 
 
 def column_of(table: pd.DataFrame, given: str, name: str) -> np.ndarray:

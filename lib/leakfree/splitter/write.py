@@ -12,7 +12,7 @@ import pandas as pd
 from leakfree.base.files import replacing, write_text
 from leakfree.data.sources.base import Problem
 from leakfree.split.manifest import Manifest
-from leakfree.splitter.material import Material, SplitError
+from leakfree.splitter.material import Gathered, SplitError
 
 MANIFEST, TABLE, CHANGES, IMAGES = "split.json", "split.csv", "changes.csv", "images"
 
@@ -23,7 +23,7 @@ def refuse_what_is_there(out: Path) -> None:
         raise SplitError(f"{out}: is there already; choose another folder with --out, or remove it")
 
 
-def split_table(material: Material, parts: np.ndarray, out: Path) -> pd.DataFrame:
+def split_table(material: Gathered, parts: np.ndarray, out: Path) -> pd.DataFrame:
     """Return the table of a split, one row an image that has a part.
 
     Returns
@@ -76,7 +76,7 @@ def folds_of(manifest: Manifest) -> list[Manifest]:
     return made
 
 
-def write_images(material: Material, listed: pd.DataFrame, out: Path, *, copy: bool) -> Path:
+def write_images(material: Gathered, listed: pd.DataFrame, out: Path, *, copy: bool) -> Path:
     """Make ``images/PART/CLASS/NAME`` of links or copies; the user's files are not touched.
 
     A name that is taken already in its class gets a folder of its own, so that the name, which may tell

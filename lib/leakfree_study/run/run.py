@@ -156,11 +156,9 @@ class Run:
         self._outputs |= {Path(path).relative_to(self.folder).as_posix() for path in paths}
         write_json(self.folder / "outputs" / f"{self.notebook}.json", sorted(self._outputs))
 
-    def save_table(self, name: str, table: pd.DataFrame) -> Path:
+    def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/<name>.csv``; numbers keep six decimals, so that equal runs give equal files."""
-        path = _write_table(self.folder / "tables" / f"{name}.csv", table)
-        self.wrote(path)
-        return path
+        self.wrote(_write_table(self.folder / "tables" / f"{name}.csv", table))
 
     def measure(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Measure on pixels, and keep that as ``measurements/<name>.csv``; read it where there are no images.
