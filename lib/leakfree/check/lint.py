@@ -8,8 +8,8 @@ from pathlib import Path
 
 from leakfree.check.flow import Flow
 from leakfree.check.rules import FAMILIES
-from leakfree.check.source import Source, read_source
-from leakfree.check.values import Finding, TooLarge
+from leakfree.check.source import CodeFile, read_source
+from leakfree.check.values import LintFinding, TooLarge
 
 _LEVELS = ("error", "warning", "note")
 
@@ -74,14 +74,14 @@ def lint(path: Path) -> Linted:
     return lint_source(read_source(Path(path)))
 
 
-def lint_source(source: Source) -> Linted:
+def lint_source(source: CodeFile) -> Linted:
     """Lint a program that was read already."""
     unseen = list(source.unseen)
     try:
         flow = Flow(source.tree)
     except (TooLarge, RecursionError):
         return Linted(source.path, (), (*unseen, "too large to be followed: nothing was checked"), 0)
-    found: dict[tuple[str, int], Finding] = {}
+    found: dict[tuple[str, int], LintFinding] = {}
     for family in FAMILIES:
         for finding in family(flow):
             known = found.get((finding.rule, finding.line))
@@ -95,7 +95,7 @@ def lint_source(source: Source) -> Linted:
     return Linted(source.path, tuple(placed), tuple(unseen), splits)
 
 
-def _placed(source: Source, finding: Finding) -> Placed:
+def _placed(source: CodeFile, finding: LintFinding) -> Placed:
     def told(match: re.Match) -> str:
         cell, line = source.place(int(match[1]))
         return f"cell {cell}, line {line}" if cell else f"line {line}"

@@ -17,7 +17,7 @@ class SourceUnreadable(Exception):
 
 
 @dataclass
-class Source:
+class CodeFile:
     """A program that was read.
 
     Attributes
@@ -44,7 +44,7 @@ class Source:
         return self.places[min(max(line, 1), len(self.places)) - 1]
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> CodeFile:
     """Read a ``.py`` or ``.ipynb`` file.
 
     Raises
@@ -68,7 +68,7 @@ def read_source(path: Path) -> Source:
         ) from error
 
 
-def _notebook(path: str, data: bytes) -> Source:
+def _notebook(path: str, data: bytes) -> CodeFile:
     import nbformat
 
     try:
@@ -98,7 +98,7 @@ def _notebook(path: str, data: bytes) -> Source:
     return _program(path, [(number, source) for number, source, _ in cells], unseen)
 
 
-def _program(path: str, cells: list[tuple[int, str]], unseen: list[str]) -> Source:
+def _program(path: str, cells: list[tuple[int, str]], unseen: list[str]) -> CodeFile:
     lines: list[str] = []
     places: list[tuple[int, int]] = []
     accepted: dict[int, tuple[set[str], str]] = {}
@@ -121,7 +121,7 @@ def _program(path: str, cells: list[tuple[int, str]], unseen: list[str]) -> Sour
         unseen.append(f"{magics} magics and shell commands: what they do is not read")
     unseen += [f"{entry}; this cell is not read" for entry in broken]
     tree = ast.parse("\n".join(lines) + "\n")
-    return Source(path, tree, places or [(0, 1)], unseen, accepted)
+    return CodeFile(path, tree, places or [(0, 1)], unseen, accepted)
 
 
 def _python(text: str) -> str:

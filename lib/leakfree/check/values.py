@@ -130,7 +130,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """A leak that was read.
 
     Attributes

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
 from leakfree.check.names import CHOOSING_CALLBACKS, SEARCHES
-from leakfree.check.values import Event, Finding
+from leakfree.check.values import Event, LintFinding
 
 _SHOWN = ("validation_data", "eval_set", "evals", "valid_sets", "X_val", "eval_data")
 
 
-def choice(flow: Flow) -> Iterator[Finding]:
+def choice(flow: Flow) -> Iterator[LintFinding]:
     """Yield choices that the test part made."""
     for event in flow.events:
         if event.what == "choose":
@@ -19,54 +19,54 @@ def choice(flow: Flow) -> Iterator[Finding]:
         elif event.what == "use":
             mark = event.more["chosen"]
             rule = f"test-chooses-{event.name}"
-            yield Finding(rule, mark.line, f"the best on the test part is used in {{{event.line}}}")
+            yield LintFinding(rule, mark.line, f"the best on the test part is used in {{{event.line}}}")
         elif event.what == "fit":
             yield from _shown(event)
     yield from _argmax(flow)
     yield from _several(flow)
 
 
-def _chosen(event: Event) -> Finding:
+def _chosen(event: Event) -> LintFinding:
     kind, target = event.more["loop"]
     if kind == "epochs":
-        return Finding(
+        return LintFinding(
             "test-chooses-epoch", event.line, "a score on the test part decides which epoch is kept"
         )
     threshold = any("thr" in word.lower() or word in ("t", "cut", "cutoff") for word in target)
     rule = "test-chooses-threshold" if threshold else "test-chooses-settings"
-    return Finding(rule, event.line, "a score on the test part decides what is kept")
+    return LintFinding(rule, event.line, "a score on the test part decides what is kept")
 
 
-def _shown(event: Event) -> Iterator[Finding]:
+def _shown(event: Event) -> Iterator[LintFinding]:
     keywords = event.more.get("keywords", {})
     shown = [keywords[name] for name in _SHOWN if name in keywords]
     callbacks = keywords.get("callbacks")
     kinds = event.more["model"].kinds | (callbacks.kinds if callbacks else frozenset())
     stops = bool(kinds & {*CHOOSING_CALLBACKS}) or "early_stopping_rounds" in keywords
     if any("test" in value.parts for value in shown) and stops:
-        yield Finding(
+        yield LintFinding(
             "test-chooses-epoch", event.line, "training is stopped, or its best state kept, by the test part"
         )
     if event.name == "search" and any("test" in value.parts for value in shown):
-        yield Finding(
+        yield LintFinding(
             "test-chooses-settings", event.line, "a search over settings is scored on the test part"
         )
     if event.more["model"].kinds & set(SEARCHES) and event.more["first"].parts == frozenset({"test"}):
-        yield Finding(
+        yield LintFinding(
             "test-chooses-settings", event.line, "a search over settings is fitted to the test part"
         )
 
 
-def _argmax(flow: Flow) -> Iterator[Finding]:
+def _argmax(flow: Flow) -> Iterator[LintFinding]:
     """Yield where the best of several scores on the test part is taken."""
     for event in flow.events:
         if event.what == "best" and event.more["chosen"].parts == frozenset({"test"}):
-            yield Finding(
+            yield LintFinding(
                 "test-chooses-settings", event.line, "the best of several scores on the test part is taken"
             )
 
 
-def _several(flow: Flow) -> Iterator[Finding]:
+def _several(flow: Flow) -> Iterator[LintFinding]:
     """Several models scored on one test part."""
     seen: dict[frozenset, set] = {}
     fits = [event for event in flow.events if event.what == "fit"]
@@ -87,4 +87,6 @@ def _several(flow: Flow) -> Iterator[Finding]:
         models |= found
         looped = "settings" in event.loops and bool(found & searched)
         if (before and len(models) > before) or looped or (len(found) > 1 and not before):
-            yield Finding("multi-test", event.line, "another model is scored on the same test part", "note")
+            yield LintFinding(
+                "multi-test", event.line, "another model is scored on the same test part", "note"
+            )

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
 from leakfree.check.names import GROUP_FOLDS, PLAIN_FOLDS, names_frames
-from leakfree.check.values import Event, Finding
+from leakfree.check.values import Event, LintFinding
 
 
-def groups(flow: Flow) -> Iterator[Finding]:
+def groups(flow: Flow) -> Iterator[LintFinding]:
     """Yield splits by row where a column that names patients, or frames, is in sight."""
     splits = [event for event in flow.events if event.what == "split" and event.name != "by hand"]
     # Whoever splits the patients themselves, or by groups, knows; what follows is made of that.
     by_patient = any(_by_group(event) or event.value.marked("patients") for event in splits)
     for event in splits:
         if _ignores_groups(event):
-            yield Finding("groups", event.line, f"{event.name} is given groups and does not look at them")
+            yield LintFinding("groups", event.line, f"{event.name} is given groups and does not look at them")
             return
     if by_patient:
         return
@@ -25,7 +25,7 @@ def groups(flow: Flow) -> Iterator[Finding]:
             continue
         frames = event.value.marked("frames")
         if frames:
-            yield Finding(
+            yield LintFinding(
                 "frames",
                 event.line,
                 f"frames (see {{{frames[0].line}}}) are put into parts one by one",
@@ -43,7 +43,7 @@ def groups(flow: Flow) -> Iterator[Finding]:
         if patients:
             word, uses = patients[0]
             level = "error" if several else "warning"
-            yield Finding(
+            yield LintFinding(
                 "groups",
                 event.line,
                 f"{event.name} by row, though {word!r} is in sight (see {{{uses[0][0]}}})",
@@ -52,7 +52,7 @@ def groups(flow: Flow) -> Iterator[Finding]:
         elif seen:
             word, uses = seen[0]
             seen_at = f"though {word!r} is in sight (see {{{uses[0][0]}}})"
-            yield Finding("frames", event.line, f"{event.name} by row, {seen_at}", "warning")
+            yield LintFinding("frames", event.line, f"{event.name} by row, {seen_at}", "warning")
 
 
 def _by_group(event: Event) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
-from leakfree.check.values import Finding
+from leakfree.check.values import LintFinding
 
 
-def loops(flow: Flow) -> Iterator[Finding]:
+def loops(flow: Flow) -> Iterator[LintFinding]:
     """Yield a best model that is only another name of the one that trains on."""
     for event in flow.events:
         if event.what != "alias" or event.more["made"] >= len(event.loops):
@@ -18,6 +18,6 @@ def loops(flow: Flow) -> Iterator[Finding]:
         )
         if trained:
             given = f"{event.name}.state_dict()" if event.more["state"] else event.name
-            yield Finding(
+            yield LintFinding(
                 "best-model-alias", event.line, f"{given} is no copy: it goes on to change with training"
             )

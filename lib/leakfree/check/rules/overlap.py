@@ -6,13 +6,13 @@ import ast
 from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
-from leakfree.check.values import ALL, Event, Finding
+from leakfree.check.values import ALL, Event, LintFinding
 
 _REPEATS = {"resampling": "oversampling", "augmented rows": "augmentation"}
 _INDEX_WORDS = ("indices", "indexes", "idx", "idxs", "index", "subset", "ids", "rows", "image_ids", "keep")
 
 
-def overlap(flow: Flow) -> Iterator[Finding]:
+def overlap(flow: Flow) -> Iterator[LintFinding]:
     """Yield overlap leaks."""
     splits = [event for event in flow.events if event.what == "split"]
     for event in flow.events:
@@ -23,10 +23,10 @@ def overlap(flow: Flow) -> Iterator[Finding]:
                     told = (
                         f"rows are made of others before {event.name} in {{{event.line}}} splits them again"
                     )
-                    yield Finding(_REPEATS[mark.kind], mark.line, told, "warning")
+                    yield LintFinding(_REPEATS[mark.kind], mark.line, told, "warning")
                 if ALL in mark.parts:
                     rule = _REPEATS[mark.kind]
-                    yield Finding(
+                    yield LintFinding(
                         rule, mark.line, f"rows are made of others before the split in {{{event.line}}}"
                     )
         elif event.what == "fit":
@@ -35,30 +35,32 @@ def overlap(flow: Flow) -> Iterator[Finding]:
             earlier = any(other.what == "dedup" and ALL in other.value.parts for other in flow.events)
             if event.value.parts and not earlier:
                 part = sorted(event.value.parts)[0]
-                yield Finding(
+                yield LintFinding(
                     "deduplication",
                     event.line,
                     f"copies are dropped inside {part} alone, after the split",
                     "warning",
                 )
         elif event.what == "misnamed" and any(split.value.roots & event.value.roots for split in splits):
-            yield Finding(
+            yield LintFinding(
                 "loader-ignores-subset", event.line, f"{event.name} reads all rows, training rows too"
             )
         elif event.what == "class":
             yield from _dataset(event)
 
 
-def _fitted(flow: Flow, event: Event, splits: list[Event]) -> Iterator[Finding]:
+def _fitted(flow: Flow, event: Event, splits: list[Event]) -> Iterator[LintFinding]:
     first, model = event.more["first"], event.more["model"]
     if first.parts == frozenset({"test"}):
-        yield Finding("fit-on-test", event.line, f"{event.name} on the test part")
+        yield LintFinding("fit-on-test", event.line, f"{event.name} on the test part")
         return
     if event.more.get("transformer"):
         return
     if event.name == "backward":
         if first.parts == frozenset({ALL}) and any(split.value.roots & first.roots for split in splits):
-            yield Finding("loader-ignores-subset", event.line, "training reads all rows, those of test too")
+            yield LintFinding(
+                "loader-ignores-subset", event.line, "training reads all rows, those of test too"
+            )
         return
     both = {"train", "test"} <= first.parts
     if first.parts != frozenset({ALL}) and not both:
@@ -72,13 +74,13 @@ def _fitted(flow: Flow, event: Event, splits: list[Event]) -> Iterator[Finding]:
             and other.value.parts <= ({"test"} if both else {"test", "val"})
             and other.value.parts
         ):
-            yield Finding(
+            yield LintFinding(
                 "overlap", event.line, f"trained on all rows, and scored in {{{other.line}}} on some of them"
             )
             return
 
 
-def _dataset(event: Event) -> Iterator[Finding]:
+def _dataset(event: Event) -> Iterator[LintFinding]:
     """Yield a dataset that takes indices and never looks at them."""
     node = event.more["definition"]
     bases = {ast.unparse(base).rsplit(".", 1)[-1] for base in node.bases}
@@ -105,7 +107,7 @@ def _dataset(event: Event) -> Iterator[Finding]:
             for name, method in methods.items() for part in ast.walk(method) if name != "__len__"
         )  # fmt: skip
         if len(uses) <= len(kept) and not read:
-            yield Finding(
+            yield LintFinding(
                 "loader-ignores-subset",
                 item.lineno,
                 f"{node.name} takes {parameter.arg} and reads rows without it",

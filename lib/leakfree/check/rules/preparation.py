@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
 from leakfree.check.names import LEARNS, PREPARES
-from leakfree.check.values import ALL, Finding
+from leakfree.check.values import ALL, LintFinding
 
 _LEVELS = {"selection": "error", "target encoding": "error"}
 
 
-def preparation(flow: Flow) -> Iterator[Finding]:
+def preparation(flow: Flow) -> Iterator[LintFinding]:
     """Yield preprocessing leaks: scaling, selection, reduction, imputation, encoding, vocabulary."""
     for event in flow.events:
         if event.what == "split":
@@ -33,7 +33,7 @@ def preparation(flow: Flow) -> Iterator[Finding]:
             yield from _mixed(flow, event)
 
 
-def _mixed(flow: Flow, event) -> Iterator[Finding]:
+def _mixed(flow: Flow, event) -> Iterator[LintFinding]:
     """Yield what was fitted to training and test rows together, where that test part is scored."""
     first = event.more["first"]
     if not {"train", "test"} <= first.parts:
@@ -48,5 +48,5 @@ def _mixed(flow: Flow, event) -> Iterator[Finding]:
             yield _found(kind, event.line, "learned from training and test rows together")
 
 
-def _found(kind: str, line: int, message: str) -> Finding:
-    return Finding(kind.replace(" ", "-"), line, f"{kind} {message}", _LEVELS.get(kind, "warning"))
+def _found(kind: str, line: int, message: str) -> LintFinding:
+    return LintFinding(kind.replace(" ", "-"), line, f"{kind} {message}", _LEVELS.get(kind, "warning"))
