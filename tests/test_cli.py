@@ -634,3 +634,12 @@ def test_sizes_are_whole_numbers_from_one_on(option, capsys):
         with pytest.raises(SystemExit) as caught:
             main(["train", option, value])
         assert caught.value.code == 2 and "whole number from 1 on" in capsys.readouterr().err
+
+
+def test_a_missing_module_of_our_own_is_no_finding(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ModuleNotFoundError("No module named 'leakfree.gone'", name="leakfree.gone")
+
+    monkeypatch.setattr("leakfree.audit.target.open_target", fail)
+    assert main(["audit", str(tmp_path)]) == 3
+    assert "internal error: ModuleNotFoundError" in capsys.readouterr().err

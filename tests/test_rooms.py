@@ -55,6 +55,7 @@ def test_imports_inside_functions_count_and_those_for_type_checkers_do_not():
         ("leakfree/base/hashing.py", "from leakfree.data import images", "leakfree.base -> leakfree.data"),
         ("leakfree/data/more.py", "import leakfree_study.run.config", "leakfree -> leakfree_study"),
         ("leakfree/extras/__init__.py", "", "leakfree.extras"),
+        ("leakfree/audit/copies/more.py", "from leakfree.audit.checks import findings", ".copies -> .checks"),
     ],
 )
 def test_the_contract_refuses_what_goes_up_and_what_has_no_place(repository, tmp_path, module, line, told):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from leakfree.audit.auditor import AuditSettings
     from leakfree.audit.baseline import Accepted
     from leakfree.audit.checks.findings import Report
+    from leakfree.audit.copies.scan import Scan
     from leakfree.audit.target import Target
 
 #: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used or was not
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing.startswith("leakfree"):
-            raise
+            return internal_error("leakfree", error)
         extra = _EXTRA_OF_MODULE.get(missing) or _EXTRA_OF_COMMAND.get(given.command, "study")
         return refuse(
             given.command, f"needs {missing}, which is not installed: pip install 'leakfree[{extra}]'"
@@ -421,26 +422,13 @@ def _auditing(
 
 def _split_target(given: argparse.Namespace, settings: AuditSettings, target: Target) -> int:
     from leakfree.audit.commands import reading_options
-    from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
     from leakfree.splitter.command import audit_command, make, tell
 
     if unfit := [name for name in ("baseline", "accept", "diff") if getattr(given, name) is not None]:
         raise LeakfreeError(f"--{unfit[0]} goes with leakfree audit: a split that was made has no leak")
     made = make(target, settings, given)
     report = made.report
-    if given.json:
-        write_json(report, given.json)
-    if given.junit:
-        write_junit(report, given.junit)
-    if given.sarif:
-        write_sarif(report, given.sarif, _root(given))
-    if given.html:
-        from leakfree.audit.report.pictures import Pictures
-
-        pictures = Pictures(target, made.material.read)
-        write_html(report, given.html, pictures.picture, pictures.describe)
-    if not given.quiet:
-        to_stdout(lambda: print_report(report, sys.stdout, reading=False))
+    _write_report(given, report, target, made.material.read)
     to_stdout(lambda: tell(made, given))
     say(f"{made.out}: written. Check it: {audit_command(made, reading_options(given))}")
     if report.leaks:
@@ -455,25 +443,12 @@ def _split_target(given: argparse.Namespace, settings: AuditSettings, target: Ta
 def _audit_target(given: argparse.Namespace, settings: AuditSettings, target: Target) -> int:
     from leakfree.audit.auditor import audit_and_scan, unusable
     from leakfree.audit.commands import advised, reading_options
-    from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
 
     earlier, known = _expected(given)
     report, read = audit_and_scan(target, settings)
     report = advised(report, reading_options(given), given.manifest and str(given.manifest))
     report, lines = _compared(report, given, earlier, known)
-    if given.json:
-        write_json(report, given.json)
-    if given.junit:
-        write_junit(report, given.junit)
-    if given.sarif:
-        write_sarif(report, given.sarif, _root(given))
-    if given.html:
-        from leakfree.audit.report.pictures import Pictures
-
-        pictures = Pictures(target, read)
-        write_html(report, given.html, pictures.picture, pictures.describe)
-    if not given.quiet:
-        to_stdout(lambda: print_report(report, sys.stdout, reading=False))
+    _write_report(given, report, target, read)
     to_stdout(lambda: [say(line) for line in lines])
     lost = unusable(report)
     if report.leaks:
@@ -488,6 +463,25 @@ def _audit_target(given: argparse.Namespace, settings: AuditSettings, target: Ta
         )
     _refuse_what_is_unclear(given, target)
     return CLEAN
+
+
+def _write_report(given: argparse.Namespace, report: Report, target: Target, read: Scan) -> None:
+    """Write a report in every form that was asked for, and show it."""
+    from leakfree.audit.report import print_report, write_html, write_json, write_junit, write_sarif
+
+    if given.json:
+        write_json(report, given.json)
+    if given.junit:
+        write_junit(report, given.junit)
+    if given.sarif:
+        write_sarif(report, given.sarif, _root(given))
+    if given.html:
+        from leakfree.audit.report.pictures import Pictures
+
+        pictures = Pictures(target, read)
+        write_html(report, given.html, pictures.picture, pictures.describe)
+    if not given.quiet:
+        to_stdout(lambda: print_report(report, sys.stdout, reading=False))
 
 
 def _refuse_what_is_unclear(given: argparse.Namespace, target: Target, *, parts: bool = True) -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.copies.duplicates import LEAST_SPREAD, shows_nothing
 
-#: Standard deviation of the grey values, of 255, under which nothing is to be seen.
-LEAST_SPREAD = 2.0
 _SHOWN = 12
-
-
-def shows_nothing(table: pd.DataFrame, least: float = LEAST_SPREAD) -> np.ndarray:
-    """Tell which images show nothing: bool, shape (n,)."""
-    if "std" not in table:
-        return np.zeros(len(table), dtype=bool)
-    return (table["std"] < least).to_numpy()
 
 
 def blank(table: pd.DataFrame, *, least: float = LEAST_SPREAD) -> Check:

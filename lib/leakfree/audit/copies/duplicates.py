@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from leakfree.audit.checks.blank import shows_nothing
 from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, near_pairs, transform
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
@@ -29,6 +28,8 @@ _KEPT = 8192
 CANDIDATE_COLUMNS = (
     "first", "second", "found_by", "symmetry", "inverted", "distance", "keypoints", "agreement", "verified",
 )  # fmt: skip
+#: Standard deviation of the grey values, of 255, under which nothing is to be seen.
+LEAST_SPREAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ class _Clusters:
 
     def labels(self) -> np.ndarray:
         return pd.factorize(np.array([self.find(row) for row in range(len(self._parent))]))[0]
+
+
+def shows_nothing(table: pd.DataFrame, least: float = LEAST_SPREAD) -> np.ndarray:
+    """Tell which images show nothing: bool, shape (n,)."""
+    if "std" not in table:
+        return np.zeros(len(table), dtype=bool)
+    return (table["std"] < least).to_numpy()
 
 
 def find_copies(
