@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LEAK = "X = StandardScaler().fit_transform(X)\n"
 CODE = """import numpy as np
 from sklearn.model_selection import train_test_split

@@ -25,7 +25,7 @@ with deferred:
     import repository_buttons
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def png(seed: int, size: tuple[int, int] = (300, 150)) -> bytes:

@@ -19,7 +19,7 @@ with deferred:
     from leakfree.split.manifest import image_level
     from leakfree_study.run.run import open_run, read_outputs
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

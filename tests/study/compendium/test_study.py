@@ -24,7 +24,7 @@ with deferred:
     from leakfree_study.compendium import study
     from leakfree_study.run.notebooks import known_parameters
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from leakfree_study.book.prose import main, renew
 from leakfree_study.book.quotes import QUOTES, Quotes
 from leakfree_study.book.quoting import QuoteError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),

@@ -16,7 +16,7 @@ from leakfree_study.book.quotes import QUOTES, Quotes
 from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, SameAs
 from leakfree_study.inflation.preregistration import preregistration
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"
 SCORES = """\
 task,model,seed,selected,estimate,low,high,n_images,note

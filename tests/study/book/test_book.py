@@ -25,7 +25,7 @@ with deferred:
     from nbclient import NotebookClient
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PLOT = """
 import pandas as pd

@@ -21,7 +21,7 @@ with deferred:
     from leakfree_study.record.rebuild import SCRATCH, RebuildError, rebuild
     from leakfree_study.record.verify import verify_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

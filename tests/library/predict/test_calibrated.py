@@ -8,7 +8,7 @@ import pytest
 
 from leakfree.predict.calibrated import FIVE_PARTS, Calibrated
 from leakfree.scores.calibration import CalibrationError
-from test_calibration import sampled
+from probabilities import sampled
 
 
 def parts(n=2000, temperature=2.0):

@@ -16,7 +16,7 @@ with deferred:
     from leakfree_study.inflation import plots
     from leakfree_study.inflation.catalogue import LEAKS
 
-RUN = Path(__file__).resolve().parents[1] / "artifacts" / "chest_xray"
+RUN = Path(__file__).resolve().parents[3] / "artifacts" / "chest_xray"
 
 
 def a_run(folder: Path, table: pd.DataFrame) -> Path:

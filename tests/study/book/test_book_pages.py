@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 
 from leakfree_study.book.build import expected_pages
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "artifacts" / "chest_xray"
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import pytest
 
 from deferred import deferred
 from leakfree.scores.calibration import reliability
-from test_calibration import sampled
+from probabilities import sampled
 
 with deferred:
     from leakfree_study.figures import model_plots
