@@ -43,6 +43,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "resamples": 200,
         },
         "05_leakfree_deep": {
+            "tasks": ["binary", "three-class"],
             "image_size": 32,
             "epochs": 1,
             "batch_size": 32,
@@ -99,6 +100,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "resamples": 500,
         },
         "05_leakfree_deep": {
+            "tasks": ["binary"],
             "image_size": 32,
             "epochs": 2,
             "batch_size": 32,
@@ -107,13 +109,13 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "compared_models": [],
             "other_sizes": [],
             "shown_films": 6,
-            "max_images": 700,
+            "max_images": 480,
             "resamples": 500,
         },
         "06_inflation": {
-            "tasks": ["binary", "etiology", "three-class"],
+            "tasks": ["etiology"],
             "features": ["pixels", "embeddings"],
-            "draws": 4,
+            "draws": 3,
             "random_label_draws": 2,
             "scope_draws": 2,
             "trees": 20,
@@ -124,10 +126,10 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "network_epochs": 1,
             "reference_size": 32,
             "reference_epochs": 1,
-            "control_films": 400,
+            "control_films": 300,
             "control_draws": 2,
-            "studies": 20,
-            "max_images": 700,
+            "studies": 10,
+            "max_images": 480,
             "resamples": 300,
         },
         "results": {},
@@ -155,6 +157,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "resamples": 2000,
         },
         "05_leakfree_deep": {
+            "tasks": ["binary", "three-class"],
             "image_size": 96,
             "epochs": 8,
             "batch_size": 32,
@@ -194,11 +197,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 #: What a profile leaves out, said once at the start of a run.
 LEFT_OUT = {
     "smoke": "shows that every step runs; the synthetic cohort is small, and no number means anything",
-    "quick": "at most 700 images train a deep model or enter notebook 06, and notebook 05 compares no longer "
-    "training, other sizes or other initial weights; --profile full does",
+    "quick": "at most 480 images train a deep model or enter notebook 06; notebooks 05 and 06 take one task each, "
+    "and 05 compares no longer training, other sizes or other initial weights; --profile full has all",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
-PHANTOM_IMAGES = {"smoke": 480}
+PHANTOM_IMAGES = {"smoke": 480, "quick": 720}
 #: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
 #: left of a run is told from their proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {

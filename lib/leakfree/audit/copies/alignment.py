@@ -83,18 +83,27 @@ def _scaled(affine: np.ndarray, side: int) -> np.ndarray:
     return moved
 
 
-def _band(square: np.ndarray, sigmas: tuple[float, float], weight: np.ndarray | None = None) -> np.ndarray:
-    """Difference of two blurs; with a weight in [0, 1] for each pixel, of what has weight alone."""
+def _band(square: np.ndarray, sigmas: tuple[float, float]) -> np.ndarray:
+    """Difference of two blurs."""
     pixels = square.astype(np.float32)
-    if weight is None:
-        fine, coarse = (cv2.GaussianBlur(pixels, (0, 0), sigma) for sigma in sigmas)
-        return fine - coarse
-    pixels = pixels * weight
-    fine, coarse = (
-        cv2.GaussianBlur(pixels, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
-        for sigma in sigmas
-    )
+    fine, coarse = (cv2.GaussianBlur(pixels, (0, 0), sigma) for sigma in sigmas)
     return fine - coarse
+
+
+def _bands(
+    squares: tuple[np.ndarray, np.ndarray], weight: np.ndarray, sigmas: tuple[float, float]
+) -> list[np.ndarray]:
+    """Difference of two blurs of each square, of what has weight alone: `weight` in [0, 1] for each pixel."""
+    shares = [np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3) for sigma in sigmas]
+    found = []
+    for square in squares:
+        pixels = square.astype(np.float32) * weight
+        fine, coarse = (
+            cv2.GaussianBlur(pixels, (0, 0), sigma) / share
+            for sigma, share in zip(sigmas, shares, strict=True)
+        )
+        found.append(fine - coarse)
+    return found
 
 
 def _correlation(
@@ -109,7 +118,7 @@ def _correlation(
         return 0.0
     # Blurs see what both images show, and nothing beyond it.
     weight = inside.astype(np.float32)
-    x, y = _band(first, sigmas, weight)[inside], _band(laid, sigmas, weight)[inside]
+    x, y = (band[inside] for band in _bands((first, laid), weight, sigmas))
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
     # The variance of rounding to grey levels is 1/12: what varies no more agrees with anything.
