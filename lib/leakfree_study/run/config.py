@@ -115,7 +115,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "06_inflation": {
             "tasks": ["etiology"],
             "features": ["pixels", "embeddings"],
-            "draws": 3,
+            "draws": 4,
             "random_label_draws": 2,
             "scope_draws": 2,
             "trees": 20,
@@ -126,10 +126,10 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
             "network_epochs": 1,
             "reference_size": 32,
             "reference_epochs": 1,
-            "control_films": 300,
+            "control_films": 400,
             "control_draws": 2,
             "studies": 10,
-            "max_images": 480,
+            "max_images": 700,
             "resamples": 300,
         },
         "results": {},
@@ -197,8 +197,8 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
 #: What a profile leaves out, said once at the start of a run.
 LEFT_OUT = {
     "smoke": "shows that every step runs; the synthetic cohort is small, and no number means anything",
-    "quick": "at most 480 images train a deep model or enter notebook 06; notebooks 05 and 06 take one task each, "
-    "and 05 compares no longer training, other sizes or other initial weights; --profile full has all",
+    "quick": "at most 480 images train a deep model and 700 enter notebook 06; both take one task, and 05 "
+    "compares no longer training, other sizes or other initial weights; --profile full has all",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
 PHANTOM_IMAGES = {"smoke": 480, "quick": 720}
