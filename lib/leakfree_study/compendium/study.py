@@ -349,8 +349,10 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         content["precision"] = wanted
     if cohort.study is not None:  # title, words and credit stand in its pages
         content["study"] = cohort.study.model_dump(mode="json")
+    tables = [folder / "tables" / "05_validation.csv"] if name == "05_network_checks" else []
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]
+    if tables:
         content["tables"] = {path.name: file_hash(path) for path in tables if path.is_file()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

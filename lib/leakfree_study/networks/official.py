@@ -20,6 +20,7 @@ from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.networks.published import load_trained
 from leakfree_study.networks.sealed import FOLDER, open_seal, read_plan
+from leakfree_study.networks.trainings import Network
 from leakfree_study.run.cells import Cell, Result
 from leakfree_study.run.run import Run
 from leakfree_study.run.seal_log import SealError, read_log
@@ -64,6 +65,30 @@ def trained(run: Run, task: str, recipe: str, seed: int, image_size: int) -> Res
         raise SealError(f"{record}: not the record of a trained network; run notebook 05 first") from error
     weights = run.folder / ".cache" / "weights" / f"{name}.safetensors"
     return Result(cell, run.folder / "predictions" / f"{name}.csv", history, facts, weights=weights)
+
+
+def finished(run: Run, validation: pd.DataFrame) -> dict[Network, Result]:
+    """Read back the networks that were compared on validation.
+
+    Parameters
+    ----------
+    run : Run
+    validation : pandas.DataFrame
+        Table ``05_validation`` of the run: ``task, model, seed, image_size``, a row a network and metric.
+
+    Returns
+    -------
+    dict of Network to Result
+        In the order of the table.
+
+    Raises
+    ------
+    SealError
+        If the record of one cannot be read.
+    """
+    rows = validation[["task", "model", "seed", "image_size"]].drop_duplicates()
+    plan = [Network(*row) for row in rows.itertuples(index=False, name=None)]
+    return {one: trained(run, *one) for one in plan}
 
 
 def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame:

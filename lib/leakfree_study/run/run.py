@@ -353,7 +353,8 @@ class Run:
         path = self.folder / "tables" / f"{name}.csv"
         if not path.is_file():
             number = {"reference": "02", "inflation": "06"}.get(first := name.split("_")[0], first)
-            writer = next((n for n in NOTEBOOKS if n.split("_")[0] == number), "the notebook that writes it")
+            writers = [n for n in NOTEBOOKS if n.split("_")[0] == number and n != self.notebook]
+            writer = " or ".join(writers) or "the notebook that writes it"
             raise FileNotFoundError(f"tables/{name}.csv is missing: run {writer} first")
         return pd.read_csv(path)
 
