@@ -367,7 +367,7 @@ def main() -> None:
             source = Path(given.data)
             if given.data == "phantom":
                 # Its own near-duplicates and size shortcut would blur what is injected.
-                settings = PhantomSettings(near_duplicates=0, size_shortcut=0, seed=given.seed)
+                settings = PhantomSettings(n_images=1200, near_duplicates=0, size_shortcut=0, seed=given.seed)
                 source = write_phantom(settings, work / "phantom")
             frame = inject(source, work / "injected", count=given.count, kinds=KINDS, seed=given.seed)
             bench.judge("injected", work / "injected", frame, work)

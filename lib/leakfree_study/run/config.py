@@ -202,7 +202,7 @@ LEFT_OUT = {
     "compares no longer training, other sizes or other initial weights; --profile full has all",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
-PHANTOM_IMAGES = {"smoke": 480, "quick": 720}
+PHANTOM_IMAGES = {"smoke": 480, "full": 1200}
 #: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
 #: left of a run is told from their proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {

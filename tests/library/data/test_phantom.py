@@ -128,8 +128,8 @@ def test_planted_copies_are_what_they_say(small):
     assert len(data) - len(set(data.values())) == expected
 
 
-def test_default_cohort_is_like_the_real_one():
-    config = PhantomSettings()
+def test_the_cohort_of_the_full_profile_is_like_the_real_one():
+    config = PhantomSettings(n_images=1200)
     plan = make_plan(config)
     labels = Counter(i.label for i in plan if i.planted == "none")
     total = sum(labels.values())

@@ -37,7 +37,7 @@ class PhantomSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    n_images: int = Field(1200, ge=60)  # files, planted copies included
+    n_images: int = Field(720, ge=60)  # files, planted copies included
     size: int = Field(160, ge=24, le=1024)  # px, geometric mean of width and height over all images
     seed: int = Field(2018, ge=0)  # of everything
     identity: float = Field(1.0, ge=0, le=2)  # share of anatomy a patient keeps; over 1: larger differences
