@@ -77,6 +77,10 @@ class Arms:
         rows = self.draw.rows(*roles)
         return rows[self.labels[rows] >= 0]
 
+    def everyone(self) -> np.ndarray:
+        """Return the images of all tested patients, one each."""
+        return np.concatenate([self.rows("test"), self.rows("single")])
+
     def clean(self) -> Rows:
         """Take the base and the donors' reserves: nobody who is tested or validates."""
         return Rows.films(self.rows("base", "donor"))

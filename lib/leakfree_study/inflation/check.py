@@ -2,7 +2,7 @@
 
 All that the grid consumes follows from the table of images, the seed of a draw and the name of an arm: roles
 of images, training rows, what is scored, what both sides share. It is worked out here again, from the files
-alone and apart from `leakfree_study.inflation.jobs`, and compared with what the files say.
+and the table of arms in `leakfree_study.inflation.plans`, and compared with what the files say.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from leakfree.data.study_file import kept_study
 from leakfree.data.vocabulary import vocabulary
 from leakfree.scores.predictions import SUM_TOLERANCE
 from leakfree_study.inflation.draws import ROLES
+from leakfree_study.inflation.expected import Expected, Plans
 from leakfree_study.inflation.material import Material
-from leakfree_study.inflation.plans import Expected, Plans, known
+from leakfree_study.inflation.plans import known
 from leakfree_study.inflation.store import LEDGER, Arm
 
 FILMS = "manifests/06_films.csv"

@@ -162,3 +162,17 @@ def _match(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> tuple[n
         taken[0].extend(a[:n].tolist())
         taken[1].extend(b[:n].tolist())
     return np.array(taken[0], dtype=np.int64), np.array(taken[1], dtype=np.int64)
+
+
+def permuted_classes(draw: Draw, classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Permute classes by patient; a test patient and its donor keep a common one, so that arms stay matched.
+
+    Mirrored draws get the same permutation. Images that do not take part keep -1.
+    """
+    unit = np.where(draw.slot >= 0, groups.max() + 1 + draw.slot, groups)
+    taking = np.flatnonzero(classes >= 0)
+    _, first, inverse = np.unique(unit[taking], return_index=True, return_inverse=True)
+    drawn = np.random.default_rng([seed // 2, 7]).permutation(classes[taking][first])
+    permuted = np.full(len(classes), -1, dtype=np.int64)
+    permuted[taking] = drawn[inverse]
+    return permuted

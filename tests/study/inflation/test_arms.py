@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree_study.inflation.draws import draw
+from leakfree_study.inflation.draws import draw, permuted_classes
 
 with deferred:
     from leakfree_study.inflation.arms import COPY_SHARE, Arms, Rows
-    from leakfree_study.inflation.jobs import DOSES, permuted_classes
     from leakfree_study.inflation.material import VARIANTS
+    from leakfree_study.inflation.plans import DOSES
 
 quickly = settings(deadline=None, max_examples=100, derandomize=True)
 #: Classes of the labels 0, 1, 2 in tasks such as those of the study.

@@ -20,9 +20,10 @@ with deferred:
     from leakfree_study.inflation.arms import Arms
     from leakfree_study.inflation.catalogue import LEAKS
     from leakfree_study.inflation.check import MOST, check_grid
-    from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job
+    from leakfree_study.inflation.expected import Plans, split_groups
+    from leakfree_study.inflation.jobs import FAMILIES, Job
     from leakfree_study.inflation.material import VARIANTS, Features, Material
-    from leakfree_study.inflation.plans import Plans, known, planned, split_groups
+    from leakfree_study.inflation.plans import DOSES, known, planned
     from leakfree_study.record.verify import verify_run
 
 SEEDS = (4, 5)

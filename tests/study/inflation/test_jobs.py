@@ -9,7 +9,7 @@ import pytest
 from deferred import deferred
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS, Task
-from leakfree_study.inflation.draws import draw
+from leakfree_study.inflation.draws import draw, permuted_classes
 
 with deferred:
     from sklearn.metrics import f1_score, roc_auc_score
@@ -19,8 +19,9 @@ with deferred:
     from leakfree_study.inflation import heads, jobs
     from leakfree_study.inflation.arms import Arms, Rows
     from leakfree_study.inflation.catalogue import LEAKS
-    from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute, permuted_classes
+    from leakfree_study.inflation.jobs import FAMILIES, Job, best_weights, compute
     from leakfree_study.inflation.material import VARIANTS, Features, Material
+    from leakfree_study.inflation.plans import DOSES
 
 NN, LR = "1-nn", "logistic-regression"
 #: Patients of each label with 1, 2, 3 and 4 images.
@@ -397,12 +398,11 @@ def test_a_leaky_arm_that_does_not_leak_is_no_result(material, monkeypatch, fami
 
 
 def test_a_model_fitted_on_other_rows_than_planned_is_no_result(material, monkeypatch):
-    read = jobs._Bench.trained
+    def train(self):
+        rows = Rows(self.plan.train.row[:-1], self.plan.train.variant[:-1])
+        return self.read("train", rows), self.bench.classes[rows.row]
 
-    def shortened(self, ledger, rows):
-        return read(self, ledger, Rows(rows.row[:-1], rows.variant[:-1]))
-
-    monkeypatch.setattr(jobs._Bench, "trained", shortened)
+    monkeypatch.setattr(jobs._Arm, "train", train)
     with pytest.raises(LedgerError, match="stage train did not consume"):
         compute(material, job("siblings"))
 
