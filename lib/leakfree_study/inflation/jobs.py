@@ -119,16 +119,9 @@ class _Bench:
     def fit(self, train: np.ndarray, labels: np.ndarray, tests: Sequence[np.ndarray], setting=None) -> list:
         """Fit the model once and predict each of the tests."""
         stacked = np.concatenate(tests)
-        found = heads.probabilities(
-            self.job.head,
-            train,
-            labels,
-            stacked,
-            classes=self.k,
-            seed=self.job.seed,
-            setting=self.setting if setting is None else setting,
-            trees=self.job.trees,
-        )
+        setting = self.setting if setting is None else setting
+        head = heads.Head(self.job.head, setting, self.job.seed, self.job.trees)
+        found = heads.probabilities(head, train, labels, stacked, self.k)
         return np.split(found, np.cumsum([len(test) for test in tests])[:-1])
 
 

@@ -7,6 +7,7 @@ with it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def known(name: str) -> bool:
     return _NAMES.fullmatch(name) is not None
 
 
-def dosed(kind: str, doses: tuple[float, ...] = DOSES) -> list[str]:
+def dosed(kind: str, doses: Iterable[float] = DOSES) -> list[str]:
     """Name the arms of a leak that has doses."""
     return [f"{kind}-{dose * 100:.0f}" for dose in doses]
 

@@ -134,27 +134,16 @@ def aspect_study(
             (handling, "class", _read_class(features, labels, patients, seed)),
             (handling, "shape", _read_shape(features, log_aspect, patients)),
         ]
+    every = np.concatenate([np.ones((1, len(labels))), counts])
     found = []
     for handling, reads, predicted in measured:
-        every = np.concatenate([np.ones((1, len(labels))), counts])
         if reads == "class":
             metric, values = "roc_auc", weighted_roc_auc(labels == 1, predicted, every)
         else:
             metric, values = "explained_variance", _explained(log_aspect, predicted, labels, every)
-        low, high = np.nanquantile(values[1:], [0.025, 0.975])
-        found.append(
-            {
-                "handling": handling,
-                "reads": reads,
-                "metric": metric,
-                "estimate": values[0],
-                "low": low,
-                "high": high,
-                "n_images": len(labels),
-                "n_patients": int(patients.max() + 1),
-            }
-        )
-    return pd.DataFrame(found)
+        interval = np.nanquantile(values[1:], [0.025, 0.975])
+        found.append([handling, reads, metric, values[0], *interval, len(labels), int(patients.max() + 1)])
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def aspect_sentence(shapes: pd.DataFrame, *, whole: bool) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from leakfree.scores.metrics import difference
 from leakfree.split.manifest import Manifest
-from leakfree_study.networks.deep import network_job
+from leakfree_study.networks.deep import TrainingSettings, network_job
 from leakfree_study.run.cells import Result, network_cells
 from leakfree_study.run.run import Run
 
@@ -56,7 +56,7 @@ def train(
     manifests : mapping of str to Manifest
         The split of each task, as `leakfree_study.networks.deep.five_parts`.
     **budget
-        ``epochs`` and what else `leakfree_study.networks.deep.network_job` takes.
+        ``epochs`` and what else `leakfree_study.networks.deep.TrainingSettings` has.
 
     Returns
     -------
@@ -69,8 +69,7 @@ def train(
             one.model,
             manifests[one.task],
             one.seed,
-            image_size=one.image_size,
-            **budget,
+            TrainingSettings(one.image_size, **budget),
         )
         for one in plan
     ]

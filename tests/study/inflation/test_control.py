@@ -56,13 +56,15 @@ def test_identity_is_found_where_it_is(cache, tmp_path):
     rows = control.control(
         tmp_path,
         cache,
-        identities=(0.0, 2.0),
-        diseases=(0.0,),
-        doses=(1.0,),
-        heads=("1-nn",),
-        films=500,
-        seeds=range(4),
-        n_resamples=100,
+        control.Phantoms(
+            identities=(0.0, 2.0),
+            diseases=(0.0,),
+            doses=(1.0,),
+            heads=("1-nn",),
+            images=500,
+            seeds=range(4),
+            n_resamples=100,
+        ),
     ).set_index("identity")
     assert rows.loc[0.0, "low"] <= 0 <= rows.loc[0.0, "high"]
     assert rows.loc[2.0, "low"] > 0

@@ -86,12 +86,9 @@ def test_sizes_of_resized_films_come_from_a_list(tmp_path):
 
 def test_the_list_of_jobs_has_what_was_promised():
     jobs = experiment.all_jobs(
-        tasks=["binary", "etiology", "three-class"],
-        features=["pixels", "embeddings"],
-        first_seed=1000,
-        draws=4,
-        random_labels=2,
-        scopes=2,
+        ["binary", "etiology", "three-class"],
+        ["pixels", "embeddings"],
+        experiment.Draws(1000, leaks=4, random_labels=2, scopes=2),
         trees=10,
     )
     assert len(jobs) == len(set(jobs))
@@ -110,9 +107,8 @@ def test_roles_and_costs_are_counted(material):
     counts = experiment.draw_counts(Results(material), 1000)
     assert counts.to_numpy().sum() == len(material)
     assert counts.loc["own"].tolist() == counts.loc["donor"].tolist()
-    jobs = experiment.all_jobs(
-        tasks=["etiology"], features=["pixels"], first_seed=0, draws=1, random_labels=0, scopes=0, trees=1
-    )
+    draws = experiment.Draws(0, leaks=1, random_labels=0, scopes=0)
+    jobs = experiment.all_jobs(["etiology"], ["pixels"], draws, trees=1)
     cost = experiment.cost_table([(job, 2.0) for job in jobs])
     assert cost["jobs"].sum() == len(jobs)
     assert cost["total"].sum() == 2.0 * len(jobs)

@@ -21,6 +21,7 @@ with deferred:
         HEADS,
         SELECTED,
         C,
+        Head,
         by_epoch,
         components,
         neighbours,
@@ -53,9 +54,7 @@ def test_every_model_learns_repeats_itself_and_gives_probabilities(head, classes
     test, truth = blobs(90, classes, seed=1)
 
     def fit(seed, y=labels):
-        return probabilities(
-            head, train, y, test, classes=classes, seed=seed, setting=setting(head), trees=12
-        )
+        return probabilities(Head(head, setting(head), seed, trees=12), train, y, test, classes)
 
     found = fit(0)
     assert found.shape == (90, classes) and found.dtype == np.float64
@@ -74,7 +73,7 @@ def test_settings_and_numbers_of_trees_are_used():
     test, _ = blobs(60, 2, apart=1.0, seed=1)
 
     def fit(head, setting, trees=5):
-        return probabilities(head, train, labels, test, classes=2, seed=0, setting=setting, trees=trees)
+        return probabilities(Head(head, setting, 0, trees), train, labels, test, 2)
 
     weak, strong = fit("logistic-regression", 1e-4), fit("logistic-regression", 1e-1)
     assert np.abs(weak - 0.5).max() < np.abs(strong - 0.5).max()
@@ -86,7 +85,7 @@ def test_settings_and_numbers_of_trees_are_used():
 def test_an_unknown_model_is_refused_with_the_known_ones():
     x, y = blobs(10, 2)
     with pytest.raises(ValueError, match=r"unknown model 'svm': expected one of 1-nn, .*xgboost"):
-        probabilities("svm", x, y, x, classes=2, seed=0, setting=1)
+        probabilities(Head("svm", 1, 0), x, y, x, 2)
 
 
 def test_fixed_settings_are_there_for_all_features_and_tuned_models():

@@ -18,7 +18,13 @@ with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.novelty import Novelty, NoveltyError
     from leakfree.split.manifest import Manifest
-    from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
+    from leakfree_study.networks.deep import (
+        TrainingSettings,
+        fit_novelty,
+        five_parts,
+        network_job,
+        publish_model,
+    )
     from leakfree_study.run.cells import Cell, network_cells
     from leakfree_study.run.run import open_run, read_outputs
 
@@ -91,7 +97,8 @@ def manifest():
 
 
 def job(manifest, recipe="resnet18", task="binary", **settings):
-    return network_job(task, recipe, manifest, 3, **{"image_size": 96, "epochs": 20, **settings})
+    settings = {"image_size": 96, "epochs": 20, **settings}
+    return network_job(task, recipe, manifest, 3, TrainingSettings(**settings))
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -153,7 +160,7 @@ def test_an_unknown_task_or_recipe_is_refused_with_those_known(manifest):
 
 def test_a_novelty_score_learns_from_training_films_alone_and_is_published(run):
     manifest = five_parts(run, "binary")
-    job = network_job("binary", "simple-cnn-32", manifest, 7, image_size=16, epochs=1)
+    job = network_job("binary", "simple-cnn-32", manifest, 7, TrainingSettings(16, epochs=1))
     cache = run.pixels(16)
     held_out = [i for part in LIMIT_PARTS for i in manifest.parts[part]]
     expected = Novelty.fit(

@@ -191,11 +191,13 @@ def test_a_probe_learns_from_what_is_not_hidden(monkeypatch):
     }
     shown = Predictions(Path("made"), **named)
     monkeypatch.setattr(explain, "embed", lambda films, **settings: films.reshape(len(films), -1) / 255)
-    found = explain.hidden_probe(cache, cache.ids[:80], labels[:80], shown, n_resamples=100)
+    train = dict(zip(cache.ids[:80], labels[:80], strict=True))
+    found = explain.hidden_probe(cache, train, shown, n_resamples=100)
     auc = found[found["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc["nothing"] > 0.99 and auc["outside-lungs"] > 0.99
     assert auc["lungs"] < 0.75
     assert set(found["n_images"]) == {40}
     # Labels of training alone are learned: turned round, the score turns round.
-    turned = explain.hidden_probe(cache, cache.ids[:80], 1 - labels[:80], shown, n_resamples=10)
+    turned = {image_id: 1 - label for image_id, label in train.items()}
+    turned = explain.hidden_probe(cache, turned, shown, n_resamples=10)
     assert turned[turned["metric"] == "roc_auc"].set_index("hidden")["estimate"]["nothing"] < 0.01
