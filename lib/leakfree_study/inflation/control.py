@@ -31,10 +31,10 @@ MODULES = ("leakfree/data/images", "leakfree_study/inflation/control", *PhantomS
 PACKAGES = ("numpy", "pillow", "scipy")
 
 
-def phantom_material(identity: float, disease: float, *, films: int, cache: Path, jobs: int = 1) -> Material:
+def phantom_material(identity: float, disease: float, *, images: int, cache: Path, jobs: int = 1) -> Material:
     """Draw a phantom cohort without planted copies; its patients are the latent ones."""
     settings = PhantomSettings(
-        n_images=films,
+        n_images=images,
         size=_DRAWN,
         identity=identity,
         disease=disease,
@@ -50,7 +50,7 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
 
     def draw() -> dict[str, np.ndarray]:
         parts = np.array_split(np.arange(len(planned)), max(1, jobs) * 4)
-        done = Parallel(n_jobs=jobs)(delayed(_films)(settings, part.tolist()) for part in parts)
+        done = Parallel(n_jobs=jobs)(delayed(_images)(settings, part.tolist()) for part in parts)
         return {"films": np.concatenate(done)}
 
     values = kept_arrays(path, code_digest(MODULES, PACKAGES), draw, "images of the control")["films"]
@@ -66,7 +66,7 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
     )
 
 
-def _films(settings: PhantomSettings, places: list[int]) -> np.ndarray:
+def _images(settings: PhantomSettings, places: list[int]) -> np.ndarray:
     source = PhantomSource(settings)
     planned = [image for image in source.plan if image.part == "train"]
     return np.stack([to_grey(source.render(planned[place]).data, _READ).reshape(-1) for place in places])
@@ -120,7 +120,7 @@ def control(
     jobs += plan(families=["siblings"], doses=tuple(phantoms.doses), **fields)
     rows = []
     for disease, identity in product(phantoms.diseases, phantoms.identities):
-        material = phantom_material(identity, disease, films=phantoms.images, cache=cache, jobs=workers)
+        material = phantom_material(identity, disease, images=phantoms.images, cache=cache, jobs=workers)
         results = Results(material)
         for job, outcomes, _ in run(material, jobs, folder, workers=workers, scheduler=scheduler):
             results.add(job, outcomes)

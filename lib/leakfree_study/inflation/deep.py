@@ -99,9 +99,9 @@ def deep_table(
         Rows as `leakfree_study.inflation.results.inflation_table`, where ``p`` is that of the swap test, and
         ``p_bootstrap`` the other one.
     """
-    of_film = material.groups[material.scope]
-    groups = dict(zip(material.ids.tolist(), of_film.tolist(), strict=True))
-    sizes = np.bincount(of_film)
+    of_image = material.groups[material.scope]
+    groups = dict(zip(material.ids.tolist(), of_image.tolist(), strict=True))
+    sizes = np.bincount(of_image)
     counts = patient_counts(len(sizes), n_resamples, seed)
     rows = []
     for model in dict.fromkeys(result.cell.model for result in results):

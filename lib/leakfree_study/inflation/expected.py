@@ -99,13 +99,13 @@ class Plans:
 
     def _ledger(self, plan: Plan, arms: Arms, groups: np.ndarray, seed: int) -> list[object]:
         prepared = np.empty(0, dtype=np.int64) if plan.prepared is None else plan.prepared
-        train, test = plan.train, Rows.films(plan.test)
+        train, test = plan.train, Rows.images(plan.test)
         if plan.folds:
             shared = split_groups(arms.labels[train.row], groups[train.row], plan.folds, seed)
         else:
             fitted = np.concatenate([train.row, prepared])
             shared = len(np.intersect1d(groups[fitted], groups[test.row]))
-        stages = (train, Rows.films(prepared), test)
+        stages = (train, Rows.images(prepared), test)
         described = [fact for rows in stages for fact in (len(rows), self._hash(rows))]
         images = np.intersect1d(self._places(train.plus(prepared)), self._places(test))
         return [*described, len(images), shared]

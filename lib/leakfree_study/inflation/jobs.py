@@ -137,10 +137,10 @@ class _Arm:
         return self.read("train", self.plan.train), self.bench.classes[self.plan.train.row]
 
     def test(self) -> np.ndarray:
-        return self.read("test", Rows.films(self.plan.test))
+        return self.read("test", Rows.images(self.plan.test))
 
     def prepared(self) -> np.ndarray:
-        return self.read("prepared", Rows.films(self.plan.prepared))
+        return self.read("prepared", Rows.images(self.plan.prepared))
 
     def read(self, stage: str, rows: Rows) -> np.ndarray:
         material = self.bench.material
@@ -320,7 +320,7 @@ def _size_and_mode(bench: _Bench) -> dict[str, Outcome]:
     known = np.flatnonzero(~np.isnan(sizes).any(axis=1) & (bench.classes >= 0))
     folds = StratifiedGroupKFold(4, shuffle=True, random_state=bench.job.seed)
     fitting, held = next(folds.split(known, bench.classes[known], bench.groups[known]))
-    train, test, out = Rows.films(known[fitting]), known[held], {}
+    train, test, out = Rows.images(known[fitting]), known[held], {}
     for name in ("size-without", "size-with"):
         arm = _Arm(bench, Plan(train, test))
         x, y = arm.train()

@@ -133,8 +133,8 @@ def natural(
             for kind in (True, False):
                 members = (several == kind) & (b.truth == label)
                 if members.any():
-                    films = ((classes == label) & ((sizes[groups] > 1) == kind)).sum()
-                    weights[members] *= films / weights[members].sum()
+                    images = ((classes == label) & ((sizes[groups] > 1) == kind)).sum()
+                    weights[members] *= images / weights[members].sum()
         has = np.where(several, 1 - (1 - NATURAL_TRAIN) ** (k - 1), 0.0)
         shares.append(float((weights * has).sum() / weights.sum()))
         both = np.concatenate([np.arange(len(k)), np.flatnonzero(several)])

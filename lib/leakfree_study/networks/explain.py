@@ -101,7 +101,7 @@ def hide(pixels: np.ndarray, name: str, fill: int = 0) -> np.ndarray:
 def hidden_cache(cache: PixelCache, name: str, fill: int = 0) -> PixelCache:
     """Return a cache of the same images with a region hidden; a ledger checks against the hidden pixels."""
     pixels = hide(cache.pixels, name, fill)
-    digests = {image_id: pixel_digest(film) for image_id, film in zip(cache.ids, pixels, strict=True)}
+    digests = {image_id: pixel_digest(image) for image_id, image in zip(cache.ids, pixels, strict=True)}
     return PixelCache(cache.ids, pixels, digests)
 
 

@@ -45,7 +45,11 @@ class Choice(NamedTuple):
 
 
 def train(
-    run: Run, plan: Sequence[Network], manifests: Mapping[str, Manifest], **budget: object
+    run: Run,
+    plan: Sequence[Network],
+    manifests: Mapping[str, Manifest],
+    scope: str = "series",
+    **budget: object,
 ) -> dict[Network, Result]:
     """Train the networks of a plan, each on the split of its task.
 
@@ -55,6 +59,8 @@ def train(
     plan : sequence of Network
     manifests : mapping of str to Manifest
         The split of each task, as `leakfree_study.networks.deep.five_parts`.
+    scope : str
+        Patient scope that the ledgers check.
     **budget
         ``epochs`` and what else `leakfree_study.networks.deep.TrainingSettings` has.
 
@@ -70,6 +76,7 @@ def train(
             manifests[one.task],
             one.seed,
             TrainingSettings(one.image_size, **budget),
+            scope,
         )
         for one in plan
     ]

@@ -195,9 +195,9 @@ class Run:
         ShownFigure
             The written file as a notebook shows it: with its caption.
         """
-        return self._figure(figure, name, caption, tables, alt, films=False)
+        return self._figure(figure, name, caption, tables, alt, images=False)
 
-    def film_figure(
+    def image_figure(
         self,
         draw: Callable[[], Figure],
         name: str,
@@ -215,7 +215,7 @@ class Run:
         name, caption, tables, alt
             As `save_figure`.
         """
-        return self._figure(None if self.recorded else draw(), name, caption, tables, alt, films=True)
+        return self._figure(None if self.recorded else draw(), name, caption, tables, alt, images=True)
 
     def _figure(
         self,
@@ -224,7 +224,7 @@ class Run:
         caption: str,
         tables: tuple[str, ...],
         alt: str,
-        films: bool,
+        images: bool,
     ) -> ShownFigure:
         # Workers, which draw nothing, need not wait for Matplotlib.
         from leakfree_study.figures import plots
@@ -237,7 +237,7 @@ class Run:
             alt=alt,
             source=f"notebooks/{self.notebook}.ipynb",
             tables=[f"tables/{table}.csv" for table in tables],
-            films=films,
+            images=images,
         )
         self.wrote(path)
         return ShownFigure(path, caption, alt)

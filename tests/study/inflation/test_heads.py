@@ -96,7 +96,7 @@ def test_fixed_settings_are_there_for_all_features_and_tuned_models():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_most_probable_class_is_that_of_the_nearest_film(classes):
+def test_the_most_probable_class_is_that_of_the_nearest_image(classes):
     train, labels = blobs(150, classes, apart=1.0)
     test, _ = blobs(200, classes, apart=1.0, seed=1)
     found = neighbours(train, labels, test, classes, 1)
@@ -106,7 +106,7 @@ def test_the_most_probable_class_is_that_of_the_nearest_film(classes):
 
 
 @pytest.mark.parametrize("k", [1, 3, 500])
-def test_scores_are_inverse_mean_distances_to_the_nearest_films_of_each_class(k):
+def test_scores_are_inverse_mean_distances_to_the_nearest_images_of_each_class(k):
     train, labels = blobs(40, 3)
     test, _ = blobs(15, 3, seed=1)
     inverse = np.empty((15, 3))
@@ -118,7 +118,7 @@ def test_scores_are_inverse_mean_distances_to_the_nearest_films_of_each_class(k)
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_a_film_that_trains_has_probability_one_for_its_class(offset):
+def test_a_image_that_trains_has_probability_one_for_its_class(offset):
     # Long vectors that lie close together: single precision cannot tell them apart.
     rng = np.random.default_rng(0)
     train = (offset + rng.random((300, 1000)) * 0.5).astype(np.float32)
@@ -145,7 +145,7 @@ def test_pixels_are_centred_grey_levels_and_embeddings_standardised():
 
 
 @pytest.mark.parametrize("features", ["pixels", "embeddings"])
-def test_scaling_measured_on_test_films_too_differs_from_that_on_training_films(features):
+def test_scaling_measured_on_test_images_too_differs_from_that_on_training_images(features):
     rng = np.random.default_rng(0)
     train, test = (rng.integers(low, high, (30, 5)).astype(np.uint8) for low, high in ((0, 100), (150, 255)))
     if features == "embeddings":

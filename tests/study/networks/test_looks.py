@@ -67,8 +67,8 @@ def test_heat_explains_what_the_network_said_of_the_images_that_were_picked(aske
 
 
 def test_every_network_is_asked_with_the_same_regions_hidden(asked, monkeypatch):
-    def hidden_table(network, normalisation, cache, films, *, regions, n_resamples, seed):
-        assert films is asked.held_out and (n_resamples, seed) == (5, 3)
+    def hidden_table(network, normalisation, cache, images, *, regions, n_resamples, seed):
+        assert images is asked.held_out and (n_resamples, seed) == (5, 3)
         return pd.DataFrame({"hidden": regions, "network": network})
 
     monkeypatch.setattr(looks.explain, "hidden_table", hidden_table)

@@ -87,7 +87,7 @@ def test_a_cell_is_found_again_by_its_record(prepared):
         trained(run, "age", MODEL, 1, SIZE)
 
 
-def test_sealed_films_are_predicted_once_each_without_labels(prepared):
+def test_sealed_images_are_predicted_once_each_without_labels(prepared):
     run, results = prepared
     temperature = Calibrated.of_cell(results[0]).temperature
     frame = predict_sealed(run, results[0], temperature)
