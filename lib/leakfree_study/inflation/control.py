@@ -141,11 +141,6 @@ def _estimated(results: Results, phantoms: Phantoms) -> Iterator[dict[str, objec
         yield {
             "dose": dose,
             "model": leaky.model,
-            "estimate": found.estimate,
-            "low": found.low,
-            "high": found.high,
-            "p": found.p,
-            "n_patients": found.n_patients,
-            "draws": found.draws,
+            **found.short_row(),
             "clean_auc": float(of_clean[:, 0].mean()),
         }
