@@ -41,7 +41,7 @@ def main() -> None:
     rows = []
     for task, (first, second, disease) in TASKS.items():
         world = World((numbers(first), numbers(second)), disease=disease, draws=given.draws)
-        labels, groups = world.films()
+        labels, groups = world.images()
         one = draw(labels, groups, 0)
         n = [int((labels[one.rows("test")] == label).sum()) for label in (0, 1)]
         found = studies(world, given.studies, seed=3, jobs=given.jobs, n_resamples=200)

@@ -19,16 +19,17 @@ from pathlib import Path
 
 import api_page
 import architecture_page
-import checklist_page
 import provenance_page
 import rooms
 from run_pages import run_folder
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from leakfree_study.book.cell_text import QuoteError
+from leakfree_study.book.quoting import QuoteError
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
+#: Cohort that the checklists' answers are about.
+PUBLISHED = "chest_xray"
 #: Files of the run that the generated pages link to, beside the folders that other pages need.
 BESIDE = ("provenance.json", "SHA256SUMS", "sealed_plan.yaml", "sealed_test.jsonl")
 
@@ -38,9 +39,17 @@ def provenance(argument: str, run: Path) -> str:
     return provenance_page.SECTIONS[argument](run)
 
 
-def checklist(argument: str, run: Path) -> str:
-    """Return a checklist with its answers."""
-    return checklist_page.checklist_page(argument, run)
+def answers(argument: str, run: Path) -> str:
+    """Return what a reader must know of a checklist's answers in a book of another cohort."""
+    cohort = provenance_page.provenance_of(run)["data"]["name"]
+    if cohort == PUBLISHED:
+        return ""
+    return f""":::{{admonition}} Another cohort
+:class: warning
+The answers are about the study on chest X-rays. This book shows a run on the cohort `{cohort}`: the numbers
+are those of that run, and what is said of children and of their hospital is not about it.
+:::
+"""
 
 
 def api(argument: str, run: Path) -> str:
@@ -80,9 +89,9 @@ def figure(name: str, alt: str, caption: str) -> str:
 
 
 GENERATORS: dict[str, Callable[[str, Path], str]] = {
+    "answers": answers,
     "api": api,
     "architecture": architecture,
-    "checklist": checklist,
     "provenance": provenance,
 }
 

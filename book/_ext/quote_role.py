@@ -1,8 +1,8 @@
 """Sphinx extension that shows numbers and tables of a run in prose, each with a link to where it comes from.
 
-The role ``{quote}`name``` shows a number of `leakfree_study.book.quotes`. The directive ``run-table`` shows
-columns of a table of the run: its body says, one line a column, what stands above it and how its cells are
-written.
+The role ``{quote}`name``` shows a number of `leakfree_study.book.quotes`, ``{run-file}`path``` the name of a
+file of the run, ``{module}`name``` that of a module. The directive ``run-table`` shows columns of a table of
+the run: its body says, one line a column, what stands above it and how its cells are written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
+import api_page
+import rooms
 import yaml
 from docutils import nodes
 from run_files import FOLDERS
@@ -20,11 +22,18 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-import leakfree
+import leakfree_study.book
 from leakfree.base.files import file_hash
-from leakfree_study.book.cell_text import Missing, QuoteError, matching, read_source, written
 from leakfree_study.book.quotes import Quotes
-from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION
+from leakfree_study.book.quoting import (
+    NOT_MEASURED,
+    PREREGISTRATION,
+    Missing,
+    QuoteError,
+    matching,
+    read_source,
+    written,
+)
 
 logger = logging.getLogger(__name__)
 #: Where what was decided before the first run is shown.
@@ -48,8 +57,8 @@ def depend(env: BuildEnvironment, file: str) -> None:
     if file != PREREGISTRATION:
         path = run_folder(Path(env.srcdir)) / file
         files_read(env).setdefault(env.docname, {})[file] = _digest(path)
-    for module in ("quotes.py", "quoting.py", "cell_text.py"):
-        env.note_dependency(str(Path(leakfree.__file__).with_name(module)))
+    for module in ("quotes.py", "quoting.py"):
+        env.note_dependency(str(Path(leakfree_study.book.__file__).with_name(module)))
 
 
 def files_read(env: BuildEnvironment) -> dict[str, dict[str, str]]:
@@ -99,6 +108,34 @@ class QuoteRole(SphinxRole):
         return [link], []
 
 
+class RunFileRole(SphinxRole):
+    """Show the name of a file of the run, linked where it stands beside the pages."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the name, linked if it can be."""
+        there = (run_folder(Path(self.env.srcdir)) / self.text).is_file()
+        link = address(self.env, self.text) if there and self.text.split("/")[0] in FOLDERS else ""
+        return [_code(self.text, link)], []
+
+
+class ModuleRole(SphinxRole):
+    """Show the name of a module, linked to its description."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the name, or nothing after a warning."""
+        room = next((room for room in rooms.rooms() if self.text in room.modules), None)
+        if room is None:
+            logger.warning("no module %r", self.text, location=self.get_location(), type="quote")
+            return [], []
+        page = "../" * self.env.docname.count("/") + f"api/{room.page}.html"
+        return [_code(self.text, f"{page}#{api_page.anchor(self.text)}")], []
+
+
+def _code(text: str, link: str) -> nodes.Node:
+    name = nodes.literal("", text)
+    return nodes.reference("", "", name, internal=True, refuri=link) if link else name
+
+
 class RunTable(SphinxDirective):
     """Show columns of a table of the run."""
 
@@ -118,8 +155,7 @@ class RunTable(SphinxDirective):
                 raise ValueError("the body must say 'heading: {column}', one line each")
             if rows is None:
                 return [nodes.paragraph("", f"{name}: {NOT_MEASURED}.", classes=["absent"])]
-            for column, wanted in yaml.safe_load(self.options.get("where", "{}")).items():
-                rows = rows[matching(rows, column, tuple(wanted) if isinstance(wanted, list) else wanted)]
+            rows = matching(rows, yaml.safe_load(self.options.get("where", "{}")))
             body = [[_cell(rows.loc[[line]], str(form)) for form in columns.values()] for line in rows.index]
         except (QuoteError, ValueError, AttributeError, yaml.YAMLError) as error:
             text = f"run-table {name}: {' '.join(str(error).split())}"
@@ -175,6 +211,8 @@ def merge_pages(app: Sphinx, env: BuildEnvironment, pages: set, other: BuildEnvi
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     app.add_role("quote", QuoteRole())
+    app.add_role("run-file", RunFileRole())
+    app.add_role("module", ModuleRole())
     app.add_directive("run-table", RunTable)
     app.connect("env-get-outdated", changed_pages)
     app.connect("env-purge-doc", forget_page)

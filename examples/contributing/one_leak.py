@@ -48,7 +48,7 @@ except (CohortError, SourceError, grid.GridError) as error:
     print(f"one_leak: {error}", file=sys.stderr)
     raise SystemExit(2) from None
 
-run.wrote(store.save_films(run.folder, material), *store.save_draws(run.folder, found))
+run.wrote(store.save_images(run.folder, material), *store.save_draws(run.folder, found))
 run.wrote(*store.save_arms(run.folder, found))
 table = results.inflation_table(store.read_run(run.folder, material), before.metric[given.task])
 table = table[table["protocol"] == leak.protocol]

@@ -10,16 +10,14 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from leakfree.base.escape import code, markdown
 from leakfree.base.files import write_text
 from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.study_file import OwnStudy
+from leakfree_study.figures.pages import page
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.own.limits import UNKNOWN, limits
 from leakfree_study.run.config import NOTEBOOKS
 
-#: Pages beside the notebooks; all others of the compendium are about its own study.
-PAGES = ("intro", "limits", "words")
 #: The cohort as a run records it, see `leakfree.data.record`.
 COHORT = "cohort.csv"
 
@@ -35,8 +33,8 @@ def stage(source: Path, run: Path, study: OwnStudy) -> None:
         Run folder with tables and the record of the cohort.
     study : OwnStudy
     """
-    for page in source.rglob("*.md"):
-        page.unlink()
+    for old in source.rglob("*.md"):
+        old.unlink()
     contents = {
         "format": "jb-book",
         "root": "intro",
@@ -52,55 +50,28 @@ def stage(source: Path, run: Path, study: OwnStudy) -> None:
     config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
     config |= {"title": study.title, "author": "", "copyright": ""}
     write_text(source / "_config.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_text(source / "intro.md", _intro(run, study))
-    write_text(source / "limits.md", _limits(run, study))
-    write_text(source / "words.md", _WORDS)
+    cohort = pd.read_csv(run / COHORT, dtype=str, keep_default_na=False)
+    values = {"study": study, "many": plural(study.image), **_intro(run, study, cohort)}
+    values["limits"] = limits(cohort, patients_known=study.patients_known)
+    values["left_out"] = json.loads((run / "cohort.json").read_text(encoding="utf-8")).get("problems")
+    for name in ("intro", "limits", "words"):
+        write_text(source / f"{name}.md", page("leakfree_study.book", f"own_{name}.md.j2", **values))
 
 
-def _intro(run: Path, study: OwnStudy) -> str:
-    cohort, (one, many) = _cohort(run), _image(study)
-    development = cohort[cohort["part"].isin(["train", "unsplit"])]
-    classes = _read(run, "01_classes")
-    lines = [
-        f"# {markdown(study.title)}",
-        "",
-        f"Do scores on these {many} say what a model does for patients who are new? If {many} of one "
-        "patient stand in training and in test, a score can rise because the model knows the patient. This "
-        "book counts such leaks, trains with and without them, and says how sure each number is.",
-        "",
-        ":::{admonition} The cohort",
-        ":class: note",
-        f"**{markdown(study.name)}**: {len(cohort):,} {many}, of which {len(development):,} may be trained "
-        f"and tested on. {_patients(cohort, study, one)} {_profile(run)}".rstrip(),
-        ":::",
-        "",
-        *_table(
-            ["part", "label", many],
-            [[row.part, row.label, f"{row.images:,}"] for row in classes.itertuples()],
-        ),
-        "",
-        "## What the audit found",
-        "",
-        *_audit(run),
-        "",
-        "## What is answered",
-        "",
-        *_table(["question", "answer", "shown in"], list(_answers(run, study, many)), links=("shown in",)),
-        "",
-        f"In brackets: 95 % intervals from a bootstrap over {_unit(study, many)}. [](limits.md) says what "
-        f"these {many} cannot support, and [](words.md) what the words mean.",
-        "",
-        "## How to check it",
-        "",
-        "Every number on this page is read from a table of the run, and every score there names the file of "
-        "predictions that it can be computed from. `leakfree verify` checks a run folder; the study file "
-        "and the same images give the same splits.",
-        "",
-    ]
-    return "\n".join(lines)
+def _intro(run: Path, study: OwnStudy, cohort: pd.DataFrame) -> dict[str, object]:
+    provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    return {
+        "images": f"{len(cohort):,}",
+        "development": f"{cohort['part'].isin(['train', 'unsplit']).sum():,}",
+        "patients": _patients(cohort, study),
+        "profile": provenance["settings"]["profile"],
+        "classes": [[r.part, r.label, f"{r.images:,}"] for r in _read(run, "01_classes").itertuples()],
+        "audit": _audit(run),
+        "answers": list(_answers(run, study, plural(study.image))),
+    }
 
 
-def _patients(cohort: pd.DataFrame, study: OwnStudy, one: str) -> str:
+def _patients(cohort: pd.DataFrame, study: OwnStudy) -> str:
     named = cohort.loc[cohort[SUBJECT] != "", SUBJECT]
     if not study.patients_known or named.empty:
         return UNKNOWN
@@ -111,32 +82,16 @@ def _patients(cohort: pd.DataFrame, study: OwnStudy, one: str) -> str:
     )
 
 
-def _profile(run: Path) -> str:
-    """Say which profile ran, and that the smallest one proves nothing but that it runs."""
-    profile = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["settings"]["profile"]
-    caution = (
-        ": it shows that every step runs, and no number here means anything" if profile == "smoke" else ""
-    )
-    return f"Profile {code(profile)}{caution}."
-
-
-def _unit(study: OwnStudy, many: str) -> str:
-    return "patients" if study.patients_known else f"{many}, since patients are unknown"
-
-
-def _audit(run: Path) -> Iterator[str]:
+def _audit(run: Path) -> dict[str, list]:
     found = _read(run, "02_audit")
     splits = list(dict.fromkeys(found["split"]))
     rows = [
         [check, *(f"{r.status} ({r.count})" if r.count else r.status for r in rows.itertuples())]
         for check, rows in found.groupby("check", sort=False)
     ]
-    yield from _table(["check", *splits], rows)
-    yield ""
-    official = found[(found["split"] == splits[0]) & found["status"].isin(["FAIL", "WARN"])]
-    yield from (f"- {markdown(f'{splits[0]}, {row.check}: {row.summary}')}" for row in official.itertuples())
-    yield ""
-    yield "Each check and split is in [](run/02_leakage_analysis.ipynb)."
+    first = found[(found["split"] == splits[0]) & found["status"].isin(["FAIL", "WARN"])]
+    told = [f"{splits[0]}, {row.check}: {row.summary}" for row in first.itertuples()]
+    return {"head": ["check", *splits], "rows": rows, "official": told}
 
 
 def _answers(run: Path, study: OwnStudy, many: str) -> Iterator[list[str]]:
@@ -186,78 +141,8 @@ def _inflation(run: Path, many: str) -> Iterator[list[str]]:
             yield [what, bracketed(most, signed=True).iloc[0], page]
 
 
-def _limits(run: Path, study: OwnStudy) -> str:
-    one, many = _image(study)
-    lines = [
-        "# Limits",
-        "",
-        "## What these images cannot support".replace("images", many),
-        "",
-        *(f"- {markdown(line)}" for line in limits(_cohort(run), patients_known=study.patients_known)),
-        *_left_out(run),
-        "",
-        "## What no run can tell",
-        "",
-        f"- Whether the rule of patients is right: it takes names at their word. Two {many} that share "
-        "neither name nor picture can still show one patient.",
-        f"- Whether the labels are right: only copies of one {one} are compared.",
-        f"- How a model does on {many} from elsewhere: all of these have one origin.",
-        "- Colour: models here see grey levels, squashed to a square.",
-        "- Nothing was decided before this run: margins and levels are those of the compendium's study.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _left_out(run: Path) -> Iterator[str]:
-    about = json.loads((run / "cohort.json").read_text(encoding="utf-8"))
-    if problems := about.get("problems"):
-        first = problems[0]
-        named = f"{code(first['file'])} ({markdown(first['reason'])})"
-        yield f"- Files left out: {len(problems):,}, such as {named}."
-
-
-_WORDS = """# Words
-
-patient
-: Who the study file says is one patient: the first group of its pattern in the path, or a column of its
-  table. What names nobody is its own patient.
-
-linked group
-: Images joined by patient, or as copies whose pixels agree. A clean split never divides one.
-
-split manifest
-: Which image is in which part, with a hash of the content. Everything trains and is tested from one.
-
-ledger
-: The images that a stage really consumed, with hashes of their pixels. A score counts only where the ledger
-  agrees with the manifest.
-
-clean, leaky
-: A clean arm shares nothing between training and test. A leaky one has one leak switched on, with as many
-  training images of each class, and is scored on the same images.
-
-inflation
-: Score of the leaky arm minus that of the clean one.
-
-dose
-: Share of the tested patients of whom something leaks.
-
-sealed
-: Labels of the official test part, which no notebook reads. A plan that was committed before opens them once.
-"""
-
-
-def _cohort(run: Path) -> pd.DataFrame:
-    return pd.read_csv(run / COHORT, dtype=str, keep_default_na=False)
-
-
 def _read(run: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(run / "tables" / f"{name}.csv")
-
-
-def _image(study: OwnStudy) -> tuple[str, str]:
-    return study.image, plural(study.image)
 
 
 def plural(word: str) -> str:
@@ -265,12 +150,3 @@ def plural(word: str) -> str:
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return f"{word}es"
     return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
-
-
-def _table(head: list[str], rows: list[list[str]], links: tuple[str, ...] = ()) -> Iterator[str]:
-    """Write a table; cells are text, but for the columns that hold links of this module's making."""
-    yield f"| {' | '.join(map(markdown, head))} |"
-    yield "|---" * len(head) + "|"
-    for row in rows:
-        cells = zip(head, row, strict=True)
-        yield f"| {' | '.join(str(cell) if name in links else markdown(cell) for name, cell in cells)} |"

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from leakfree_study.book.cell_text import Differs, Like
-from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, SameAs
+import pandas as pd
+
+from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote
 
 _INTERVAL = "{estimate:.3f} ({low:.3f} to {high:.3f})"
 _SIGNED = "{estimate:+.3f} ({low:+.3f} to {high:+.3f})"
@@ -27,6 +29,10 @@ _PERSON = {"scope": "person"}
 _SPLIT = "patients in both parts, {} 80/20 split"
 _TRAIN = {"part": "train"}
 _PUBLISHED = {"task": "binary", "model": "resnet18", "seed": 42}
+_PUBLISHED_TEST = _PUBLISHED | {"image_size": 96, "part": "test", "metric": "roc_auc"}
+_AFTER, _ALL = _PUBLISHED | {"when": "after"}, _PUBLISHED | {"group": "all"}
+_ECE = "{ece:.3f} ({low:.3f} to {high:.3f})"
+_COVERAGE = "{coverage:.3f} ({low:.3f} to {high:.3f})"
 _HIDDEN = {"metric": "roc_auc", "hidden": "lungs"}
 _NAMES = {
     "xgboost": "XGBoost",
@@ -36,7 +42,6 @@ _NAMES = {
     "efficientnet-lite0-imagenet": "EfficientNet-Lite0",
     "simple-cnn-32": "SimpleCNN",
 }
-_JUDGED = {"protocol": Like("?*"), "verdict_here": Like("?*")}
 _SYNTHETIC = "phantom, synthetic images whose numbers say nothing about patients"
 
 
@@ -44,9 +49,14 @@ def _selected(task: str, metric: str) -> dict[str, object]:
     return {"task": task, "selected": "True", "metric": metric}
 
 
-def _opened(task: str, metric: str, selected: str) -> dict[str, object]:
-    """Return what picks the row of a selected model in the table of the official test."""
-    return {"task": task, "metric": metric, "model": SameAs(selected), "seed": SameAs(selected)}
+def _sealed(table: str, form: str, where: dict, **more: object) -> Quote:
+    """Return a quote of what a run has only after its sealed test was opened."""
+    return Quote(table, form, where, absent=SEALED, **more)
+
+
+def _opened(task: str, metric: str, selected: str) -> Quote:
+    """Return the score of a selected model on the official test."""
+    return _sealed("05_official", _INTERVAL, {"task": task, "metric": metric}, model_of=selected)
 
 
 def _inflation(protocol: str | tuple[str, ...], form: str = _RANGE, **more: object) -> Quote:
@@ -56,6 +66,26 @@ def _inflation(protocol: str | tuple[str, ...], form: str = _RANGE, **more: obje
 def _measured(table: str, form: str, where: dict | None = None, **more: object) -> Quote:
     """Return a quote of what a run may lack: another cohort, `--only`, a small profile."""
     return Quote(table, form, where or {}, absent=NOT_MEASURED, **more)
+
+
+def _audit(split: str, check: str, form: str = "{summary}") -> Quote:
+    return _measured("02_audit", form, {"split": split, "check": check})
+
+
+def _setting(notebook: str, parameter: str) -> Quote:
+    return _measured("provenance.json", f"{{notebooks.{notebook}.parameters.{parameter}}}")
+
+
+def _starts(column: str, text: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda rows: rows[column].str.startswith(text)
+
+
+def _processors(keep: Callable[[pd.DataFrame], pd.Series]) -> Quote:
+    return _measured("06_processors", "{difference.absmax:.4f}", keep=keep)
+
+
+def _judged(rows: pd.DataFrame) -> pd.Series:
+    return (rows["protocol"] != "") & (rows["verdict_here"] != "")
 
 
 QUOTES = {
@@ -69,8 +99,39 @@ QUOTES = {
     "n_images": Quote("provenance.json", "{data.images:,d}"),
     "n_images_train": _measured("01_classes", "{images.sum:,d}", _TRAIN),
     "n_images_official": _measured("01_classes", "{images.sum:,d}", {"part": "test"}),
+    **{
+        f"{name}_{label}": _measured("01_classes", "{images:,d}", {"part": part, "label": label})
+        for name, part in (("n", "train"), ("n_official", "test"))
+        for label in ("normal", "bacterial", "viral")
+    },
+    # How it was made.
+    "cores": _measured("provenance.json", "{machine.cores}"),
+    "system": _measured("provenance.json", "{machine.system}"),
+    "python": _measured("provenance.json", "{versions.python}"),
+    "reference_size": _setting("04_leakfree_classical", "reference_size"),
+    "small_size": _setting("04_leakfree_classical", "image_size"),
+    "folds": _setting("04_leakfree_classical", "folds"),
+    "epochs": _setting("05_leakfree_deep", "epochs"),
+    "patience": _setting("05_leakfree_deep", "patience"),
+    "seeds": _setting("05_leakfree_deep", "seeds"),
+    "draws": _setting("06_inflation", "draws"),
+    "resamples": _setting("06_inflation", "resamples:,d"),
+    "coverage_studies": _setting("06_inflation", "studies:,d"),
+    **{
+        f"{part}_share": _measured(
+            "manifests/05-patient-level-binary.json", f"{{settings.fractions.{part}:.0 %}}"
+        )
+        for part in ("train", "val", "test")
+    },
     # Who is a patient.
     "patients_series": _measured("01_scopes", "{patients:,d}", {"scope": "series"}),
+    "n_several": _measured("01_scopes", "{with_several_images:,d}", {"scope": "series"}),
+    **{
+        f"missing_{label}": _measured(
+            "01_missing_identifiers", "{images_without_identifier:,d}", {"label": label}
+        )
+        for label in ("normal", "bacterial", "viral")
+    },
     "numbers": _measured(
         "reference_counts", "{observed:,d}", {"name": "distinct patient numbers", **_PERSON}
     ),
@@ -104,6 +165,12 @@ QUOTES = {
     "identical_groups_across": _measured(
         "audit/official-parts.json", "{checks.exact_duplicates.across_parts.count:,d}"
     ),
+    "near_groups": _audit("official parts", "near_duplicates", "{count:,d}"),
+    "official_shift": _audit("official parts", "shift"),
+    "shortcuts": _audit("linked-group split", "shortcuts"),
+    "clean_copies": _audit("linked-group split", "exact_duplicates", "{across_parts:,d}"),
+    "clean_shared": _measured("02_clean_split", "{train and test:,d}", {"scope": "series"}),
+    "clean_shared_merged": _measured("02_clean_split", "{train and test:,d}", {"scope": "merged"}),
     # The study that this one answers.
     "reference_claim": _measured("06_claims", "{claim:.4f}", _CLAIM),
     "reference_fault": _measured("06_claims", _FAULT, _CLAIM),
@@ -131,53 +198,35 @@ QUOTES = {
     "selected_accuracy": _measured("05_scores", _INTERVAL, _selected("binary", "accuracy")),
     "selected_auc": _measured("05_scores", _INTERVAL, _selected("binary", "roc_auc")),
     "three_class_f1": _measured("05_scores", _INTERVAL, _selected("three-class", "macro_f1")),
-    "official_accuracy": Quote(
-        "05_official", _INTERVAL, _opened("binary", "accuracy", "selected_accuracy"), absent=SEALED
+    "official_accuracy": _opened("binary", "accuracy", "selected_accuracy"),
+    "official_auc": _opened("binary", "roc_auc", "selected_accuracy"),
+    "official_three_class_f1": _opened("three-class", "macro_f1", "three_class_f1"),
+    "kermany_accuracy": _sealed(
+        "05_beside_published", "{estimate:.3f}", {"who": "Kermany et al. 2018", "metric": "accuracy"}
     ),
-    "official_auc": Quote(
-        "05_official", _INTERVAL, _opened("binary", "roc_auc", "selected_accuracy"), absent=SEALED
-    ),
-    "official_three_class_f1": Quote(
-        "05_official", _INTERVAL, _opened("three-class", "macro_f1", "three_class_f1"), absent=SEALED
-    ),
-    "kermany_accuracy": Quote(
-        "05_beside_published",
-        "{estimate:.3f}",
-        {"who": "Kermany et al. 2018", "metric": "accuracy"},
-        absent=SEALED,
-    ),
+    "openings": _sealed("05_official", "{opening.max:,d}", {}),
     # The weights that are published: those of one seed.
     "published_accuracy": _measured("05_scores", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}),
-    "published_official_accuracy": Quote(
-        "05_official", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}, absent=SEALED
-    ),
-    "published_ece": _measured(
-        "05_calibration_error",
-        "{ece:.3f} ({low:.3f} to {high:.3f})",
-        _PUBLISHED | {"when": "after", "part": "internal"},
-    ),
-    "published_official_ece": Quote(
-        "05_calibration_error",
-        "{ece:.3f} ({low:.3f} to {high:.3f})",
-        _PUBLISHED | {"when": "after", "part": "official"},
-        absent=SEALED,
-    ),
-    "published_coverage": _measured(
-        "05_coverage",
-        "{coverage:.3f} ({low:.3f} to {high:.3f})",
-        _PUBLISHED | {"group": "all", "part": "internal"},
-    ),
-    "published_official_coverage": Quote(
-        "05_coverage",
-        "{coverage:.3f} ({low:.3f} to {high:.3f})",
-        _PUBLISHED | {"group": "all", "part": "official"},
-        absent=SEALED,
-    ),
+    "published_official_accuracy": _sealed("05_official", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}),
+    "published_auc": _measured("05_scores", _INTERVAL, _PUBLISHED_TEST),
+    "published_official_auc": _sealed("05_official", _INTERVAL, _PUBLISHED | {"metric": "roc_auc"}),
+    "published_ece": _measured("05_calibration_error", _ECE, _AFTER | {"part": "internal"}),
+    "published_official_ece": _sealed("05_calibration_error", _ECE, _AFTER | {"part": "official"}),
+    "published_coverage": _measured("05_coverage", _COVERAGE, _ALL | {"part": "internal"}),
+    "published_official_coverage": _sealed("05_coverage", _COVERAGE, _ALL | {"part": "official"}),
+    "published_model": _measured("models/preprocessing.json", "{model}", words=_NAMES),
+    "published_seed": _measured("models/preprocessing.json", "{seed}"),
+    "published_size": _measured("models/preprocessing.json", "{image_size} x {image_size}"),
+    "published_weights": _measured("models/preprocessing.json", "{weights_sha256}"),
+    "published_n_train": _measured("05_scores", "{n_train:,d}", _PUBLISHED_TEST),
+    "published_n_val": _measured("05_validation", "{n_images:,d}", _PUBLISHED_TEST | {"part": "val"}),
+    "published_n_test": _measured("05_scores", "{n_images:,d}", _PUBLISHED_TEST),
+    "published_n_patients": _measured("05_scores", "{n_patients:,d}", _PUBLISHED_TEST),
     "hidden_lungs": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
     "hidden_lungs_probe": _measured("05_hidden_probe", _INTERVAL, _HIDDEN),
     # How much a leak inflates.
     "n_comparisons": _measured("inflation", "{rows:,d}", _FULL),
-    "n_no_difference": _measured("inflation", "{rows:,d}", _FULL | {"verdict": Like("no difference*")}),
+    "n_no_difference": _measured("inflation", "{rows:,d}", _FULL, keep=_starts("verdict", "no difference")),
     "n_undecided": _measured("inflation", "{rows:,d}", _FULL | {"verdict": "undecided"}),
     "inflation_no_test_set": _inflation("no-test-set"),
     "inflation_exact": _inflation("exact"),
@@ -189,7 +238,7 @@ QUOTES = {
     ),
     "siblings_comparisons": _inflation("siblings", "{rows}"),
     "siblings_inflating": _measured(
-        "inflation", "{rows}", _FULL | {"protocol": "siblings", "verdict": Like("inflates*")}
+        "inflation", "{rows}", _FULL | {"protocol": "siblings"}, keep=_starts("verdict", "inflates")
     ),
     "siblings_largest": _inflation("siblings", _SIGNED, pick=("max", "estimate")),
     "siblings_model": _inflation("siblings", "{model}, {task}", pick=("max", "estimate")),
@@ -220,18 +269,14 @@ QUOTES = {
             "what": "false alarms, draws pooled as if independent",
         },
     ),
-    "processors_pixels": _measured(
-        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on pixels")}
-    ),
-    "processors_embeddings": _measured(
-        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on embeddings")}
-    ),
-    "processors_networks": _measured(
-        "06_processors", "{difference.absmax:.4f}", {"model": Like("* on *", matches=False)}
-    ),
-    "verdicts_judged": _measured("06_processors", "{rows:,d}", _JUDGED),
+    "processors_pixels": _processors(lambda rows: rows["model"].str.endswith(" on pixels")),
+    "processors_embeddings": _processors(lambda rows: rows["model"].str.endswith(" on embeddings")),
+    "processors_networks": _processors(lambda rows: ~rows["model"].str.contains(" on ")),
+    "verdicts_judged": _measured("06_processors", "{rows:,d}", keep=_judged),
     "verdicts_changed": _measured(
-        "06_processors", "{rows:,d}", _JUDGED | {"verdict_here": Differs("verdict_there")}
+        "06_processors",
+        "{rows:,d}",
+        keep=lambda rows: _judged(rows) & (rows["verdict_here"] != rows["verdict_there"]),
     ),
     # What the grid of leaks costs.
     "grid_jobs": _measured("06_cost", "{jobs.sum:,d}"),

@@ -15,7 +15,7 @@ from leakfree.audit.auditor import AuditSettings, audit_and_scan, unusable
 from leakfree.audit.checks.findings import Report
 from leakfree.audit.report import print_report, verdict, write_html, write_json
 from leakfree.audit.target import as_target
-from leakfree.base.escape import code, markdown, one_line, say
+from leakfree.base.escape import one_line, say
 from leakfree.base.files import write_text
 from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.reading.parts import part_name
@@ -44,6 +44,7 @@ from leakfree.data.study_file import (
     read_study,
     write_study,
 )
+from leakfree_study.figures.pages import page
 from leakfree_study.own.limits import limits
 
 #: What is written beside the study file.
@@ -342,39 +343,18 @@ def _table(listed: list[Listed], study: OwnStudy) -> pd.DataFrame:
 
 
 def _readme(started: Started, table: pd.DataFrame) -> str:
-    study = started.study
-    leaks = verdict(started.report)
-    lines = [
-        f"# {markdown(study.title)}",
-        "",
-        f"A study of leakage between patients on {len(table):,} images, started with `leakfree new`.",
-        "",
-        f"The audit of the images as they are: {markdown(leaks.headline)}. {markdown(leaks.text)}".rstrip(),
-        f"See `{AUDIT}.html`; `{AUDIT}.json` has all of it.",
-        "",
-        *(f"- {markdown(sentence)}" for sentence in limits(table, patients_known=study.patients_known)),
-        "",
-        "## Next",
-        "",
-        f"1. Look at `{STUDY_FILE}`: labels and their order, tasks, who is a patient.",
-        "2. Run the study, in the folder of the compendium (`--profile smoke` proves that it runs, in "
-        "minutes):",
-        "",
-        "   ```sh",
-        f"   {one_line(next_command(started))}",
-        "   ```",
-        "",
-        f"3. Open `{RUN_FOLDER}/book/index.html`. `--resume` goes on where a run was cut off.",
-        "",
-    ]
-    if "test" in study.parts:
-        lines += [
-            f"The labels of the part {code(study.parts['test'])} stay sealed: no notebook reads them. "
-            "`leakfree unseal` opens them",
-            "once, for a plan that was committed before.",
-            "",
-        ]
-    return "\n".join(lines)
+    return page(
+        "leakfree_study.compendium",
+        "new_readme.md.j2",
+        study=started.study,
+        images=f"{len(table):,}",
+        leaks=verdict(started.report),
+        limits=limits(table, patients_known=started.study.patients_known),
+        command=one_line(next_command(started)),
+        audit=AUDIT,
+        study_file=STUDY_FILE,
+        run_folder=RUN_FOLDER,
+    )
 
 
 def _relative(path: Path, start: Path) -> str:

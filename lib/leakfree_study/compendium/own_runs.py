@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import pandas as pd
 from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
 from leakfree.data.study_file import RUN_FOLDER, OwnStudy, read_study
 from leakfree_study.own.limits import UNKNOWN, no_siblings
-from leakfree_study.own.notebook import SIBLINGS
+from leakfree_study.own.notebook import SIBLINGS, adapted
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
     from leakfree.data.cohort import Cohort
 
 
@@ -47,12 +50,12 @@ def note_of(study: OwnStudy, table: pd.DataFrame) -> str:
     return UNKNOWN if not study.patients_known or (table[SUBJECT] == "").all() else ""
 
 
-def adaptation(cohort: Cohort) -> dict[str, Any]:
-    """Return what `leakfree_study.run.notebooks.execute` is told of a cohort; nothing of chest X-rays."""
+def adaptation(cohort: Cohort) -> Callable[[NotebookNode], NotebookNode] | None:
+    """Return what makes a notebook of the compendium one of a study; None for chest X-rays."""
     study = cohort.study
     if study is None:
-        return {}
-    return {"study": study, "left_out": left_out(cohort), "note": note_of(study, cohort.table)}
+        return None
+    return partial(adapted, left_out=left_out(cohort), note=note_of(study, cohort.table))
 
 
 def left_out(cohort: Cohort) -> dict[str, str]:

@@ -92,8 +92,7 @@ def _is_progress(record: logging.LogRecord) -> bool:
     )
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Turn arguments into settings; leaves with exit code 2 when they cannot be used."""
+def _parser() -> Arguments:
     parser = Arguments(prog="run_all.py", description="Run the study and build its book.")
     parser.add_argument(
         "--data",
@@ -126,6 +125,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         metavar="NAME=VALUE",
         help="value of a notebook parameter, such as seed=7 or weights=resnet18.pth",
     )
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Turn arguments into settings; leaves with exit code 2 when they cannot be used."""
+    parser = _parser()
     given = parser.parse_args(arguments)
     own = study_of(given.data)
     parameters = {}
@@ -311,7 +316,7 @@ def _run_notebook(
         target,
         {**parameters, "run_dir": Path(os.path.relpath(folder, cwd)).as_posix(), "resume": settings.resume},
         cwd=cwd,
-        **adaptation(cohort),
+        adapt=adaptation(cohort),
     )
     seconds = round(time.perf_counter() - started, 1)
     hashes = finish_notebook(folder, name)

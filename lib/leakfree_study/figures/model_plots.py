@@ -67,7 +67,7 @@ def hidden_scores(table: pd.DataFrame, title: str = "What is left when a region 
 
 
 def heat_panels(
-    films: Sequence[np.ndarray], heat: np.ndarray, titles: Sequence[str], *, credit: str, title: str
+    images: Sequence[np.ndarray], heat: np.ndarray, titles: Sequence[str], *, credit: str, title: str
 ) -> Figure:
     """Draw images above the same images under their heat.
 
@@ -80,12 +80,12 @@ def heat_panels(
         Source and licence of the images.
     title : str
     """
-    n = len(films)
+    n = len(images)
     fig, axes = plt.subplots(2, n, figsize=(1.35 * n, 3.3), layout="constrained", squeeze=False)
-    step = max(1, -(-films[0].shape[0] // _THUMBNAIL))
-    for column, (film, warm, text) in enumerate(zip(films, heat, titles, strict=True)):
+    step = max(1, -(-images[0].shape[0] // _THUMBNAIL))
+    for column, (image, warm, text) in enumerate(zip(images, heat, titles, strict=True)):
         for row in (0, 1):
-            axes[row, column].imshow(film[::step, ::step], cmap="gray", vmin=0, vmax=255)
+            axes[row, column].imshow(image[::step, ::step], cmap="gray", vmin=0, vmax=255)
             axes[row, column].set_axis_off()
         axes[1, column].imshow(warm[::step, ::step], cmap="viridis", vmin=0, vmax=1, alpha=0.5)
         axes[0, column].set_title(text, fontsize=7, pad=2)

@@ -144,7 +144,7 @@ def save(
     alt: str,
     source: str,
     tables: Sequence[str] = (),
-    films: bool = False,
+    images: bool = False,
 ) -> Path:
     """Write ``figures/<name>`` as SVG or PNG, whichever is lighter, and its entry in ``figures/index.json``.
 
@@ -201,7 +201,7 @@ def save(
             "source": source,
             "tables": list(tables),
             "files": [path.name],
-            "films": films,
+            "films": images,
         }
         write_json(index, entries)
     return path

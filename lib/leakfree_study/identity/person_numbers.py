@@ -198,13 +198,13 @@ def likeness(
     persons = _persons(table.reset_index(drop=True)[table["label"].isin(["bacterial", "viral"]).to_numpy()])
     if persons.empty:
         return pd.DataFrame(columns=_LIKENESS)
-    films = {one: persons.loc[persons["prefix"] == one, "number"] for one in ETIOLOGIES}
+    images = {one: persons.loc[persons["prefix"] == one, "number"] for one in ETIOLOGIES}
     unit = _directions(features[persons.index])
     vectors = {one: unit[(persons["prefix"] == one).to_numpy()] for one in ETIOLOGIES}
     rng = np.random.default_rng(seed)
     rows = []
     for kind, ways in _KINDS.items():
-        found = pd.concat([_percentiles(films, vectors, *way) for way in ways])
+        found = pd.concat([_percentiles(images, vectors, *way) for way in ways])
         means = found.groupby(["series", "number"])["percentile"].mean().to_numpy()
         means = means if means.size else np.array([np.nan])
         drawn = [means[rng.integers(0, means.size, means.size)].mean() for _ in range(n_resamples)]
@@ -226,16 +226,18 @@ def _directions(features: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(
-    films: dict[str, pd.Series], vectors: dict[str, np.ndarray], one: str, other: str, shift: int
+    images: dict[str, pd.Series], vectors: dict[str, np.ndarray], one: str, other: str, shift: int
 ) -> pd.DataFrame:
     """Percentile of every partner for every image, with the unit that the pair counts for."""
-    left = pd.DataFrame({"number": films[one].to_numpy(), "row": np.arange(len(films[one]))})
-    right = pd.DataFrame({"number": films[other].to_numpy() - shift, "partner": np.arange(len(films[other]))})
+    left = pd.DataFrame({"number": images[one].to_numpy(), "row": np.arange(len(images[one]))})
+    right = pd.DataFrame(
+        {"number": images[other].to_numpy() - shift, "partner": np.arange(len(images[other]))}
+    )
     pairs = left.merge(right, on="number")
     pairs = pairs[(one != other) | (pairs["row"] != pairs["partner"])]
     row, partner = (pairs[name].to_numpy() for name in ("row", "partner"))
     percentile = np.full(len(pairs), 0.5)
-    others = len(films[other]) - 1 - (one == other)  # rivals of the partner
+    others = len(images[other]) - 1 - (one == other)  # rivals of the partner
     for start in range(0, len(pairs) if others > 0 else 0, _BLOCK):
         query, hit = row[start : start + _BLOCK], partner[start : start + _BLOCK]
         alike = vectors[one][query] @ vectors[other].T

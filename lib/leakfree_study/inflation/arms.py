@@ -38,7 +38,7 @@ class Rows:
         return len(self.row)
 
     @classmethod
-    def films(cls, row: np.ndarray) -> Rows:
+    def images(cls, row: np.ndarray) -> Rows:
         """Take original images."""
         return cls(np.asarray(row, dtype=np.int64), np.zeros(len(row), dtype=np.uint8))
 
@@ -77,9 +77,13 @@ class Arms:
         rows = self.draw.rows(*roles)
         return rows[self.labels[rows] >= 0]
 
+    def everyone(self) -> np.ndarray:
+        """Return the images of all tested patients, one each."""
+        return np.concatenate([self.rows("test"), self.rows("single")])
+
     def clean(self) -> Rows:
         """Take the base and the donors' reserves: nobody who is tested or validates."""
-        return Rows.films(self.rows("base", "donor"))
+        return Rows.images(self.rows("base", "donor"))
 
     def siblings(self, dose: float) -> Rows:
         """Put test patients' own reserves in the place of their donors'."""

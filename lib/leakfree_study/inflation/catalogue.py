@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from leakfree_study.inflation.jobs import DOSES
+from leakfree_study.inflation.plans import DOSES, dosed
 
 #: Images that an arm is scored on, in each draw.
 POPULATIONS = {
@@ -59,7 +59,7 @@ class Leak:
 
 
 def _doses(name: str) -> tuple[tuple[str, str, float], ...]:
-    return tuple(("clean", f"{name}-{dose * 100:.0f}", dose) for dose in DOSES)
+    return tuple(("clean", arm, dose) for arm, dose in zip(dosed(name), DOSES, strict=True))
 
 
 LEAKS = (

@@ -2,7 +2,7 @@
 
 All that the grid consumes follows from the table of images, the seed of a draw and the name of an arm: roles
 of images, training rows, what is scored, what both sides share. It is worked out here again, from the files
-alone and apart from `leakfree_study.inflation.jobs`, and compared with what the files say.
+and the table of arms in `leakfree_study.inflation.plans`, and compared with what the files say.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from leakfree.data.study_file import kept_study
 from leakfree.data.vocabulary import vocabulary
 from leakfree.scores.predictions import SUM_TOLERANCE
 from leakfree_study.inflation.draws import ROLES
+from leakfree_study.inflation.expected import Expected, Plans
 from leakfree_study.inflation.material import Material
-from leakfree_study.inflation.plans import Expected, Plans, known
+from leakfree_study.inflation.plans import known
 from leakfree_study.inflation.store import LEDGER, Arm
 
-FILMS = "manifests/06_films.csv"
+IMAGES = "manifests/06_films.csv"
 #: Lines that one file gets at most; what is more is counted.
 MOST = 4
 _DRAW = re.compile(r"draw_(0|[1-9]\d*)")
@@ -72,9 +73,9 @@ class _Grid:
     def check(self) -> Found:
         ledgers, scopes = self._files("ledgers", "06_*.csv.gz"), self._files("manifests", "06_draws_*.csv.gz")
         predictions = self._files("predictions/06", "**/*")
-        if not (self.folder / FILMS).exists() and not (ledgers or scopes or predictions):
+        if not (self.folder / IMAGES).exists() and not (ledgers or scopes or predictions):
             return self.found
-        self._guard(FILMS, self._films)
+        self._guard(IMAGES, self._images)
         if self.material is None:
             return self.found
         for name in scopes:
@@ -119,9 +120,9 @@ class _Grid:
 
     # One file each
 
-    def _films(self, name: str) -> Iterator[str]:
+    def _images(self, name: str) -> Iterator[str]:
         frame = self._table(name, None)
-        if frame["film"].tolist() != [str(film) for film in range(len(frame))]:
+        if frame["film"].tolist() != [str(image) for image in range(len(frame))]:
             yield "its images are not numbered from 0 in order"
         elif frame["image_id"].duplicated().any():
             yield f"{frame['image_id'][frame['image_id'].duplicated()].iloc[0]} stands there twice"
@@ -140,23 +141,23 @@ class _Grid:
     def _roles(self, name: str) -> Iterator[str]:
         scope = name.removeprefix("manifests/06_draws_").removesuffix(".csv.gz")
         if scope not in self.material.groups:
-            raise _Wrong(f"{FILMS} has no groups of the scope {scope}")
+            raise _Wrong(f"{IMAGES} has no groups of the scope {scope}")
         frame = self._table(name, None)
         numbers = [_DRAW.fullmatch(column) for column in frame.columns[1:]]
         if frame.columns[0] != "film" or not all(numbers):
             raise _Wrong(f"has the columns {', '.join(frame.columns)}, not image and draw_<seed>")
-        if frame["film"].tolist() != [str(film) for film in range(len(self.material))]:
-            raise _Wrong(f"its images are not those of {FILMS}")
+        if frame["film"].tolist() != [str(image) for image in range(len(self.material))]:
+            raise _Wrong(f"its images are not those of {IMAGES}")
         self.listed[scope] = {int(number[1]) for number in numbers}
         for seed in sorted(self.listed[scope]):
             roles = frame[f"draw_{seed}"].to_numpy()
             expected = np.array(ROLES)[self.plans.draw(scope, seed).role]
             other = np.flatnonzero(roles != expected)
             if len(other):
-                film = other[0]
+                image = other[0]
                 yield (
-                    f"draw {seed}: {len(other)} images have another role than their draw gives, image {film}"
-                    f" is {roles[film]} and not {expected[film]}"
+                    f"draw {seed}: {len(other)} images have another role than their draw gives, image {image}"
+                    f" is {roles[image]} and not {expected[image]}"
                 )
 
     def _ledger(self, name: str) -> Iterator[str]:
@@ -186,7 +187,7 @@ class _Grid:
         columns = [f"p_{c}" for c in classes]
         types = {"draw": np.int64, "film": np.int64, "label": str} | dict.fromkeys(columns, np.float64)
         frame = self._table(name, list(types), types)
-        p, film = frame[columns].to_numpy(), frame["film"].to_numpy()
+        p, image = frame[columns].to_numpy(), frame["film"].to_numpy()
         for reason, fine in (
             ("a probability that is not from 0 to 1", ((p >= 0) & (p <= 1)).all(axis=1)),
             ("probabilities that do not sum to 1", np.abs(p.sum(axis=1) - 1) <= SUM_TOLERANCE),
@@ -195,7 +196,7 @@ class _Grid:
                 line = int(np.argmin(fine)) + 2
                 yield f"{(~fine).sum()} rows have {reason}, the first in line {line}"
         label = pd.Index(classes).get_indexer(frame["label"])
-        order = np.lexsort((film, frame["draw"]))
+        order = np.lexsort((image, frame["draw"]))
         seeds, first = np.unique(frame["draw"].to_numpy()[order], return_index=True)
         entered, there = self.entered.get(name, set()), set(seeds.tolist())
         if there - entered:
@@ -207,7 +208,7 @@ class _Grid:
                 yield f"draw {seed}: is no draw of manifests/06_draws_{arm.scope}.csv.gz"
                 continue
             expected = self.plans.expected(arm, seed)
-            yield from (f"draw {seed}: {r}" for r in _compared(film[rows], label[rows], expected, classes))
+            yield from (f"draw {seed}: {r}" for r in _compared(image[rows], label[rows], expected, classes))
 
     # What the arms plan
 
@@ -221,7 +222,7 @@ class _Grid:
             self.unknown.add(path)
             return None
         if arm.scope not in self.material.groups:
-            raise _Wrong(f"{FILMS} has no groups of the scope {arm.scope}")
+            raise _Wrong(f"{IMAGES} has no groups of the scope {arm.scope}")
         return arm
 
     def _is_listed(self, arm: Arm, seed: int) -> bool:
@@ -246,7 +247,7 @@ class _Grid:
 
     def _gaps(self) -> None:
         gaps = self.found.not_checked
-        gaps.append(f"{FILMS}: its labels and linked groups are taken as they are")
+        gaps.append(f"{IMAGES}: its labels and linked groups are taken as they are")
         names = sorted({re.split(r"[/_]", path)[-1].removesuffix(".csv.gz") for path in self.unknown})
         if names:
             n = len(self.unknown)
@@ -254,14 +255,14 @@ class _Grid:
 
 
 def _compared(
-    film: np.ndarray, label: np.ndarray, expected: Expected, classes: tuple[str, ...]
+    image: np.ndarray, label: np.ndarray, expected: Expected, classes: tuple[str, ...]
 ) -> Iterator[str]:
     """Compare the images of one draw, in order, and their classes with those planned."""
-    twice = film[1:][film[1:] == film[:-1]]
+    twice = image[1:][image[1:] == image[:-1]]
     if len(twice):
         yield f"image {twice[0]} stands there twice"
-    elif not np.array_equal(film, expected.scored):
-        foreign, lacking = np.setdiff1d(film, expected.scored), np.setdiff1d(expected.scored, film)
+    elif not np.array_equal(image, expected.scored):
+        foreign, lacking = np.setdiff1d(image, expected.scored), np.setdiff1d(expected.scored, image)
         example = (foreign if len(foreign) else lacking)[0]
         yield (
             f"has {len(foreign)} images that its arm does not score and lacks {len(lacking)}, like image"
@@ -269,4 +270,4 @@ def _compared(
         )
     elif (label != expected.truth).any():
         place = int(np.argmax(label != expected.truth))
-        yield f"image {film[place]} is not labelled {classes[expected.truth[place]]}"
+        yield f"image {image[place]} is not labelled {classes[expected.truth[place]]}"

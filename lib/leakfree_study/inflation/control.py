@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,8 @@ from leakfree.data.sources.base import LABELS
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree_study.inflation.estimate import arm_values, check_paired, patient_counts, summarise
 from leakfree_study.inflation.grid import plan, run
-from leakfree_study.inflation.jobs import Job
 from leakfree_study.inflation.material import Features, Material
+from leakfree_study.inflation.plans import dosed
 from leakfree_study.inflation.store import Arm, Results
 
 #: Images are drawn at this size and read at the other.
@@ -29,10 +31,10 @@ MODULES = ("leakfree/data/images", "leakfree_study/inflation/control", *PhantomS
 PACKAGES = ("numpy", "pillow", "scipy")
 
 
-def phantom_material(identity: float, disease: float, *, films: int, cache: Path, jobs: int = 1) -> Material:
+def phantom_material(identity: float, disease: float, *, images: int, cache: Path, jobs: int = 1) -> Material:
     """Draw a phantom cohort without planted copies; its patients are the latent ones."""
     settings = PhantomSettings(
-        n_images=films,
+        n_images=images,
         size=_DRAWN,
         identity=identity,
         disease=disease,
@@ -48,7 +50,7 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
 
     def draw() -> dict[str, np.ndarray]:
         parts = np.array_split(np.arange(len(planned)), max(1, jobs) * 4)
-        done = Parallel(n_jobs=jobs)(delayed(_films)(settings, part.tolist()) for part in parts)
+        done = Parallel(n_jobs=jobs)(delayed(_images)(settings, part.tolist()) for part in parts)
         return {"films": np.concatenate(done)}
 
     values = kept_arrays(path, code_digest(MODULES, PACKAGES), draw, "images of the control")["films"]
@@ -64,26 +66,42 @@ def phantom_material(identity: float, disease: float, *, films: int, cache: Path
     )
 
 
-def _films(settings: PhantomSettings, places: list[int]) -> np.ndarray:
+def _images(settings: PhantomSettings, places: list[int]) -> np.ndarray:
     source = PhantomSource(settings)
     planned = [image for image in source.plan if image.part == "train"]
     return np.stack([to_grey(source.render(planned[place]).data, _READ).reshape(-1) for place in places])
 
 
+@dataclass(frozen=True)
+class Phantoms:
+    """Which phantoms the control draws, and what it fits on them.
+
+    Attributes
+    ----------
+    identities, diseases : sequence of float
+        Strengths of what images show of the patient and of the disease.
+    doses : sequence of float
+    heads : sequence of str
+    task : str
+    images : int
+        In each phantom.
+    seeds : sequence of int
+        Of the draws.
+    n_resamples : int
+    """
+
+    identities: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
+    diseases: Sequence[float] = (0.5, 1.0)
+    doses: Sequence[float] = (0.5, 1.0)
+    heads: Sequence[str] = ("1-nn", "logistic-regression")
+    task: str = "etiology"
+    images: int = 1500
+    seeds: Sequence[int] = tuple(range(10))
+    n_resamples: int = 1000
+
+
 def control(
-    folder: Path,
-    cache: Path,
-    *,
-    identities: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
-    diseases: Sequence[float] = (0.5, 1.0),
-    doses: Sequence[float] = (0.5, 1.0),
-    heads: Sequence[str] = ("1-nn", "logistic-regression"),
-    task: str = "etiology",
-    films: int = 1500,
-    seeds: Sequence[int] = tuple(range(10)),
-    n_resamples: int = 1000,
-    workers: int = 1,
-    scheduler: str = "",
+    folder: Path, cache: Path, phantoms: Phantoms, *, workers: int = 1, scheduler: str = ""
 ) -> pd.DataFrame:
     """Run the estimator on phantoms of every strength of identity and disease.
 
@@ -92,39 +110,37 @@ def control(
     pandas.DataFrame
         ``identity, disease, dose, model, estimate, low, high, p, n_patients, draws, clean_auc``.
     """
+    fields = {
+        "tasks": [phantoms.task],
+        "features": ["pixels"],
+        "heads": phantoms.heads,
+        "seeds": phantoms.seeds,
+    }
+    jobs = plan(families=["clean"], **fields)
+    jobs += plan(families=["siblings"], doses=tuple(phantoms.doses), **fields)
     rows = []
-    for disease in diseases:
-        for identity in identities:
-            material = phantom_material(identity, disease, films=films, cache=cache, jobs=workers)
-            fields = {"tasks": [task], "features": ["pixels"], "heads": heads, "seeds": seeds}
-            jobs: list[Job] = plan(families=["clean"], **fields)
-            jobs += plan(families=["siblings"], doses=tuple(doses), **fields)
-            results = Results(material)
-            for job, outcomes, _ in run(material, jobs, folder, workers=workers, scheduler=scheduler):
-                results.add(job, outcomes)
-            counts = patient_counts(int(material.groups["series"].max()) + 1, n_resamples, 0)
-            for head in heads:
-                clean = Arm(task, "pixels", head, "clean")
-                for dose in doses:
-                    leaky = Arm(task, "pixels", head, f"siblings-{dose * 100:.0f}")
-                    first = results.scored(clean, "several", like=leaky)
-                    second = results.scored(leaky, "several", like=clean)
-                    check_paired(first, second)
-                    of_clean = arm_values(first, "roc_auc", counts)
-                    found = summarise(arm_values(second, "roc_auc", counts) - of_clean, second)
-                    rows.append(
-                        {
-                            "identity": identity,
-                            "disease": disease,
-                            "dose": dose,
-                            "model": leaky.model,
-                            "estimate": found.estimate,
-                            "low": found.low,
-                            "high": found.high,
-                            "p": found.p,
-                            "n_patients": found.n_patients,
-                            "draws": found.draws,
-                            "clean_auc": float(of_clean[:, 0].mean()),
-                        }
-                    )
+    for disease, identity in product(phantoms.diseases, phantoms.identities):
+        material = phantom_material(identity, disease, images=phantoms.images, cache=cache, jobs=workers)
+        results = Results(material)
+        for job, outcomes, _ in run(material, jobs, folder, workers=workers, scheduler=scheduler):
+            results.add(job, outcomes)
+        rows += [{"identity": identity, "disease": disease, **row} for row in _estimated(results, phantoms)]
     return pd.DataFrame(rows)
+
+
+def _estimated(results: Results, phantoms: Phantoms) -> Iterator[dict[str, object]]:
+    counts = patient_counts(int(results.material.groups["series"].max()) + 1, phantoms.n_resamples, 0)
+    for head, dose in product(phantoms.heads, phantoms.doses):
+        clean = Arm(phantoms.task, "pixels", head, "clean")
+        leaky = replace(clean, name=dosed("siblings", [dose])[0])
+        first = results.scored(clean, "several", like=leaky)
+        second = results.scored(leaky, "several", like=clean)
+        check_paired(first, second)
+        of_clean = arm_values(first, "roc_auc", counts)
+        found = summarise(arm_values(second, "roc_auc", counts) - of_clean, second)
+        yield {
+            "dose": dose,
+            "model": leaky.model,
+            **found.short_row(),
+            "clean_auc": float(of_clean[:, 0].mean()),
+        }

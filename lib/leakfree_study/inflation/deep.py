@@ -99,9 +99,9 @@ def deep_table(
         Rows as `leakfree_study.inflation.results.inflation_table`, where ``p`` is that of the swap test, and
         ``p_bootstrap`` the other one.
     """
-    of_film = material.groups[material.scope]
-    groups = dict(zip(material.ids.tolist(), of_film.tolist(), strict=True))
-    sizes = np.bincount(of_film)
+    of_image = material.groups[material.scope]
+    groups = dict(zip(material.ids.tolist(), of_image.tolist(), strict=True))
+    sizes = np.bincount(of_image)
     counts = patient_counts(len(sizes), n_resamples, seed)
     rows = []
     for model in dict.fromkeys(result.cell.model for result in results):
@@ -127,14 +127,8 @@ def deep_table(
                     "dose": 1.0,
                     "metric": metric,
                     "primary": metric == "roc_auc",
-                    "estimate": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
+                    **found.row(),
                     "p": swapped,
-                    "n_patients": found.n_patients,
-                    "n_by_class": "/".join(map(str, found.n_by_class)),
-                    "draws": found.draws,
-                    "sd_over_draws": float(np.std(found.by_draw, ddof=1)) if found.draws > 1 else np.nan,
                     "population": "several",
                     "predictions": ";".join(files["siblings"]),
                     "clean_predictions": ";".join(files["clean"]),

@@ -85,13 +85,13 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
     role = np.full(len(labels), _CODE["base"], dtype=np.uint8)
     slot = np.full(len(labels), -1, dtype=np.int64)
     by_group = np.argsort(groups, kind="stable")
-    films = np.split(by_group, np.cumsum(np.bincount(groups))[:-1])
+    images = np.split(by_group, np.cumsum(np.bincount(groups))[:-1])
     pairs = []
-    for couple in _pairs(films, labels, rng):
-        shuffled = [rng.permutation(films[g]) for g in couple]
+    for couple in _pairs(images, labels, rng):
+        shuffled = [rng.permutation(images[g]) for g in couple]
         if rng.random() < 0.5:
             shuffled.reverse()
-        shown = _test_films(*(labels[rows] for rows in shuffled))
+        shown = _test_images(*(labels[rows] for rows in shuffled))
         if shown is None:
             continue
         if seed % 2:
@@ -112,7 +112,7 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
     for label in np.unique(tested_labels):
         members = rng.permutation(np.flatnonzero(tested_labels == label))
         rank[members] = np.arange(len(members)) / len(members)
-    alone = np.array([group[0] for group in films if len(group) == 1], dtype=np.int64)
+    alone = np.array([group[0] for group in images if len(group) == 1], dtype=np.int64)
     for label in np.unique(labels[alone]):
         members = rng.permutation(alone[labels[alone] == label])
         n = round(singles * len(members))
@@ -120,10 +120,10 @@ def draw(labels: np.ndarray, groups: np.ndarray, seed: int, *, singles: float = 
     return Draw(seed, role, slot, rank)
 
 
-def _pairs(films: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _pairs(images: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Pair patients of like composition: equal ones first, what is over with the next in size."""
-    several = [g for g, rows in enumerate(films) if len(rows) > 1]
-    counts = {g: np.bincount(labels[films[g]], minlength=int(labels.max()) + 1) for g in several}
+    several = [g for g, rows in enumerate(images) if len(rows) > 1]
+    counts = {g: np.bincount(labels[images[g]], minlength=int(labels.max()) + 1) for g in several}
     shuffled = rng.permutation(np.array(several, dtype=np.int64)).tolist()
     # By the classes that they have, then by how many images of each: neighbours match best.
     shuffled.sort(key=lambda g: (tuple(counts[g] > 0), int(counts[g].sum()), tuple(counts[g])))
@@ -144,7 +144,7 @@ def _pairs(films: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator
     return pairs
 
 
-def _test_films(first: np.ndarray, second: np.ndarray) -> tuple[int, int] | None:
+def _test_images(first: np.ndarray, second: np.ndarray) -> tuple[int, int] | None:
     """Choose an image of each of two shuffled patients, of the first label that both have; None if none."""
     for place, label in enumerate(first):
         alike = np.flatnonzero(second == label)
@@ -162,3 +162,17 @@ def _match(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> tuple[n
         taken[0].extend(a[:n].tolist())
         taken[1].extend(b[:n].tolist())
     return np.array(taken[0], dtype=np.int64), np.array(taken[1], dtype=np.int64)
+
+
+def permuted_classes(draw: Draw, classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Permute classes by patient; a test patient and its donor keep a common one, so that arms stay matched.
+
+    Mirrored draws get the same permutation. Images that do not take part keep -1.
+    """
+    unit = np.where(draw.slot >= 0, groups.max() + 1 + draw.slot, groups)
+    taking = np.flatnonzero(classes >= 0)
+    _, first, inverse = np.unique(unit[taking], return_index=True, return_inverse=True)
+    drawn = np.random.default_rng([seed // 2, 7]).permutation(classes[taking][first])
+    permuted = np.full(len(classes), -1, dtype=np.int64)
+    permuted[taking] = drawn[inverse]
+    return permuted

@@ -86,6 +86,23 @@ class Estimate:
     draws: int
     by_draw: tuple[float, ...]
 
+    def row(self) -> dict[str, object]:
+        """Return the columns that a table has of it, in their order."""
+        return {
+            "estimate": self.estimate,
+            "low": self.low,
+            "high": self.high,
+            "p": self.p,
+            "n_patients": self.n_patients,
+            "n_by_class": "/".join(map(str, self.n_by_class)),
+            "draws": self.draws,
+            "sd_over_draws": float(np.std(self.by_draw, ddof=1)) if self.draws > 1 else np.nan,
+        }
+
+    def short_row(self) -> dict[str, object]:
+        """Return `row` without patients by class and the spread over draws."""
+        return {k: v for k, v in self.row().items() if k not in ("n_by_class", "sd_over_draws")}
+
 
 def patient_counts(n_patients: int, n_resamples: int, seed: int) -> np.ndarray:
     """Draw bootstrap counts, float64 (n_resamples + 1, n_patients); the first row is the sample itself."""

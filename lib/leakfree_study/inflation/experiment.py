@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +92,29 @@ def original_sizes(table: pd.DataFrame, data: str) -> np.ndarray | None:
     return None if np.isnan(sizes).any(axis=1).all() else sizes
 
 
+@dataclass(frozen=True)
+class Draws:
+    """How many draws each part of the experiment gets; all begin with the same one.
+
+    Attributes
+    ----------
+    first : int
+        Seed of the first draw.
+    leaks, random_labels, scopes : int
+        Draws of the leaks, of the control with random labels, and of each further scope of identity.
+    """
+
+    first: int
+    leaks: int
+    random_labels: int
+    scopes: int
+
+
 def all_jobs(
-    *,
     tasks: Sequence[str],
     features: Sequence[str],
-    first_seed: int,
-    draws: int,
-    random_labels: int,
-    scopes: int,
-    doses: Sequence[float] = grid_jobs.DOSES,
+    draws: Draws,
+    *,
     trees: int,
     heavy_task: str = "etiology",
     named_scopes: Sequence[str] = SCOPES,
@@ -109,10 +124,7 @@ def all_jobs(
     Parameters
     ----------
     tasks, features : sequence of str
-    first_seed : int
-    draws, random_labels, scopes : int
-        Draws of the leaks, of the control with random labels, and of each further scope of identity.
-    doses : sequence of float
+    draws : Draws
     trees : int
         Of the forest and of XGBoost.
     heavy_task : str
@@ -123,37 +135,23 @@ def all_jobs(
     scope, *further = named_scopes
 
     def seeds(n: int) -> range:
-        return range(first_seed, first_seed + n)
+        return range(draws.first, draws.first + n)
 
-    families = [name for name in grid_jobs.FAMILIES if name != "epochs"]
     light = {"features": features, "heads": LIGHT, "scope": scope}
-    listed = plan(families=families, tasks=tasks, seeds=seeds(draws), doses=tuple(doses), **light)
+    of_leaks = {"features": features, "seeds": seeds(draws.leaks), "scope": scope}
+    families = [name for name in grid_jobs.FAMILIES if name != "epochs"]
+    listed = plan(families=families, tasks=tasks, heads=LIGHT, **of_leaks)
     # The nearest neighbour has no epochs.
-    listed += plan(
-        families=["epochs"],
-        tasks=tasks,
-        features=features,
-        heads=["logistic-regression"],
-        seeds=seeds(draws),
-        scope=scope,
-    )
-    full = {"families": ["clean", "siblings", "exact"], "doses": (1.0,)}
+    listed += plan(families=["epochs"], tasks=tasks, heads=["logistic-regression"], **of_leaks)
+    full = {"families": ["clean", "siblings", "exact"], "tasks": [heavy_task], "doses": (1.0,)}
     if heavy_task in tasks:
-        listed += plan(
-            tasks=[heavy_task],
-            features=features,
-            heads=HEAVY,
-            seeds=seeds(draws),
-            trees=trees,
-            scope=scope,
-            **full,
-        )
-        listed += plan(tasks=[heavy_task], seeds=seeds(random_labels), permuted=True, **full, **light)
+        listed += plan(heads=HEAVY, trees=trees, **full, **of_leaks)
+        listed += plan(seeds=seeds(draws.random_labels), permuted=True, **full, **light)
     for other in further:
         listed += plan(
             families=["clean", "siblings"],
             tasks=[task for task in tasks if task != "three-class"],
-            seeds=seeds(scopes),
+            seeds=seeds(draws.scopes),
             doses=(1.0,),
             **{**light, "scope": other},
         )

@@ -39,7 +39,7 @@ def fit_grid(
     for job, outcomes, took in run_grid(found.material, jobs, kept, workers=run.jobs, scheduler=scheduler):
         found.add(job, outcomes)
         seconds.append((job, took))
-    store.save_films(run.folder, found.material)
+    store.save_images(run.folder, found.material)
     store.save_draws(run.folder, found)
     store.save_arms(run.folder, found)
     return cost_table(seconds)

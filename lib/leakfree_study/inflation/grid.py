@@ -34,6 +34,7 @@ _MODULES = (
     "leakfree_study/inflation/heads",
     "leakfree_study/inflation/jobs",
     "leakfree_study/inflation/material",
+    "leakfree_study/inflation/plans",
     "leakfree/scores/metrics",
     "leakfree/ledger/ledger",
     "leakfree/data/pixels",

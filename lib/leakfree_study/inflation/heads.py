@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -76,53 +77,60 @@ def selected(train: np.ndarray, *others: np.ndarray, by: np.ndarray, labels: np.
     return [values[:, kept] for values in (train, *others)]
 
 
+@dataclass(frozen=True)
+class Head:
+    """A model on features, and how it is set.
+
+    Attributes
+    ----------
+    name : str
+        One of `HEADS`.
+    setting : float
+        Neighbours or C, see `CANDIDATES`; the trees take none.
+    seed : int
+        Of the trees; the others draw nothing.
+    trees : int
+        Of the forest and of XGBoost.
+    """
+
+    name: str
+    setting: float
+    seed: int
+    trees: int = TREES
+
+
 def probabilities(
-    head: str,
-    train: np.ndarray,
-    labels: np.ndarray,
-    test: np.ndarray,
-    *,
-    classes: int,
-    seed: int,
-    setting: float,
-    trees: int = TREES,
+    head: Head, train: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int
 ) -> np.ndarray:
     """Fit a model and predict, on one thread.
 
     Parameters
     ----------
-    head : str
-        One of `HEADS`.
+    head : Head
     train, test : numpy.ndarray of float32, shape (n, d), (m, d)
     labels : numpy.ndarray of int64, shape (n,)
         From 0 to ``classes - 1``.
     classes : int
-    seed : int
-        Of the trees; the others draw nothing.
-    setting : float
-        Neighbours or C, see `CANDIDATES`; the trees take none.
-    trees : int
-        Of the forest and of XGBoost.
 
     Returns
     -------
     numpy.ndarray of float64, shape (m, classes)
     """
-    if head == "1-nn":
-        return neighbours(train, labels, test, classes, int(setting))
-    if head == "logistic-regression":
-        model = LogisticRegression(C=setting, max_iter=500, tol=1e-3)
-    elif head == "random-forest":
-        model = RandomForestClassifier(trees, random_state=seed, n_jobs=1)
-    elif head == "xgboost":
+    if head.name == "1-nn":
+        return neighbours(train, labels, test, classes, int(head.setting))
+    if head.name == "logistic-regression":
+        model = LogisticRegression(C=head.setting, max_iter=500, tol=1e-3)
+    elif head.name == "random-forest":
+        model = RandomForestClassifier(head.trees, random_state=head.seed, n_jobs=1)
+    elif head.name == "xgboost":
         task = (
             {"objective": "binary:logistic"}
             if classes == 2
             else {"objective": "multi:softprob", "num_class": classes}
         )
-        model = XGBClassifier(**task, **_XGBOOST, n_estimators=trees, random_state=seed, n_jobs=1)
+        model = XGBClassifier(**task, **_XGBOOST, n_estimators=head.trees, random_state=head.seed, n_jobs=1)
     else:
-        raise ValueError(f"unknown model {head!r}: expected one of {', '.join(HEADS)}")
+        raise ValueError(f"unknown model {head.name!r}: expected one of {', '.join(HEADS)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(train, labels).predict_proba(test).astype(np.float64)

@@ -89,12 +89,7 @@ def natural_table(results: Results, *, n_resamples: int = 2000, seed: int = 0) -
             {
                 "model": arm.model,
                 "task": arm.task,
-                "estimate": found.estimate,
-                "low": found.low,
-                "high": found.high,
-                "p": found.p,
-                "n_patients": found.n_patients,
-                "draws": found.draws,
+                **found.short_row(),
                 "share_with_sibling": share,
                 "predictions": arm.path,
             }
@@ -133,8 +128,8 @@ def natural(
             for kind in (True, False):
                 members = (several == kind) & (b.truth == label)
                 if members.any():
-                    films = ((classes == label) & ((sizes[groups] > 1) == kind)).sum()
-                    weights[members] *= films / weights[members].sum()
+                    images = ((classes == label) & ((sizes[groups] > 1) == kind)).sum()
+                    weights[members] *= images / weights[members].sum()
         has = np.where(several, 1 - (1 - NATURAL_TRAIN) ** (k - 1), 0.0)
         shares.append(float((weights * has).sum() / weights.sum()))
         both = np.concatenate([np.arange(len(k)), np.flatnonzero(several)])
@@ -197,7 +192,7 @@ def _leaks_of_model(results: Results, model: tuple, primary: str, n_resamples: i
                     "dose": dose,
                     "metric": metric,
                     "primary": metric == (primary if primary in leak.metrics else leak.metrics[0]),
-                    **_numbers(found),
+                    **found.row(),
                     "population": leak.population,
                     "predictions": leaky.path,
                     "clean_predictions": clean.path,
@@ -231,25 +226,12 @@ def _arms_of_model(results: Results, model: tuple, metric: str, n_resamples: int
                 "scope": arm.scope,
                 "labels": "permuted" if arm.permuted else "true",
                 "metric": metric,
-                **_numbers(found),
+                **found.row(),
                 "population": population,
                 "predictions": arm.path,
             }
         )
     return rows
-
-
-def _numbers(found: Estimate) -> dict[str, object]:
-    return {
-        "estimate": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "p": found.p,
-        "n_patients": found.n_patients,
-        "n_by_class": "/".join(map(str, found.n_by_class)),
-        "draws": found.draws,
-        "sd_over_draws": float(np.std(found.by_draw, ddof=1)) if found.draws > 1 else np.nan,
-    }
 
 
 def control_table(
@@ -283,7 +265,7 @@ def control_table(
                 "clean": chance.estimate,
                 "clean_low": chance.low,
                 "clean_high": chance.high,
-                **_numbers(gap),
+                **gap.row(),
                 "predictions": arm.path,
                 "clean_predictions": clean.path,
             }

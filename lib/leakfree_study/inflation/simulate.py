@@ -2,7 +2,7 @@
 
 A patient has a vector z of its own and each of its images one more; an image's features are::
 
-    x = disease * (label - 1/2) * direction + sqrt(identity) * z_patient + sqrt(1 - identity) * z_film
+    x = disease * (label - 1/2) * direction + sqrt(identity) * z_patient + sqrt(1 - identity) * z_image
 
 With identity 0 the images of a patient are exchangeable with those of others of their label, and the leak of
 siblings gives nothing: every finding is a false alarm. The draws, the arms and the estimator are those of
@@ -55,7 +55,7 @@ class World:
     dose: float = 1.0
     seeds: bool = False
 
-    def films(self) -> tuple[np.ndarray, np.ndarray]:
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
         """Return class and patient of each image, int64 (n,)."""
         labels, groups, patient = [], [], 0
         for label, numbers in enumerate(self.patients):
@@ -95,7 +95,7 @@ class Study:
 def study(world: World, seed: int, *, n_resamples: int = 300) -> Study:
     """Simulate one study and analyse it as the real one is analysed."""
     rng = np.random.default_rng([seed, 11])
-    labels, groups = world.films()
+    labels, groups = world.images()
     z = rng.standard_normal((groups.max() + 1, world.dimensions))
     x = np.sqrt(world.identity) * z[groups]
     x += np.sqrt(1 - world.identity) * rng.standard_normal((len(labels), world.dimensions))

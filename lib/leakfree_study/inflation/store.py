@@ -157,7 +157,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> Path:
     return path
 
 
-def save_films(folder: Path, material: Material) -> Path:
+def save_images(folder: Path, material: Material) -> Path:
     """Write the table that numbers the images."""
     frame = pd.DataFrame(
         {
@@ -234,13 +234,13 @@ def read_run(folder: Path, material: Material) -> Results:
     ValueError
         If the images that the run numbered are not those of `material`.
     """
-    films = pd.read_csv(
+    images = pd.read_csv(
         folder / "manifests" / "06_films.csv",
         dtype=str,
         keep_default_na=False,
         encoding_errors="surrogateescape",
     )
-    if films["image_id"].tolist() != material.ids.tolist():
+    if images["image_id"].tolist() != material.ids.tolist():
         raise ValueError(f"{folder / 'manifests' / '06_films.csv'}: numbers other images than the cohort has")
     arms: dict[Arm, dict[int, Outcome]] = {}
     for path in sorted((folder / "ledgers").glob("06_*.csv.gz")):
@@ -255,7 +255,7 @@ def read_run(folder: Path, material: Material) -> Results:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """List the files that `save_films`, `save_draws` and `save_arms` wrote."""
+    """List the files that `save_images`, `save_draws` and `save_arms` wrote."""
     patterns = ("manifests/06_films.csv", "manifests/06_draws_*.csv.gz", "predictions/06/*/*.csv.gz")
     return sorted(
         path for pattern in (*patterns, "ledgers/06_*.csv.gz") for path in Path(folder).glob(pattern)

@@ -32,12 +32,12 @@ COLUMNS = ["handling", "reads", "metric", "estimate", "low", "high", "n_images",
 _FROM = 224
 
 
-def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.ndarray:
+def reshaped(pixels: np.ndarray, aspect: float, handling: str, size: int) -> np.ndarray:
     """Give a squashed image its shape back and fit it into a square in another way.
 
     Parameters
     ----------
-    image : numpy.ndarray of uint8, shape (s, s)
+    pixels : numpy.ndarray of uint8, shape (s, s)
         Squashed.
     aspect : float
         Width over height of the original.
@@ -60,10 +60,10 @@ def reshaped(film: np.ndarray, aspect: float, handling: str, size: int) -> np.nd
         raise ValueError(f"unknown handling {handling!r}; known: {', '.join(HANDLINGS)}")
     if not (np.isfinite(aspect) and aspect > 0):
         raise ValueError(f"aspect must be a positive number, got {aspect}")
-    image = Image.fromarray(film)
+    image = Image.fromarray(pixels)
     if handling == "squashed":
         return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    side = film.shape[0]
+    side = pixels.shape[0]
     if handling == "cropped":
         # The middle of the longer side, in the pixels of the squashed image.
         wide, high = side * min(1.0, 1.0 / aspect), side * min(1.0, aspect)
@@ -119,13 +119,13 @@ def aspect_study(
     of_class = [len(np.unique(patients[labels == k])) for k in range(len(asked.classes))]
     if min(of_class) < FOLDS or np.ptp(log_aspect) < 1e-9:
         return pd.DataFrame(columns=COLUMNS)
-    films, rows = run.pixels(_FROM), run.pixels(_FROM).rows(table["image_id"])
+    images, rows = run.pixels(_FROM), run.pixels(_FROM).rows(table["image_id"])
     counts = patient_counts(patients.max() + 1, n_resamples, seed)[:, patients]
     measured = [("shape alone", "class", _read_class(log_aspect[:, None], labels, patients, seed))]
     for handling in HANDLINGS:
         square = np.stack(
             [
-                reshaped(films.pixels[row], float(np.exp(value)), handling, size)
+                reshaped(images.pixels[row], float(np.exp(value)), handling, size)
                 for row, value in zip(rows, log_aspect, strict=True)
             ]
         )
@@ -134,27 +134,16 @@ def aspect_study(
             (handling, "class", _read_class(features, labels, patients, seed)),
             (handling, "shape", _read_shape(features, log_aspect, patients)),
         ]
+    every = np.concatenate([np.ones((1, len(labels))), counts])
     found = []
     for handling, reads, predicted in measured:
-        every = np.concatenate([np.ones((1, len(labels))), counts])
         if reads == "class":
             metric, values = "roc_auc", weighted_roc_auc(labels == 1, predicted, every)
         else:
             metric, values = "explained_variance", _explained(log_aspect, predicted, labels, every)
-        low, high = np.nanquantile(values[1:], [0.025, 0.975])
-        found.append(
-            {
-                "handling": handling,
-                "reads": reads,
-                "metric": metric,
-                "estimate": values[0],
-                "low": low,
-                "high": high,
-                "n_images": len(labels),
-                "n_patients": int(patients.max() + 1),
-            }
-        )
-    return pd.DataFrame(found)
+        interval = np.nanquantile(values[1:], [0.025, 0.975])
+        found.append([handling, reads, metric, values[0], *interval, len(labels), int(patients.max() + 1)])
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def aspect_sentence(shapes: pd.DataFrame, *, whole: bool) -> str:

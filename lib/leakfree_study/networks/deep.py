@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from leakfree.base.escape import say
@@ -68,17 +68,35 @@ def five_parts(run: Run, task: str, scope: str = "", max_images: int = 0) -> Man
     )
 
 
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How networks of the study are trained, whatever their recipe.
+
+    Attributes
+    ----------
+    image_size : int
+        Side in pixels.
+    epochs : int
+        Of the run; a recipe makes its own of it.
+    batch_size, patience : int
+        See `leakfree.models.training.Budget`.
+    weights : str
+        For recipes whose weights are chosen: ``imagenet``, or a file.
+    """
+
+    image_size: int
+    epochs: int
+    batch_size: int = 32
+    patience: int = 0
+    weights: str = "imagenet"
+
+
 def network_job(
     task: str | Task,
     recipe: str,
     manifest: Manifest,
     seed: int,
-    *,
-    image_size: int,
-    epochs: int,
-    batch_size: int = 32,
-    patience: int = 0,
-    weights: str = "imagenet",
+    settings: TrainingSettings,
     scope: str = "series",
 ) -> NetworkJob:
     """Describe the training of one network.
@@ -93,14 +111,7 @@ def network_job(
         As `five_parts`.
     seed : int
         Of the network; the manifest has its own.
-    image_size : int
-        Side in pixels.
-    epochs : int
-        Of the run; a recipe makes its own of it.
-    batch_size, patience : int
-        See `leakfree.models.training.Budget`.
-    weights : str
-        For recipes whose weights are chosen: ``imagenet``, or a file.
+    settings : TrainingSettings
     scope : str
         Patient scope that the ledger checks.
 
@@ -115,15 +126,15 @@ def network_job(
     _known(recipe, RECIPES, "network")
     made = RECIPES[recipe]
     return NetworkJob(
-        Cell(task, made.model, CLEAN, manifest, seed, image_size, scope, made.variant),
+        Cell(task, made.model, CLEAN, manifest, seed, settings.image_size, scope, made.variant),
         Budget(
-            epochs=made.epochs(epochs),
-            batch_size=batch_size,
+            epochs=made.epochs(settings.epochs),
+            batch_size=settings.batch_size,
             learning_rate=made.learning_rate,
-            patience=patience if made.stops else 0,
+            patience=settings.patience if made.stops else 0,
         ),
-        weights=made.initial(weights),
-        pretraining=made.unlabelled_epochs(epochs),
+        weights=made.initial(settings.weights),
+        pretraining=made.unlabelled_epochs(settings.epochs),
     )
 
 
@@ -190,8 +201,10 @@ def train_model(run: Run, recipe: str, task: str = "", seed: int = 42, **setting
         As `network_job`.
     task : str
         Name of a task; empty for the first one of the cohort.
-    seed, **settings
-        As `network_job`.
+    seed : int
+        Of the network.
+    **settings
+        As `TrainingSettings`.
 
     Raises
     ------
@@ -201,7 +214,9 @@ def train_model(run: Run, recipe: str, task: str = "", seed: int = 42, **setting
     words = words_of(run.cohort)
     task = task or next(iter(words.tasks))
     manifest = five_parts(run, task)
-    job = network_job(words.tasks[task], recipe, manifest, seed, scope=words.scope, **settings)
+    job = network_job(
+        words.tasks[task], recipe, manifest, seed, TrainingSettings(**settings), scope=words.scope
+    )
     (result,) = network_cells(run, [job])
     publish_model(run, result)
     _record(run, job, result)

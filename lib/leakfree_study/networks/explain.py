@@ -6,7 +6,7 @@ a model that still tells the classes apart reads something else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -101,7 +101,7 @@ def hide(pixels: np.ndarray, name: str, fill: int = 0) -> np.ndarray:
 def hidden_cache(cache: PixelCache, name: str, fill: int = 0) -> PixelCache:
     """Return a cache of the same images with a region hidden; a ledger checks against the hidden pixels."""
     pixels = hide(cache.pixels, name, fill)
-    digests = {image_id: pixel_digest(film) for image_id, film in zip(cache.ids, pixels, strict=True)}
+    digests = {image_id: pixel_digest(image) for image_id, image in zip(cache.ids, pixels, strict=True)}
     return PixelCache(cache.ids, pixels, digests)
 
 
@@ -109,7 +109,7 @@ def hidden_table(
     network: nn.Module,
     normalisation: Normalisation,
     cache: PixelCache,
-    films: Predictions,
+    images: Predictions,
     *,
     regions: Sequence[str] = REGIONS,
     n_resamples: int = 2000,
@@ -136,9 +136,8 @@ def hidden_table(
         ``hidden, metric, estimate, low, high, n_images, n_patients`` for accuracy and ROC AUC.
     """
     fill = round(255 * normalisation.mean)
-    rows = cache.rows(films.image_ids)
-    some = PixelCache(films.image_ids, cache.pixels[rows], cache.digests)
-    held_out = np.full(len(films), "held out", dtype=object)
+    rows = cache.rows(images.image_ids)
+    some = PixelCache(images.image_ids, cache.pixels[rows], cache.digests)
     frames = []
     for name in ("nothing", *regions):
         shown = some if name == "nothing" else hidden_cache(some, name, fill)
@@ -150,19 +149,23 @@ def hidden_table(
             ledger=Ledger(shown.digests),
             stage="held out",
         )
-        found = replace(films, part=held_out, probabilities=probabilities)
-        table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
-        frames.append(
-            table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)
-        )
+        frames.append(_scored(images, probabilities, name, n_resamples, seed))
     return pd.concat(frames, ignore_index=True)
+
+
+def _scored(
+    images: Predictions, probabilities: np.ndarray, hidden: str, n_resamples: int, seed: int
+) -> pd.DataFrame:
+    held_out = np.full(len(images), "held out", dtype=object)
+    found = replace(images, part=held_out, probabilities=probabilities)
+    table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
+    return table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=hidden)
 
 
 def hidden_probe(
     cache: PixelCache,
-    train_ids: Sequence[str],
-    train_labels: np.ndarray,
-    films: Predictions,
+    train: Mapping[str, int],
+    images: Predictions,
     *,
     hidden: Sequence[str] = ("lungs", "outside-lungs"),
     n_resamples: int = 2000,
@@ -179,10 +182,8 @@ def hidden_probe(
     ----------
     cache : PixelCache
         Holds all images.
-    train_ids : sequence of str
-        Images of the training part.
-    train_labels : numpy.ndarray of int64, shape (n,)
-        Their classes.
+    train : mapping of str to int
+        Images of the training part, and their classes.
     images : Predictions
         Whom to score, as `hidden_table`.
     hidden : sequence of str
@@ -194,20 +195,15 @@ def hidden_probe(
     pandas.DataFrame
         As `hidden_table`.
     """
-    train, rows = cache.rows(train_ids), cache.rows(films.image_ids)
-    fill = round(255 * Normalisation.fit(cache.pixels[train]).mean)
-    held_out = np.full(len(films), "held out", dtype=object)
+    fitted, rows = cache.rows(list(train)), cache.rows(images.image_ids)
+    fill = round(255 * Normalisation.fit(cache.pixels[fitted]).mean)
     frames = []
     for name in ("nothing", *hidden):
-        taken = cache.pixels[np.concatenate([train, rows])]
+        taken = cache.pixels[np.concatenate([fitted, rows])]
         shown = taken if name == "nothing" else hide(taken, name, fill)
         features = embed(shown, description=f"images, hidden: {name}", jobs=jobs)
-        model = linear_probe().fit(features[: len(train)], train_labels)
-        found = replace(films, part=held_out, probabilities=model.predict_proba(features[len(train) :]))
-        table = evaluate(found, ("accuracy", "roc_auc"), n_resamples=n_resamples, seed=seed)
-        frames.append(
-            table[["metric", "estimate", "low", "high", "n_images", "n_patients"]].assign(hidden=name)
-        )
+        model = linear_probe().fit(features[: len(train)], list(train.values()))
+        frames.append(_scored(images, model.predict_proba(features[len(train) :]), name, n_resamples, seed))
     return pd.concat(frames, ignore_index=True)
 
 

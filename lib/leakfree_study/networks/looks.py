@@ -88,8 +88,7 @@ class Looks:
         table = self.run.development(task).set_index("image_id")
         return explain.hidden_probe(
             self.run.pixels(self.image_size),
-            train_ids,
-            task.labels(table.loc[train_ids]),
+            dict(zip(train_ids, task.labels(table.loc[train_ids]).tolist(), strict=True)),
             self.held_out,
             hidden=self.regions[:2],
             n_resamples=self.n_resamples,

@@ -20,22 +20,22 @@ from leakfree_study.run.run import Run
 _EACH = 50
 
 
-def changed_films(films: np.ndarray) -> dict[str, np.ndarray]:
+def changed_images(images: np.ndarray) -> dict[str, np.ndarray]:
     """Change images, uint8 (n, size, size), as a hurried sender might; each kind has as many."""
-    size = films.shape[1]
+    size = images.shape[1]
 
     def each(change: object) -> np.ndarray:
-        return np.stack([np.asarray(change(Image.fromarray(film))) for film in films])
+        return np.stack([np.asarray(change(Image.fromarray(pixels))) for pixels in images])
 
     def quarter(image: Image.Image) -> Image.Image:
         return image.crop((0, 0, size // 2, size // 2)).resize((size, size), Image.Resampling.BILINEAR)
 
     return {
-        "mirrored": films[:, :, ::-1],
+        "mirrored": images[:, :, ::-1],
         "turned by 7 degrees": each(lambda image: image.rotate(7, Image.Resampling.BILINEAR)),
-        "upside down": films[:, ::-1, ::-1],
-        "turned by 90 degrees": np.rot90(films, 1, (1, 2)),
-        "negative": 255 - films,
+        "upside down": images[:, ::-1, ::-1],
+        "turned by 90 degrees": np.rot90(images, 1, (1, 2)),
+        "negative": 255 - images,
         "a quarter of the image": each(quarter),
     }
 
@@ -108,7 +108,7 @@ def warnings_by_kind(
 
 def novelty_table(
     novelty: Novelty,
-    films: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    images: Mapping[str, tuple[np.ndarray, np.ndarray]],
     size: int,
     *,
     n_resamples: int = 2000,
@@ -133,9 +133,11 @@ def novelty_table(
         ``n_patients``, ``seed``. Intervals of 95 %: percentile bootstrap over patients; Clopper and Pearson's
         for what has none.
     """
-    shown = [("film", group, *pair) for group, pair in films.items()]
-    some, patients = next(iter(films.values()))
-    shown += [("changed image", group, pictures, patients) for group, pictures in changed_films(some).items()]
+    shown = [("film", group, *pair) for group, pair in images.items()]
+    some, patients = next(iter(images.values()))
+    shown += [
+        ("changed image", group, pictures, patients) for group, pictures in changed_images(some).items()
+    ]
     shown += [("no image", group, pictures, None) for group, pictures in strangers(size, seed).items()]
     rows = []
     for number, (kind, group, pictures, owners) in enumerate(shown):

@@ -19,7 +19,7 @@ from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.networks.published import load_trained
-from leakfree_study.networks.sealed import FOLDER, open_seal, read_plan
+from leakfree_study.networks.sealed import FOLDER, Predicted, open_seal, read_plan
 from leakfree_study.networks.trainings import Network
 from leakfree_study.run.cells import Cell, Result
 from leakfree_study.run.run import Run
@@ -154,9 +154,7 @@ def open_official(run: Run) -> pd.DataFrame:
         run.cohort,
         run.folder,
         plan_path,
-        predictions,
-        weights=weights,
-        manifests=manifests,
+        Predicted(predictions, weights, manifests),
         project=run.project,
     )
     renew_sums(run.folder)

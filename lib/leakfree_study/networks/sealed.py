@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -123,16 +124,28 @@ def committed(path: Path, project: Path) -> str:
     return commit
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What models say of the sealed images, before anybody sees their labels.
+
+    Attributes
+    ----------
+    predictions : mapping of (task, model, seed) to pandas.DataFrame
+        ``image_id`` and ``p_<class>`` in the order of the task's classes, for every image of the part that
+        the cohort seals. Images of classes without a place in a task are left out after the opening.
+    weights : mapping of (task, model, seed) to str
+        SHA-256 of the weights behind them.
+    manifests : mapping of str to str
+        Task to content hash of the split manifest that the models were trained under.
+    """
+
+    predictions: Mapping[tuple[str, str, int], pd.DataFrame]
+    weights: Mapping[tuple[str, str, int], str]
+    manifests: Mapping[str, str]
+
+
 def open_seal(
-    cohort: Cohort,
-    run_folder: Path,
-    plan_path: Path,
-    predictions: Mapping[tuple[str, str, int], pd.DataFrame],
-    *,
-    weights: Mapping[tuple[str, str, int], str],
-    manifests: Mapping[str, str],
-    project: Path,
-    scope: str = "",
+    cohort: Cohort, run_folder: Path, plan_path: Path, given: Predicted, *, project: Path, scope: str = ""
 ) -> pd.DataFrame:
     """Open the sealed part once for everything that a committed plan names.
 
@@ -143,13 +156,7 @@ def open_seal(
         Where the log and the labelled predictions go.
     plan_path : pathlib.Path
         A `SealedPlan`, committed in `project`.
-    predictions : mapping of (task, model, seed) to pandas.DataFrame
-        ``image_id`` and ``p_<class>`` in the order of the task's classes, for every image of the part that
-        the cohort seals. Images of classes without a place in a task are left out after the opening.
-    weights : mapping of (task, model, seed) to str
-        SHA-256 of the weights behind them.
-    manifests : mapping of str to str
-        Task to content hash of the split manifest that the models were trained under.
+    given : Predicted
     project : pathlib.Path
         Repository.
     scope : str
@@ -175,7 +182,7 @@ def open_seal(
     if plan.cohort != cohort.checksum:
         raise SealError(f"{plan_path}: is for cohort {plan.cohort[:12]}, this is {cohort.checksum[:12]}")
     sealed = cohort.table[cohort.table["part"] == SEALED_PART]
-    _complete(plan, predictions, weights, manifests, sealed, words.tasks)
+    _complete(plan, given, sealed, words.tasks)
     log = Path(run_folder) / SEALED_LOG
     lines = read_log(run_folder)
     line: dict[str, object] = {
@@ -185,32 +192,15 @@ def open_seal(
         "git": state,
         "plan": file_hash(plan_path),
         "plan_commit": plan_commit,
-        "manifests": dict(manifests),
-        "weights": {_name(key): weights[key] for key in plan.cells()},
-        "unlabelled_predictions": {_name(key): _digest(predictions[key]) for key in plan.cells()},
+        "manifests": dict(given.manifests),
+        "weights": {_name(key): given.weights[key] for key in plan.cells()},
+        "unlabelled_predictions": {_name(key): _digest(given.predictions[key]) for key in plan.cells()},
         "results": None,
     }
     # The line comes first: labels that were taken out of the cohort are on record whatever happens next.
     write_log(log, [*lines, line])
     labelled = sealed.assign(label=cohort.unseal(log))
-    rows = []
-    for entry in plan.entries:
-        task = words.tasks[entry.task]
-        files = {
-            seed: _label(
-                task, predictions[entry.task, entry.model, seed], labelled, seed, scope or words.scope
-            )
-            for seed in entry.seeds
-        }
-        if entry.ensemble and len(files) > 1:
-            files |= {"ensemble": _mean(list(files.values()))}
-        for seed, frame in files.items():
-            name = f"{FOLDER}/{entry.task}_{entry.model}_{'' if seed == 'ensemble' else 's'}{seed}.csv"
-            saved = save_predictions(Path(run_folder) / name, frame)
-            found = evaluate(saved, plan.metrics, n_resamples=plan.resamples, seed=plan.seed)
-            columns = ["metric", "estimate", "low", "high", "n_images", "n_patients"]
-            described = {"task": entry.task, "model": entry.model, "seed": str(seed)}
-            rows += [{**described, **row, "predictions": name} for row in found[columns].to_dict("records")]
+    rows = _scored(plan, given, labelled, Path(run_folder), scope or words.scope, words.tasks)
     line["results"] = rows
     line["predictions"] = {
         name: file_hash(Path(run_folder) / name) for name in sorted({str(row["predictions"]) for row in rows})
@@ -219,26 +209,52 @@ def open_seal(
     return pd.DataFrame(rows)
 
 
-def _complete(
+def _scored(
     plan: SealedPlan,
-    predictions: Mapping[tuple[str, str, int], pd.DataFrame],
-    weights: Mapping[tuple[str, str, int], str],
-    manifests: Mapping[str, str],
-    sealed: pd.DataFrame,
+    given: Predicted,
+    labelled: pd.DataFrame,
+    folder: Path,
+    scope: str,
     tasks: Mapping[str, Task],
-) -> None:
+) -> list[dict[str, object]]:
+    """Save the labelled predictions of all that a plan names, and score each file."""
+    rows = []
+    for entry in plan.entries:
+        files = {
+            seed: _label(
+                tasks[entry.task],
+                given.predictions[entry.task, entry.model, seed],
+                labelled,
+                seed,
+                scope,
+            )
+            for seed in entry.seeds
+        }
+        if entry.ensemble and len(files) > 1:
+            files |= {"ensemble": _mean(list(files.values()))}
+        for seed, frame in files.items():
+            name = f"{FOLDER}/{entry.task}_{entry.model}_{'' if seed == 'ensemble' else 's'}{seed}.csv"
+            saved = save_predictions(folder / name, frame)
+            found = evaluate(saved, plan.metrics, n_resamples=plan.resamples, seed=plan.seed)
+            columns = ["metric", "estimate", "low", "high", "n_images", "n_patients"]
+            described = {"task": entry.task, "model": entry.model, "seed": str(seed)}
+            rows += [{**described, **row, "predictions": name} for row in found[columns].to_dict("records")]
+    return rows
+
+
+def _complete(plan: SealedPlan, given: Predicted, sealed: pd.DataFrame, tasks: Mapping[str, Task]) -> None:
     if sealed.empty:
         raise SealError("this cohort has no sealed part")
     wanted = set(plan.cells())
-    for what, given in (("predictions", set(predictions)), ("weights", set(weights))):
-        if missing := sorted(wanted - given):
+    for what, there in (("predictions", set(given.predictions)), ("weights", set(given.weights))):
+        if missing := sorted(wanted - there):
             raise SealError(f"{_name(missing[0])}: the plan names it, but it has no {what}")
-        if extra := sorted(given - wanted):
+        if extra := sorted(there - wanted):
             raise SealError(f"{_name(extra[0])}: has {what}, but the plan does not name it")
-    if without := sorted({entry.task for entry in plan.entries} - set(manifests)):
+    if without := sorted({entry.task for entry in plan.entries} - set(given.manifests)):
         raise SealError(f"{without[0]}: no manifest is named")
     ids = sealed["image_id"].tolist()
-    for key, frame in predictions.items():
+    for key, frame in given.predictions.items():
         columns = ["image_id", *(f"p_{name}" for name in tasks[key[0]].classes)]
         if frame.columns.tolist() != columns:
             raise SealError(f"{_name(key)}: needs the columns {', '.join(columns)}")

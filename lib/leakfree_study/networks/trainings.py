@@ -9,7 +9,7 @@ import pandas as pd
 
 from leakfree.scores.metrics import difference
 from leakfree.split.manifest import Manifest
-from leakfree_study.networks.deep import network_job
+from leakfree_study.networks.deep import TrainingSettings, network_job
 from leakfree_study.run.cells import Result, network_cells
 from leakfree_study.run.run import Run
 
@@ -45,7 +45,11 @@ class Choice(NamedTuple):
 
 
 def train(
-    run: Run, plan: Sequence[Network], manifests: Mapping[str, Manifest], **budget: object
+    run: Run,
+    plan: Sequence[Network],
+    manifests: Mapping[str, Manifest],
+    scope: str = "series",
+    **budget: object,
 ) -> dict[Network, Result]:
     """Train the networks of a plan, each on the split of its task.
 
@@ -55,8 +59,10 @@ def train(
     plan : sequence of Network
     manifests : mapping of str to Manifest
         The split of each task, as `leakfree_study.networks.deep.five_parts`.
+    scope : str
+        Patient scope that the ledgers check.
     **budget
-        ``epochs`` and what else `leakfree_study.networks.deep.network_job` takes.
+        ``epochs`` and what else `leakfree_study.networks.deep.TrainingSettings` has.
 
     Returns
     -------
@@ -69,8 +75,8 @@ def train(
             one.model,
             manifests[one.task],
             one.seed,
-            image_size=one.image_size,
-            **budget,
+            TrainingSettings(one.image_size, **budget),
+            scope,
         )
         for one in plan
     ]

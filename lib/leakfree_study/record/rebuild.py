@@ -158,7 +158,7 @@ def _execute(name: str, scratch: Path, folder: Path, project: Path, provenance: 
         target,
         {**given, "data": Path(place).as_posix(), "run_dir": Path(place).as_posix(), "resume": True},
         cwd=Path.cwd(),
-        **adaptation(RecordedCohort(scratch)),
+        adapt=adaptation(RecordedCohort(scratch)),
     )
     _name_run(target, Path(os.path.relpath(folder, project)).as_posix())
     return finish_notebook(scratch, name)

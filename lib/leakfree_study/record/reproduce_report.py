@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leakfree.base.escape import one_line
-from leakfree_study.record.table_differences import Comparison
+from leakfree_study.record.reproduce import Comparison, Reproduction
 from leakfree_study.record.tolerances import tolerances
-
-if TYPE_CHECKING:
-    from leakfree_study.record.reproduce import Reproduction
 
 #: Cells and rows of one table that are printed; all of them stand in the JSON.
 _SHOWN_CELLS, _SHOWN_ROWS = 20, 5
+#: What is said of a table of which no cell was compared, by its status.
+_WHOLE = {
+    "missing": "missing   {name}: the fresh run does not have it{by}",
+    "not run": "not run   {name}{by}",
+    "sealed": "sealed    {name}: the fresh run did not open its sealed test (leakfree unseal)",
+    "no rule": "no rule   {name}: not in tolerances.yaml, so nothing says how to compare it",
+    "extra": "extra     {name}: in the fresh run only{by}",
+}
 #: A status of one table, as it is said of several.
 _SEVERAL = {"agrees": "agree", "differs": "differ", "no rule": "without a rule"}
 
@@ -48,16 +54,8 @@ def report(found: Reproduction) -> list[str]:
 def _table_lines(table: Comparison, found: Reproduction) -> list[str]:
     writer = found.published.outputs.get(table.name) or found.fresh.outputs.get(table.name)
     by = f"; written by notebook {writer}" if writer else ""
-    if table.status == "missing":
-        return [f"missing   {table.name}: the fresh run does not have it{by}"]
-    if table.status == "not run":
-        return [f"not run   {table.name}{by}"]
-    if table.status == "sealed":
-        return [f"sealed    {table.name}: the fresh run did not open its sealed test (leakfree unseal)"]
-    if table.status == "no rule":
-        return [f"no rule   {table.name}: not in tolerances.yaml, so nothing says how to compare it"]
-    if table.status == "extra":
-        return [f"extra     {table.name}: in the fresh run only{by}"]
+    if table.status in _WHOLE:
+        return [_WHOLE[table.status].format(name=table.name, by=by)]
     if table.status == "unreadable":
         return [f"differs   {table.name}: {problem}" for problem in table.problems]
     lines = [f"{table.status:<9} {table.name}: {_numbers(table)}{_not_compared(table)}"]
@@ -94,10 +92,10 @@ def _count(n: int, what: str) -> str:
 
 
 def _not_compared(table: Comparison) -> str:
-    told = []
-    for column, by_reason in table.not_compared.items():
-        changed = sum(by_reason.values())
-        told.append(f"{column} ({changed:,} of them differ)" if changed else column)
+    told = [
+        f"{column} ({changed:,} of them differ)" if (changed := sum(by_reason.values())) else column
+        for column, by_reason in table.not_compared.items()
+    ]
     return f"; not compared: {', '.join(told)}" if told else ""
 
 
@@ -106,11 +104,8 @@ def _row(row: dict[str, str]) -> str:
 
 
 def _total(found: Reproduction) -> list[str]:
-    counts: dict[str, int] = {}
-    for table in found.tables:
-        counts[table.status] = counts.get(table.status, 0) + 1
-    deviating = [table for table in found.tables if table.largest]
-    largest = max(deviating, key=lambda table: table.largest, default=None)
+    counts = Counter(table.status for table in found.tables)
+    largest = max((t for t in found.tables if t.largest), key=lambda table: table.largest, default=None)
     files = found.predictions
     told = ", ".join(
         f"{n} {status if n == 1 else _SEVERAL.get(status, status)}" for status, n in counts.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from typing import Annotated
 
@@ -13,10 +13,11 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-#: A float of YAML as the decimal number that stands in the file.
+#: A float of YAML as the decimal number that stands in the file; a single pattern as a tuple of one.
 Number = Annotated[Decimal, BeforeValidator(lambda value: Decimal(str(value))), Field(ge=0)]
-#: Column to a pattern of `fnmatch`, or several of which one must fit.
-Where = dict[str, str | tuple[str, ...]]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+#: Column to patterns of `fnmatch`, of which one must fit.
+Where = dict[str, Patterns]
 
 
 class Rules(BaseModel):
@@ -41,8 +42,8 @@ class Rules(BaseModel):
         return [*self.exact, *self.within, *self.not_compared]
 
     def by_column(self) -> dict[str, str]:
-        """Return column to ``exact``, ``within`` or ``not_compared``."""
-        return {column: rule for rule in Rules.model_fields for column in getattr(self, rule)}
+        """Return column to ``exact``, ``within`` or the reason why it is not compared."""
+        return dict.fromkeys(self.exact, "exact") | dict.fromkeys(self.within, "within") | self.not_compared
 
 
 class RowRules(Rules):
@@ -79,10 +80,7 @@ class TableRules(Rules):
 
     @model_validator(mode="after")
     def _each_column_once(self) -> TableRules:
-        twice = sorted(
-            name for name in {*self.key, *self.named()} if [*self.key, *self.named()].count(name) > 1
-        )
-        if twice:
+        if twice := sorted(name for name in set(self.columns) if self.columns.count(name) > 1):
             raise ValueError(f"column {twice[0]} has two rules")
         for part in self.rows:
             unknown = sorted(set(part.named()) - set(self.named()))
@@ -99,19 +97,9 @@ class TableRules(Rules):
         return [*self.key, *self.named()]
 
     def of_row(self, row: Mapping[str, str]) -> dict[str, str]:
-        """Return column to rule for a row: ``exact``, ``within`` or ``not_compared``."""
-        return next(rules for where, rules in self._by_rows if fits(where, row))
-
-    @cached_property
-    def _by_rows(self) -> list[tuple[Where, dict[str, str]]]:
-        """Every pattern of rows with its rules, the one that fits all rows last."""
-        table = {column: "exact" for column in self.key} | self.by_column()
-        return [*((part.where, table | part.by_column()) for part in self.rows), ({}, table)]
-
-    def reason(self, row: Mapping[str, str], column: str) -> str:
-        """Return the name of the reason why a cell is not compared."""
-        part = next((part for part in self.rows if fits(part.where, row)), None)
-        return ((part and part.not_compared.get(column)) or self.not_compared.get(column)) or ""
+        """Return column to rule for a row, as `Rules.by_column`; columns of the key are exact."""
+        own = next((part.by_column() for part in self.rows if fits(part.where, row)), {})
+        return dict.fromkeys(self.key, "exact") | self.by_column() | own
 
 
 class Tolerances(BaseModel):
@@ -146,15 +134,9 @@ class Tolerances(BaseModel):
         return self
 
 
-def fits(where: Where, row: Mapping[str, str]) -> bool:
-    """Tell whether every column of a row fits its pattern."""
-    return all(
-        any(
-            fnmatchcase(row[column], pattern)
-            for pattern in ([patterns] if isinstance(patterns, str) else patterns)
-        )
-        for column, patterns in where.items()
-    )
+def fits(where: Mapping[str, tuple[str, ...]], row: Mapping[str, str]) -> bool:
+    """Tell whether every column of a row fits one of its patterns."""
+    return all(any(fnmatchcase(row[name], p) for p in patterns) for name, patterns in where.items())
 
 
 @cache
@@ -173,52 +155,41 @@ def tolerances() -> Tolerances:
 def summary() -> pd.DataFrame:
     """Describe the kinds of rules, as the book shows them: ``how, what, tables``."""
     rules = tolerances()
-    parts = {name: (table, *table.rows) for name, table in rules.tables.items()}
-
-    def count(used: object) -> int:
-        return sum(any(used(part) for part in found) for found in parts.values())
-
+    used = [
+        {rule for part in (table, *table.rows) for rule in part.by_column().values()}
+        for table in rules.tables.values()
+    ]
+    free_rows = [table.free_rows for table in rules.tables.values()]
     rows = [
-        ("exact", rules.exact, len(parts)),
-        (f"within {rules.tolerance}", rules.within, count(lambda part: bool(part.within))),
+        ("exact", rules.exact, len(used)),
+        (f"within {rules.tolerance}", rules.within, sum("within" in table for table in used)),
     ]
     for name, why in rules.reasons.items():
-        of_columns = count(lambda part, name=name: name in part.not_compared.values())
-        of_rows = sum(table.free_rows == name for table in rules.tables.values())
-        rows.append(("rows may differ" if of_rows else "not compared", why, max(of_columns, of_rows)))
+        if name in free_rows:
+            rows.append(("rows may differ", why, free_rows.count(name)))
+        else:
+            rows.append(("not compared", why, sum(name in table for table in used)))
     return pd.DataFrame(rows, columns=["how", "what", "tables"])
 
 
 def listing() -> pd.DataFrame:
     """Describe the rules of every table, as the book shows them: ``table, rows, named by, how, columns``."""
-    rules, rows = tolerances(), []
-    for name, table in rules.tables.items():
+    rows = []
+    for name, table in tolerances().tables.items():
         overruled = {column for part in table.rows for column in part.named()}
         for part in (*table.rows, table):
-            ways = {"exact": part.exact, f"within {rules.tolerance}": part.within}
-            for reason in dict.fromkeys(part.not_compared.values()):
-                named = tuple(column for column, given in part.not_compared.items() if given == reason)
-                ways[f"not compared: {reason}"] = named
-            for how, columns in ways.items():
-                for which, named in _by_rows(part, columns, overruled).items():
-                    rows.append((name, which, ", ".join(table.key), how, ", ".join(named)))
+            found: dict[tuple[str, str], list[str]] = {}
+            for column, rule in sorted(part.by_column().items(), key=lambda item: item[0] in overruled):
+                if isinstance(part, RowRules):
+                    which = ", ".join(f"{key}: {' or '.join(texts)}" for key, texts in part.where.items())
+                else:
+                    which = "the others" if column in overruled else "all"
+                found.setdefault((rule, which), []).append(column)
+            order = list(dict.fromkeys(part.by_column().values()))
+            for (rule, which), columns in sorted(found.items(), key=lambda item: order.index(item[0][0])):
+                rows.append((name, which, ", ".join(table.key), _how(rule), ", ".join(columns)))
     return pd.DataFrame(rows, columns=["table", "rows", "named by", "how", "columns"])
 
 
-def _by_rows(part: Rules, columns: tuple[str, ...], overruled: set[str]) -> dict[str, list[str]]:
-    """Sort columns of one rule by the rows that they are compared so in."""
-    if isinstance(part, RowRules):
-        found = {_where(part.where): list(columns)}
-    else:
-        found = {
-            "all": [column for column in columns if column not in overruled],
-            "the others": [column for column in columns if column in overruled],
-        }
-    return {which: named for which, named in found.items() if named}
-
-
-def _where(where: Where) -> str:
-    return ", ".join(
-        f"{column}: {patterns if isinstance(patterns, str) else ' or '.join(patterns)}"
-        for column, patterns in where.items()
-    )
+def _how(rule: str) -> str:
+    return {"exact": "exact", "within": f"within {tolerances().tolerance}"}.get(rule, f"not compared: {rule}")

@@ -219,63 +219,6 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
     }
     computed_in = budget.resolved_precision()
 
-    def compute(inputs: _Inputs) -> _Computed:
-        # A training that was cut off goes on in its own precision only.
-        checkpoint = replace(inputs.checkpoint, key=f"{inputs.checkpoint.key} {computed_in}")
-        torch.set_num_threads(1)
-        torch.manual_seed(cell.seed)
-        network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
-        pretraining_seconds = 0.0
-        if job.pretraining:
-            origin, started = "self-supervised", time.perf_counter()
-            if checkpoint.load() is None:  # else it is behind the weights that are taken up
-                pretrain(
-                    network,
-                    inputs.cache,
-                    inputs.rows["train"],
-                    job.pretraining,
-                    seed=cell.seed,
-                    ledger=inputs.ledger,
-                    description=f"{cell.name(run.number)}, no labels",
-                    precision=computed_in,
-                )
-            pretraining_seconds = time.perf_counter() - started
-        fitted = fit(
-            network,
-            inputs.cache,
-            inputs.labels,
-            inputs.rows["train"],
-            inputs.rows.get("val"),
-            budget,
-            seed=cell.seed,
-            ledger=inputs.ledger,
-            description=cell.name(run.number),
-            checkpoint=checkpoint,
-        )
-        frames = []
-        for part in inputs.scored:
-            # Validation is read again, with the weights that were kept; every other part is read once.
-            ids, probabilities = predict(
-                fitted.network,
-                inputs.cache,
-                inputs.rows[part],
-                fitted.normalisation,
-                ledger=inputs.ledger,
-                stage=part,
-                precision=computed_in,
-            )
-            frames.append(inputs.frame(ids, probabilities, part))
-        facts = {
-            "epoch": fitted.epoch,
-            "weights": origin,
-            "training_seconds": round(fitted.seconds + pretraining_seconds, 1),
-            "mean": fitted.normalisation.mean,
-            "std": fitted.normalisation.std,
-            "precision": fitted.precision,
-        }
-        keep = partial(_keep_weights, _weights_file(run, cell), cell, fitted.network, origin)
-        return pd.concat(frames), fitted.history, facts, keep
-
     def refit(record: dict) -> bool:
         trained_in = precision_of(record["facts"])
         if trained_in == computed_in:
@@ -289,7 +232,66 @@ def network_cell(run: Run, job: NetworkJob) -> Result:
         )
         return False
 
-    return _cached(run, cell, settings, compute, refit)
+    return _cached(run, cell, settings, partial(_train_network, run, job, computed_in), refit)
+
+
+def _train_network(run: Run, job: NetworkJob, computed_in: str, inputs: _Inputs) -> _Computed:
+    cell = job.cell
+    # A training that was cut off goes on in its own precision only.
+    checkpoint = replace(inputs.checkpoint, key=f"{inputs.checkpoint.key} {computed_in}")
+    torch.set_num_threads(1)
+    torch.manual_seed(cell.seed)
+    network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
+    pretraining_seconds = 0.0
+    if job.pretraining:
+        origin, started = "self-supervised", time.perf_counter()
+        if checkpoint.load() is None:  # else it is behind the weights that are taken up
+            pretrain(
+                network,
+                inputs.cache,
+                inputs.rows["train"],
+                job.pretraining,
+                seed=cell.seed,
+                ledger=inputs.ledger,
+                description=f"{cell.name(run.number)}, no labels",
+                precision=computed_in,
+            )
+        pretraining_seconds = time.perf_counter() - started
+    fitted = fit(
+        network,
+        inputs.cache,
+        inputs.labels,
+        inputs.rows["train"],
+        inputs.rows.get("val"),
+        job.budget,
+        seed=cell.seed,
+        ledger=inputs.ledger,
+        description=cell.name(run.number),
+        checkpoint=checkpoint,
+    )
+    frames = []
+    for part in inputs.scored:
+        # Validation is read again, with the weights that were kept; every other part is read once.
+        ids, probabilities = predict(
+            fitted.network,
+            inputs.cache,
+            inputs.rows[part],
+            fitted.normalisation,
+            ledger=inputs.ledger,
+            stage=part,
+            precision=computed_in,
+        )
+        frames.append(inputs.frame(ids, probabilities, part))
+    facts = {
+        "epoch": fitted.epoch,
+        "weights": origin,
+        "training_seconds": round(fitted.seconds + pretraining_seconds, 1),
+        "mean": fitted.normalisation.mean,
+        "std": fitted.normalisation.std,
+        "precision": fitted.precision,
+    }
+    keep = partial(_keep_weights, _weights_file(run, cell), cell, fitted.network, origin)
+    return pd.concat(frames), fitted.history, facts, keep
 
 
 def classical_cell(

@@ -7,17 +7,14 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nbformat
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash, replacing, write_text
-
-if TYPE_CHECKING:
-    from leakfree.data.study_file import OwnStudy
 
 _TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
@@ -56,9 +53,7 @@ def execute(
     parameters: dict[str, Any],
     *,
     cwd: Path,
-    study: OwnStudy | None = None,
-    left_out: Mapping[str, str] | None = None,
-    note: str = "",
+    adapt: Callable[[nbformat.NotebookNode], nbformat.NotebookNode] | None = None,
 ) -> None:
     """Run a notebook and write its executed copy, and the copy as HTML beside it.
 
@@ -72,10 +67,8 @@ def execute(
         Values for its ``parameters`` cell; an unknown name is refused (papermill would only warn).
     cwd : pathlib.Path
         Working directory of the kernel.
-    study : OwnStudy, optional
-        Study on other images, whose notebook is the one that `leakfree_study.own.notebook.adapted` makes.
-    left_out, note
-        As `leakfree_study.own.notebook.adapted`.
+    adapt : callable, optional
+        Makes of the notebook the one that is run, as `leakfree_study.own.notebook.adapted` does.
 
     Raises
     ------
@@ -92,17 +85,14 @@ def execute(
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     shown = target.with_name(f".{target.stem}.source.ipynb")
-    if study is not None:
-        from leakfree_study.own.notebook import adapted
-
-        made = adapted(nbformat.read(source, as_version=4), left_out or {}, note)
+    if adapt is not None:
         with replacing(shown) as temporary:
-            nbformat.write(made, temporary)
+            nbformat.write(adapt(nbformat.read(source, as_version=4)), temporary)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # papermill and nbclient warn about their own event loops
             papermill.execute_notebook(
-                os.path.relpath(source if study is None else shown, Path.cwd()),
+                os.path.relpath(source if adapt is None else shown, Path.cwd()),
                 os.path.relpath(working, Path.cwd()),
                 parameters=parameters,
                 cwd=str(cwd),

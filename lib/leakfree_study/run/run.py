@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -186,7 +186,14 @@ class Run:
         return _read_table(path)
 
     def save_figure(
-        self, figure: Figure, name: str, caption: str, tables: tuple[str, ...] = (), *, alt: str
+        self,
+        figure: Figure | None,
+        name: str,
+        caption: str,
+        tables: tuple[str, ...] = (),
+        *,
+        alt: str,
+        images: bool = False,
     ) -> ShownFigure:
         """Write ``figures/<NN>_<name>`` with caption, alternative text and the tables that it was drawn from.
 
@@ -195,37 +202,6 @@ class Run:
         ShownFigure
             The written file as a notebook shows it: with its caption.
         """
-        return self._figure(figure, name, caption, tables, alt, films=False)
-
-    def film_figure(
-        self,
-        draw: Callable[[], Figure],
-        name: str,
-        caption: str,
-        tables: tuple[str, ...] = (),
-        *,
-        alt: str,
-    ) -> ShownFigure:
-        """As `save_figure`, for a figure that shows images: one that stands is kept where there are none.
-
-        Parameters
-        ----------
-        draw : callable
-            Draws the figure; not called in a run that is made from its record.
-        name, caption, tables, alt
-            As `save_figure`.
-        """
-        return self._figure(None if self.recorded else draw(), name, caption, tables, alt, films=True)
-
-    def _figure(
-        self,
-        figure: Figure | None,
-        name: str,
-        caption: str,
-        tables: tuple[str, ...],
-        alt: str,
-        films: bool,
-    ) -> ShownFigure:
         # Workers, which draw nothing, need not wait for Matplotlib.
         from leakfree_study.figures import plots
 
@@ -237,10 +213,22 @@ class Run:
             alt=alt,
             source=f"notebooks/{self.notebook}.ipynb",
             tables=[f"tables/{table}.csv" for table in tables],
-            films=films,
+            images=images,
         )
         self.wrote(path)
         return ShownFigure(path, caption, alt)
+
+    def image_figure(self, draw: Callable[[], Figure], name: str, caption: str, **more: Any) -> ShownFigure:
+        """As `save_figure`, for a figure that shows images: one that stands is kept where there are none.
+
+        Parameters
+        ----------
+        draw : callable
+            Draws the figure; not called in a run that is made from its record.
+        name, caption, **more
+            As `save_figure`.
+        """
+        return self.save_figure(None if self.recorded else draw(), name, caption, **more, images=True)
 
     def save_manifest(self, manifest: Manifest) -> Path:
         """Write ``manifests/<name>.json``."""

@@ -17,7 +17,7 @@ PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
     "after_a_finding",
-    *("cluster", "references"),
+    *("cluster", "references", "reforms", "model_info_sheet"),
 )
 #: Numbers that pages may type, and why; every one must stand there.
 ALLOWED = {
@@ -78,6 +78,16 @@ ALLOWED = {
         "1 to 12 bits": "planted distance, a setting",
     },
     "cluster": {"10,000 jobs": "a round number of jobs to think with"},
+    "reforms": {
+        "32 items": "size of the checklist",
+        "10.17632/rscbjbr9sj.2": "the identifier of the data set",
+        "CC BY 4.0": "the name of its licence",
+        "95 %": "level of all intervals",
+    },
+    "model_info_sheet": {
+        "21 questions": "size of the sheet",
+        "10.17632/rscbjbr9sj.2": "the identifier of the data set",
+    },
 }
 QUOTE = re.compile(r"\{quote\}`([^`]*)`")
 #: What is no prose: blocks of code and of directives, comments, roles, code in a line, targets of links.
@@ -89,6 +99,7 @@ NO_PROSE = (
     re.compile(r"\]\([^)]*\)"),
     re.compile(r"^:.*$", re.MULTILINE),
     re.compile(r"^\d+\. ", re.MULTILINE),
+    re.compile(r"^\*\*\d+[a-z]?\*\*", re.MULTILINE),
 )
 #: Names with digits: of models, metrics, formats and notebooks.
 NAMES = re.compile(r"ResNet18|EfficientNet-Lite0|[Mm]acro F1|SHA-256|notebook 0\d|bfloat16|float32|uint8")
@@ -141,6 +152,27 @@ def test_every_quote_is_used():
     text += (ROOT / "README.md").read_text(encoding="utf-8")
     used = set(QUOTE.findall(text)) | set(re.findall(r"<!-- quote:(\w+) -->", text))
     assert set(QUOTES) - used == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        (
+            "reforms",
+            [f"{m}{letter}" for m, n in enumerate((3, 5, 7, 3, 6, 3, 3, 2), 1) for letter in "abcdefg"[:n]],
+        ),
+        ("model_info_sheet", [str(n) for n in range(1, 22)]),
+    ],
+)
+def test_a_checklist_answers_each_of_its_items_and_says_where_to_look(name, items):
+    see = r'  <span class="checklist-where">See ((?:.|\n)*?)</span>'
+    found = re.findall(rf"^\*\*(\w+)\*\* \S.*\n: (\S(?:.|\n)*?)\n\n{see}$", page(name), re.MULTILINE)
+    assert [number for number, _, _ in found] == items
+    assert all(len(answer) > 20 for _, answer, _ in found)
+    named = [entry for _, _, where in found for entry in re.findall(r"(\{[\w-]+\})?`([^`]+)`", where)]
+    assert [file for role, file in named if not role and not (ROOT / file).exists()] == []
+    assert [file for role, file in named if role == "{run-file}" and not (PUBLISHED / file).is_file()] == []
+    assert {role for role, _ in named} == {"", "{run-file}", "{module}"}
 
 
 def test_no_page_glues_numbers_of_notebooks():

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from leakfree_study.book.cell_text import Differs, Like, QuoteError
 from leakfree_study.book.quotes import QUOTES, Quotes
-from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, SameAs
+from leakfree_study.book.quoting import NOT_MEASURED, PREREGISTRATION, SEALED, Lookup, Quote, QuoteError
 from leakfree_study.inflation.preregistration import preregistration
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,15 +57,14 @@ ONE = {"task": "binary", "model": "a"}
         ("{rows}", {"where": {"seed": 42}}, "3"),
         ("{rows:,d}", {"where": {"seed": 7}, "absent": NOT_MEASURED}, "0"),
         ("{rows}", {"where": {"model": ("a", "b"), "task": "binary"}}, "3"),
-        ("{rows}", {"where": {"note": Like("?*")}}, "3"),
-        ("{rows}", {"where": {"note": Like("?*", matches=False)}}, "1"),
-        ("{rows}", {"where": {"task": Like("bin*"), "note": Differs("model")}}, "3"),
+        ("{rows}", {"keep": lambda rows: rows["note"] != ""}, "3"),
+        ("{rows}", {"where": {"task": "binary"}, "keep": lambda rows: rows["note"] == "x"}, "1"),
         ("{estimate.min:.2f} to {estimate.max:.2f}", {"where": {"seed": 42}}, "0.50 to 0.98"),
         ("{estimate.absmax:.2f}", {}, "0.98"),
         ("{n_images.sum/n_images.max:.3f}", {}, "1.301"),
         ("{model} {n_images}", {"pick": ("max", "estimate")}, "b 784"),
         ("{model}", {"pick": ("min", "estimate")}, "b"),
-        ("{n_images:d}", {"where": {"model": SameAs("chosen"), "seed": 42}}, "784"),
+        ("{n_images:d}", {"where": {"task": "binary"}, "model_of": "chosen"}, "784"),
         ("{task}", {"where": ONE, "words": {"binary": "normal or not", "*": "other"}}, "normal or not"),
         ("{model}", {"where": ONE, "words": {"binary": "normal or not", "*": "other"}}, "other"),
     ],
@@ -97,6 +95,7 @@ def test_what_was_decided_before_is_the_file_that_the_study_reads():
         ("{score:.3f}", {"where": ONE}, "no column 'score'"),
         ("{score.max:.3f}", {}, "no column 'score.max'"),
         ("{estimate}", {"where": {"taks": "binary"}}, "no column 'taks'"),
+        ("{estimate}", {"keep": lambda rows: rows["taks"] == ""}, "no column 'taks'"),
         ("{estimate}", {"pick": ("max", "score")}, "no column 'score'"),
         ("{estimate:d}", {"where": ONE}, "0.9684 is no whole number"),
         ("{low:.3f}", {"where": {"seed": "ensemble"}}, "the cell is empty"),
@@ -246,6 +245,14 @@ def test_a_page_shows_quotes_with_their_tables_and_the_columns_that_are_asked_fo
     assert f"02_none: {NOT_MEASURED}." in html
 
 
+def test_a_page_names_files_of_the_run_and_modules_with_links_where_there_is_something(build):
+    done, html = build("{run-file}`tables/01_scopes.csv`, {run-file}`tables/x.csv`, {module}`leakfree.cli`")
+    assert done.returncode == 0, done.stderr
+    links = re.findall(r'<a class="reference internal" href="([^"]*)"><code[^>]*>', html)
+    assert links == ["../tables/01_scopes.csv", "../api/cli.html#module-leakfree.cli"]
+    assert "tables/x.csv" in html
+
+
 def test_a_new_number_of_the_run_is_a_new_page(build):
     assert ">3,654<" in build("Of {quote}`patients_series`.")[1]
     table = build.run / "tables" / "01_scopes.csv"
@@ -259,6 +266,7 @@ def test_a_new_number_of_the_run_is_a_new_page(build):
 
 def test_each_unknown_name_and_each_wrong_table_is_a_warning_which_fails_the_build(build):
     wrong = {
+        "Of {module}`leakfree.nothing`.": "no module 'leakfree.nothing'",
         "Of {quote}`patients_serie`.": "no quote is named 'patients_serie'; did you mean",
         '```{run-table} 01_scopes\nscope: "{scoop}"\n```': "run-table 01_scopes: no column 'scoop'",
         "```{run-table} 01_scopes\nonly words\n```": "run-table 01_scopes: the body must say",

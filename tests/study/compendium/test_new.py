@@ -301,7 +301,7 @@ def test_the_book_is_that_of_the_study(finished):
 
 
 @pytest.mark.slow
-def test_no_page_of_the_book_is_about_chest_films(finished):
+def test_no_page_of_the_book_is_about_chest_images(finished):
     run, _ = finished
     for page in sorted((run / "book").rglob("*.html")):
         text = text_of(page)

@@ -147,12 +147,14 @@ def test_the_lighter_of_two_kinds_is_written_and_the_other_one_goes(tmp_path):
     assert [p.name for p in (tmp_path / "figures").glob("simple.*")] == ["simple.png"]
 
 
-def test_a_figure_that_shows_films_is_kept_where_it_cannot_be_drawn(tmp_path):
+def test_a_figure_that_shows_images_is_kept_where_it_cannot_be_drawn(tmp_path):
     with pytest.raises(FileNotFoundError, match="shows images"):
-        figures.save(None, tmp_path, "x", caption="c", alt="a", source="s", films=True)
-    path = figures.save(PLOTS["contact_sheet"](), tmp_path, "x", caption="c", alt="a", source="s", films=True)
+        figures.save(None, tmp_path, "x", caption="c", alt="a", source="s", images=True)
+    path = figures.save(
+        PLOTS["contact_sheet"](), tmp_path, "x", caption="c", alt="a", source="s", images=True
+    )
     before = path.read_bytes()
-    assert figures.save(None, tmp_path, "x", caption="new", alt="a", source="s", films=True) == path
+    assert figures.save(None, tmp_path, "x", caption="new", alt="a", source="s", images=True) == path
     assert path.read_bytes() == before
     entry = json.loads((tmp_path / "figures/index.json").read_text())["x"]
     assert (entry["caption"], entry["films"], entry["files"]) == ("new", True, [path.name])

@@ -38,10 +38,10 @@ def test_hidden_regions_keep_their_order():
     assert points.get_xdata() == pytest.approx([0.9, 0.6])
 
 
-def test_films_stand_above_their_heat_as_thumbnails():
-    films = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
+def test_images_stand_above_their_heat_as_thumbnails():
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
     heat = np.random.default_rng(1).random((3, 224, 224)).astype(np.float32)
-    figure = model_plots.heat_panels(list(films), heat, ["a", "b", "c"], credit="whose", title="t")
+    figure = model_plots.heat_panels(list(images), heat, ["a", "b", "c"], credit="whose", title="t")
     assert len(figure.axes) == 6
     for axis in figure.axes:
         assert all(max(image.get_array().shape) <= 96 for image in axis.get_images())

@@ -7,14 +7,14 @@ from leakfree_study.identity.person_numbers import collisions, counters, likenes
 FOLDERS = {"bacteria": "bacterial", "virus": "viral"}
 
 
-def cohort_rows(films, part="train"):
+def cohort_rows(images, part="train"):
     """Rows as a cohort has them, of (etiology, person number, running number) images."""
     return pd.DataFrame(
         {
-            "image_id": [f"{part}/PNEUMONIA/person{n}_{e}_{r}.jpeg" for e, n, r in films],
-            "label": [FOLDERS[e] for e, _, _ in films],
+            "image_id": [f"{part}/PNEUMONIA/person{n}_{e}_{r}.jpeg" for e, n, r in images],
+            "label": [FOLDERS[e] for e, _, _ in images],
             "part": part,
-            "person_num": pd.array([None] * len(films), dtype="Int64"),
+            "person_num": pd.array([None] * len(images), dtype="Int64"),
         }
     )
 
@@ -22,32 +22,32 @@ def cohort_rows(films, part="train"):
 def separate_counters(persons=400, seed=0):
     """Each etiology counts its own persons and images; one person in five is dropped, images and all."""
     rng = np.random.default_rng(seed)
-    films = []
+    images = []
     for etiology in FOLDERS:
         running = 0
         for number in range(1, persons + 1):
             kept = rng.random() < 0.8
             for _ in range(rng.integers(1, 4)):
                 running += 1
-                films += [(etiology, number, running)] if kept else []
-    return films
+                images += [(etiology, number, running)] if kept else []
+    return images
 
 
 def shared_children(children=400, seed=0):
     """One counter of children, one of images; a child has bacterial images, viral ones, or both."""
     rng = np.random.default_rng(seed)
-    films = []
+    images = []
     for number in range(1, children + 1):
         for etiology in (["bacteria"], ["virus"], ["bacteria", "virus"])[rng.choice(3, p=[0.4, 0.4, 0.2])]:
-            films += [(etiology, number, len(films) + 1 + extra) for extra in range(rng.integers(1, 4))]
-    return films
+            images += [(etiology, number, len(images) + 1 + extra) for extra in range(rng.integers(1, 4))]
+    return images
 
 
-def child_features(films, own, seed=0, d=60):
+def child_features(images, own, seed=0, d=60):
     """Noise and a direction of the child; `own` tells which images are one child's."""
     rng = np.random.default_rng(seed)
     children = {}
-    return np.array([children.setdefault(own(f), rng.normal(size=d)) + rng.normal(size=d) for f in films])
+    return np.array([children.setdefault(own(f), rng.normal(size=d)) + rng.normal(size=d) for f in images])
 
 
 def row(frame, **where):
@@ -83,11 +83,11 @@ def test_shared_children_advance_pooled_too():
     assert pooled["numbers"] == 400
 
 
-def test_a_counter_of_children_leaves_no_room_for_films():
+def test_a_counter_of_children_leaves_no_room_for_images():
     """Children are counted once, images by etiology: only the skips tell this from separate counters."""
-    films = pd.DataFrame(shared_children(), columns=["etiology", "number", "running"])
-    films["running"] = films.groupby("etiology").cumcount() + 1
-    table = counters(cohort_rows(list(films.itertuples(index=False))))
+    images = pd.DataFrame(shared_children(), columns=["etiology", "number", "running"])
+    images["running"] = images.groupby("etiology").cumcount() + 1
+    table = counters(cohort_rows(list(images.itertuples(index=False))))
     for etiology in FOLDERS:
         found = row(table, part="all", etiology=etiology)
         assert found["share_rising"] == 1
@@ -96,11 +96,11 @@ def test_a_counter_of_children_leaves_no_room_for_films():
 
 
 def test_counters_by_hand():
-    films = [("bacteria", 2, 10), ("bacteria", 2, 12), ("bacteria", 3, 13), ("bacteria", 6, 15)]
-    films += [("bacteria", 7, 14), ("bacteria", 9, 14), ("bacteria", 11, 16)]
+    images = [("bacteria", 2, 10), ("bacteria", 2, 12), ("bacteria", 3, 13), ("bacteria", 6, 15)]
+    images += [("bacteria", 7, 14), ("bacteria", 9, 14), ("bacteria", 11, 16)]
     table = pd.concat(
         [
-            cohort_rows(films),
+            cohort_rows(images),
             cohort_rows([("virus", 4, 9)], part="test"),
             pd.DataFrame(
                 {"image_id": ["train/NORMAL/IM-0115-0001.jpeg"], "label": "normal", "part": "train"}
@@ -152,15 +152,15 @@ def test_one_counter_of_children_does_not_collide_by_chance(null):
 
 
 def test_a_gap_in_common_is_no_sharing():
-    films = [film for film in separate_counters() if not 101 <= film[1] <= 250]
-    found = collisions(cohort_rows(films), n_permutations=2000)
+    images = [image for image in separate_counters() if not 101 <= image[1] <= 250]
+    found = collisions(cohort_rows(images), n_permutations=2000)
     assert row(found, part="all", null="range")["p_more"] < 1e-6, "the plain null is fooled"
     assert row(found, part="all", null="windows")["p_more"] > 0.025
 
 
 def test_collisions_by_hand():
-    films = [("bacteria", n, n) for n in (1, 5, 6, 8)] + [("virus", n, n) for n in (4, 5, 8, 30)]
-    table = pd.concat([cohort_rows(films), cohort_rows([("virus", 6, 9)], part="test")])
+    images = [("bacteria", n, n) for n in (1, 5, 6, 8)] + [("virus", n, n) for n in (4, 5, 8, 30)]
+    table = pd.concat([cohort_rows(images), cohort_rows([("virus", 6, 9)], part="test")])
     found = collisions(table, n_permutations=20_000)
     assert found["null"].tolist() == ["range", "windows", "shifts"] * 2
     chosen = row(found, part="all", null="range")
@@ -178,10 +178,10 @@ def test_collisions_by_hand():
 
 
 def test_likeness_tells_shared_children_from_separate_ones():
-    films = shared_children(600)
-    table = cohort_rows(films)
-    apart = likeness(table, child_features(films, own=lambda film: film[:2]), n_resamples=300)
-    shared = likeness(table, child_features(films, own=lambda film: film[1]), n_resamples=300)
+    images = shared_children(600)
+    table = cohort_rows(images)
+    apart = likeness(table, child_features(images, own=lambda image: image[:2]), n_resamples=300)
+    shared = likeness(table, child_features(images, own=lambda image: image[1]), n_resamples=300)
     for found in (apart, shared):
         assert row(found, pairs_of="same series")["low"] > 0.9
         for control in ("same series, next number", "across, next number"):
@@ -194,7 +194,7 @@ def test_likeness_by_hand():
     """Every percentile by the slow way round."""
     rng = np.random.default_rng(3)
     numbers = rng.integers(1, 9, 60).tolist()
-    films = [(("bacteria", "virus")[i % 2], number, i) for i, number in enumerate(numbers)]
+    images = [(("bacteria", "virus")[i % 2], number, i) for i, number in enumerate(numbers)]
     features = rng.normal(size=(60, 5)) * [1, 10, 1, 0, 3] + 7
     unit = np.delete(features, 3, axis=1)
     unit = (unit - unit.mean(axis=0)) / unit.std(axis=0)
@@ -202,20 +202,20 @@ def test_likeness_by_hand():
 
     def expected(same_series, shift):
         units = {}
-        for i, (e, n, _) in enumerate(films):
-            for j, (f, m, _) in enumerate(films):
+        for i, (e, n, _) in enumerate(images):
+            for j, (f, m, _) in enumerate(images):
                 if i == j or (e == f) != same_series:
                     continue
                 # the partner is one further: viral after bacterial, or either image of one series
                 ahead = {m - n, n - m} if same_series else {m - n if f == "virus" else n - m}
                 if shift in ahead:
-                    rivals = [k for k in range(60) if films[k][0] == f and k not in (i, j)]
+                    rivals = [k for k in range(60) if images[k][0] == f and k not in (i, j)]
                     less = np.mean([unit[i] @ unit[k] < unit[i] @ unit[j] for k in rivals])
                     units.setdefault((e if same_series else "", min(n, m)), []).append(less)
         pairs = sum(map(len, units.values())) / 2
         return [len(units), pairs, np.mean([np.mean(values) for values in units.values()])]
 
-    table = cohort_rows(films)
+    table = cohort_rows(images)
     table.index = np.arange(60)[::-1]  # features follow the rows, not the index
     found = likeness(table, features, n_resamples=50)
     wanted = [expected(*how) for how in [(True, 0), (True, 1), (False, 0), (False, 1)]]
@@ -228,31 +228,31 @@ def test_likeness_by_hand():
 
 def test_a_number_counts_once():
     """A child with many images that look alike does not outvote the others."""
-    films = [("bacteria", 1, i) for i in range(12)] + [("bacteria", 2 + i // 2, 12 + i) for i in range(40)]
+    images = [("bacteria", 1, i) for i in range(12)] + [("bacteria", 2 + i // 2, 12 + i) for i in range(40)]
     features = np.random.default_rng(0).normal(size=(52, 30))
     features[:12] += 5
-    found = row(likeness(cohort_rows(films), features, n_resamples=100), pairs_of="same series")
+    found = row(likeness(cohort_rows(images), features, n_resamples=100), pairs_of="same series")
     assert found["numbers"] == 21
     assert found["pairs"] == 66 + 20
     assert found["percentile"] < 0.72, "0.83 with every pair counted once"
 
 
-def test_equal_films_are_neither_more_nor_less_alike():
-    films = [(e, n, n) for e in FOLDERS for n in range(1, 30)]
-    found = likeness(cohort_rows(films), np.ones((58, 4)), n_resamples=20)
+def test_equal_images_are_neither_more_nor_less_alike():
+    images = [(e, n, n) for e in FOLDERS for n in range(1, 30)]
+    found = likeness(cohort_rows(images), np.ones((58, 4)), n_resamples=20)
     assert found.loc[found["pairs"] > 0, "percentile"].tolist() == [0.5] * 3
     none = row(found, pairs_of="same series")
     assert none[["numbers", "pairs"]].tolist() == [0, 0]
     assert none["percentile":].isna().all()
-    one = row(likeness(cohort_rows(films[:1] * 3), np.eye(3), n_resamples=20), pairs_of="same series")
+    one = row(likeness(cohort_rows(images[:1] * 3), np.eye(3), n_resamples=20), pairs_of="same series")
     assert one[["numbers", "pairs"]].tolist() == [1, 3]
     assert one[["low", "high"]].isna().all(), "no interval from one number"
 
 
-def test_sealed_films_are_not_looked_at():
-    films = separate_counters(30)
-    table = cohort_rows(films)
-    features = child_features(films, own=lambda film: film[:2])
+def test_sealed_images_are_not_looked_at():
+    images = separate_counters(30)
+    table = cohort_rows(images)
+    features = child_features(images, own=lambda image: image[:2])
     sealed = np.arange(len(table)) % 3 == 0
     table.loc[sealed, "label"] = "sealed"
     features[sealed] = np.nan
@@ -280,7 +280,7 @@ def test_other_names_give_empty_frames(count):
         assert found.columns.tolist() == other.columns.tolist()
 
 
-def test_numbers_without_films_of_a_name():
+def test_numbers_without_images_of_a_name():
     """Rows of the hub have a person number and a label, and no running number."""
     table = pd.DataFrame(
         {

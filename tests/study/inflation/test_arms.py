@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferred import deferred
-from leakfree_study.inflation.draws import draw
+from leakfree_study.inflation.draws import draw, permuted_classes
 
 with deferred:
     from leakfree_study.inflation.arms import COPY_SHARE, Arms, Rows
-    from leakfree_study.inflation.jobs import DOSES, permuted_classes
     from leakfree_study.inflation.material import VARIANTS
+    from leakfree_study.inflation.plans import DOSES
 
 quickly = settings(deadline=None, max_examples=100, derandomize=True)
 #: Classes of the labels 0, 1, 2 in tasks such as those of the study.
@@ -43,7 +43,7 @@ def by_class(classes, rows):
     return Counter(classes[rows.row].tolist())
 
 
-def films(rows):
+def images(rows):
     return set(zip(rows.row.tolist(), rows.variant.tolist(), strict=True))
 
 
@@ -92,12 +92,12 @@ def test_every_arm_trains_as_many_rows_of_each_class_as_its_clean_one(case):
 @given(cases())
 def test_siblings_are_the_reserves_of_the_patients_that_leak_in_the_place_of_their_donors(case):
     classes, groups, made, arms = case
-    clean, own, donor = films(arms.clean()), made.rows("own"), made.rows("donor")
+    clean, own, donor = images(arms.clean()), made.rows("own"), made.rows("donor")
     own, donor = own[classes[own] >= 0], donor[classes[donor] >= 0]
     before = set()
     for dose in DOSES:
         slots = list(slots_tested(made, arms, dose))
-        found = films(arms.siblings(dose))
+        found = images(arms.siblings(dose))
         came, gone = found - clean, clean - found
         assert came == {(row, 0) for row in own[np.isin(made.slot[own], slots)].tolist()}
         assert gone == {(row, 0) for row in donor[np.isin(made.slot[donor], slots)].tolist()}
@@ -114,13 +114,13 @@ def test_siblings_are_the_reserves_of_the_patients_that_leak_in_the_place_of_the
 
 @quickly
 @given(cases(), st.booleans())
-def test_copies_are_the_test_films_of_the_patients_that_leak(case, near):
+def test_copies_are_the_test_images_of_the_patients_that_leak(case, near):
     classes, _, made, arms = case
-    clean = films(arms.clean())
+    clean = images(arms.clean())
     variant = VARIANTS.index("near") if near else 0
     before, left = set(), set()
     for dose in DOSES:
-        found = films(arms.copies(dose, near=near))
+        found = images(arms.copies(dose, near=near))
         came, gone = found - clean, clean - found
         slots = slots_tested(made, arms, dose)
         assert came == {(row, variant) for row in slots.values()}, "each of them, whatever its donor is"
@@ -135,7 +135,7 @@ def test_copies_are_the_test_films_of_the_patients_that_leak(case, near):
 
 @quickly
 @given(cases())
-def test_without_a_test_set_every_tested_film_trains(case):
+def test_without_a_test_set_every_tested_image_trains(case):
     classes, groups, made, arms = case
     tested, clean = arms.rows("test", "single"), arms.clean()
     try:
@@ -146,15 +146,15 @@ def test_without_a_test_set_every_tested_film_trains(case):
         return
     assert set(tested.tolist()) <= set(found.row.tolist())
     assert by_class(classes, found) == by_class(classes, clean)
-    assert len(films(found)) == len(found)
-    assert films(found) - films(clean) == {(row, 0) for row in tested.tolist()}
+    assert len(images(found)) == len(found)
+    assert images(found) - images(clean) == {(row, 0) for row in tested.tolist()}
     assert not groups_of(groups, found.row) & groups_of(groups, made.rows("val"))
-    assert films(found) == films(arms.no_test_set()), "the same seed, the same images"
+    assert images(found) == images(arms.no_test_set()), "the same seed, the same images"
 
 
 @quickly
 @given(cases())
-def test_oversampling_makes_classes_equal_and_repeats_test_films_only_before_the_split(case):
+def test_oversampling_makes_classes_equal_and_repeats_test_images_only_before_the_split(case):
     classes, groups, made, arms = case
     clean = arms.clean()
     watched = groups_of(groups, made.rows("test", "single", "val"))
@@ -173,16 +173,16 @@ def test_oversampling_makes_classes_equal_and_repeats_test_films_only_before_the
 
 @quickly
 @given(cases())
-def test_augmented_copies_are_of_training_films_or_some_of_test_films(case):
+def test_augmented_copies_are_of_training_images_or_some_of_test_images(case):
     _, _, _, arms = case
     clean, code = arms.clean(), VARIANTS.index("augmented")
     after, before = arms.augmented(before=False), arms.augmented(before=True)
-    assert films(after) == films(clean) | {(row, code) for row in clean.row.tolist()}
+    assert images(after) == images(clean) | {(row, code) for row in clean.row.tolist()}
     for found in (after, before):
         np.testing.assert_array_equal(found.row[: len(clean)], clean.row)
         assert not found.variant[: len(clean)].any()
         assert (found.variant[len(clean) :] == code).all()
-        assert len(films(found)) == len(found) == 2 * len(clean)
+        assert len(images(found)) == len(found) == 2 * len(clean)
     strangers = set(before.row.tolist()) - set(clean.row.tolist())
     assert strangers <= set(arms.rows("test", "single").tolist())
 
@@ -196,7 +196,7 @@ def large():
     return labels, np.repeat(np.arange(len(patients)), [len(patient) for patient in patients])
 
 
-def test_four_in_five_copies_of_test_films_train_where_copies_are_made_first():
+def test_four_in_five_copies_of_test_images_train_where_copies_are_made_first():
     labels, groups = large()
     shares, repeated = [], []
     for seed in range(10):
@@ -236,7 +236,7 @@ def test_equal_classes_are_not_oversampled():
     assert len(arms.oversampled(before=True)) == len(arms.oversampled(before=False)) == len(arms.clean())
 
 
-def test_too_few_training_films_to_make_room_for_the_test_films_are_refused():
+def test_too_few_training_images_to_make_room_for_the_test_images_are_refused():
     labels = np.zeros(10, dtype=np.int64)
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
     made = draw(labels, groups, 0, singles=0.5)
@@ -245,7 +245,7 @@ def test_too_few_training_films_to_make_room_for_the_test_films_are_refused():
 
 
 def test_rows_are_swapped_in_place_and_appended():
-    rows = Rows.films(np.array([4, 7, 9]))
+    rows = Rows.images(np.array([4, 7, 9]))
     swapped = rows.swap(np.array([9, 4]), np.array([1, 2]), 1)
     np.testing.assert_array_equal(swapped.row, [2, 7, 1])
     np.testing.assert_array_equal(swapped.variant, [1, 0, 1])

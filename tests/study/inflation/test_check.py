@@ -20,9 +20,10 @@ with deferred:
     from leakfree_study.inflation.arms import Arms
     from leakfree_study.inflation.catalogue import LEAKS
     from leakfree_study.inflation.check import MOST, check_grid
-    from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job
+    from leakfree_study.inflation.expected import Plans, split_groups
+    from leakfree_study.inflation.jobs import FAMILIES, Job
     from leakfree_study.inflation.material import VARIANTS, Features, Material
-    from leakfree_study.inflation.plans import Plans, known, planned, split_groups
+    from leakfree_study.inflation.plans import DOSES, known, planned
     from leakfree_study.record.verify import verify_run
 
 SEEDS = (4, 5)
@@ -33,7 +34,7 @@ FACTS = (
 CLEAN = "predictions/06/binary/pixels_1-nn_clean.csv.gz"
 SIBLINGS = "predictions/06/binary/pixels_1-nn_siblings-50.csv.gz"
 LEDGER = "ledgers/06_binary.csv.gz"
-FILMS = "manifests/06_films.csv"
+IMAGES = "manifests/06_films.csv"
 DRAWS = "manifests/06_draws_series.csv.gz"
 
 
@@ -42,9 +43,9 @@ def small(seed=0):
     rng = np.random.default_rng(seed)
     labels, patients = [], []
     for label, alone in enumerate((16, 34, 22)):
-        for films in (1,) * alone + (2,) * 6 + (3,) * 6:
-            patients += [len(set(patients))] * films
-            labels += [label] * films
+        for images in (1,) * alone + (2,) * 6 + (3,) * 6:
+            patients += [len(set(patients))] * images
+            labels += [label] * images
     for _ in range(4):
         patients += [len(set(patients))] * 3
         labels += [1, 2, 1]
@@ -106,7 +107,7 @@ def made(tmp_path_factory):
 def finished(made, tmp_path_factory):
     """Files of the results, as a notebook leaves them."""
     folder = tmp_path_factory.mktemp("finished")
-    store.save_films(folder, made.material)
+    store.save_images(folder, made.material)
     store.save_draws(folder, made)
     store.save_arms(folder, made)
     return folder
@@ -153,7 +154,7 @@ def test_what_the_grid_leaves_agrees(run):
     found = check_grid(run)
     assert found.problems == []
     assert found.read == {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
-    assert found.not_checked == [f"{FILMS}: its labels and linked groups are taken as they are"]
+    assert found.not_checked == [f"{IMAGES}: its labels and linked groups are taken as they are"]
 
 
 def test_every_arm_of_every_family_is_known(made):
@@ -191,7 +192,7 @@ def test_plans_are_those_of_the_jobs(made):
     assert planned(arms, "folds-images").scored.tolist() == arms.clean().row.tolist()
 
 
-def test_folds_of_films_split_patients_and_folds_of_patients_none():
+def test_folds_of_images_split_patients_and_folds_of_patients_none():
     groups = np.arange(60) // 3
     assert split_groups(groups % 2, groups, "patients", 1) == 0
     assert 10 < split_groups(groups % 2, groups, "images", 1) <= 20
@@ -298,10 +299,10 @@ def test_changed_ledgers_are_found(run, edit, reason):
     [
         (LEDGER, put(0, "draw", "x"), "malformed: ValueError"),
         (LEDGER, lambda t: t.drop(columns="n_test"), "has the columns predictions"),
-        (FILMS, put(0, "label", "healthy"), "malformed: ValueError"),
-        (FILMS, put(0, "group_series", ""), "malformed: ValueError"),
-        (FILMS, put(0, "image_id", "film-005"), "film-005 stands there twice"),
-        (FILMS, lambda t: t.iloc[::-1], "its images are not numbered from 0 in order"),
+        (IMAGES, put(0, "label", "healthy"), "malformed: ValueError"),
+        (IMAGES, put(0, "group_series", ""), "malformed: ValueError"),
+        (IMAGES, put(0, "image_id", "film-005"), "film-005 stands there twice"),
+        (IMAGES, lambda t: t.iloc[::-1], "its images are not numbered from 0 in order"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(run, name, edit, reason):
@@ -309,27 +310,27 @@ def test_a_file_that_cannot_be_used_is_named(run, name, edit, reason):
     assert any(n == name and line.startswith(reason) for n, line in check_grid(run).problems)
 
 
-def test_a_change_of_the_films_is_found_in_what_rests_on_them(run):
-    table = pd.read_csv(run / FILMS, keep_default_na=False, encoding_errors="surrogateescape")
-    change(run, FILMS, lambda t: put(0, "label", LABELS[(LABELS.index(t.label[0]) + 1) % 3])(t))
+def test_a_change_of_the_images_is_found_in_what_rests_on_them(run):
+    table = pd.read_csv(run / IMAGES, keep_default_na=False, encoding_errors="surrogateescape")
+    change(run, IMAGES, lambda t: put(0, "label", LABELS[(LABELS.index(t.label[0]) + 1) % 3])(t))
     assert DRAWS in named(run)
-    change(run, FILMS, lambda _: table.assign(image_id=table["image_id"].replace("film-003", "film-3")))
+    change(run, IMAGES, lambda _: table.assign(image_id=table["image_id"].replace("film-003", "film-3")))
     assert named(run) >= {LEDGER, "ledgers/06_etiology.csv.gz"}
-    change(run, FILMS, lambda _: table.assign(group_merged=table["group_series"]))
+    change(run, IMAGES, lambda _: table.assign(group_merged=table["group_series"]))
     assert "manifests/06_draws_merged.csv.gz" in named(run)
     assert LEDGER not in named(run)
 
 
-def test_swapped_films_are_found(run):
+def test_swapped_images_are_found(run):
     def swap(table):
-        used = set(table.film[table.draw == "4"])
-        put(0, "film", next(film for film in table.film if film not in used))(table)
+        used = set(table["film"][table.draw == "4"])
+        put(0, "film", next(image for image in table["film"] if image not in used))(table)
 
     change(run, CLEAN, swap)
     only(run, CLEAN, "draw 4: has 1 images that its arm does not score and lacks 1")
 
 
-def test_two_films_of_other_classes_that_were_swapped_are_found(run):
+def test_two_images_of_other_classes_that_were_swapped_are_found(run):
     def swap(table):
         other = int(np.flatnonzero((table.label != table.label[0]) & (table.draw == "4"))[0])
         table.loc[[0, other], "film"] = table.loc[[other, 0], "film"].to_numpy()
@@ -352,7 +353,7 @@ def test_the_ledger_of_another_arm_is_found(run, names):
     only(run, LEDGER, f"{paths[0]} draw 5: ")
 
 
-def test_the_ledger_of_folds_of_patients_for_those_of_films_is_found(run):
+def test_the_ledger_of_folds_of_patients_for_those_of_images_is_found(run):
     def cover(table):
         assert (table.shared_groups[table.predictions.str.contains("folds-images")].astype(int) > 0).all()
         table.loc[table.predictions.str.contains("folds-images"), "shared_groups"] = "0"
@@ -393,7 +394,7 @@ def test_every_file_that_is_deleted_is_named(run):
     "content", [b"", b"\x1f\x8b", b"film,draw\n1,2\n", gzip.compress(b"a,b\n1,2\n", mtime=0), None]
 )
 def test_no_content_of_any_file_ends_in_a_traceback(run, content):
-    for name in (FILMS, DRAWS, LEDGER, CLEAN):
+    for name in (IMAGES, DRAWS, LEDGER, CLEAN):
         original = (run / name).read_bytes()
         (run / name).unlink()
         if content is None:
@@ -438,7 +439,7 @@ def test_arms_that_are_not_there_in_every_draw_are_told(run):
 def test_another_scope_needs_its_draws_and_groups(run):
     shutil.copy(run / CLEAN, run / CLEAN.replace("clean", "clean_person"))
     problems = check_grid(run).problems
-    assert (CLEAN.replace("clean", "clean_person"), f"{FILMS} has no groups of the scope person") in problems
+    assert (CLEAN.replace("clean", "clean_person"), f"{IMAGES} has no groups of the scope person") in problems
     assert ("manifests/06_draws_person.csv.gz", "is missing, but 1 arms rest on it") in problems
 
 
@@ -456,12 +457,12 @@ def test_a_run_is_verified_with_its_grid(run):
     found, files = verify_run(run), check_grid(run).read
     unlisted = {f"{name}: no provenance and no cell lists it" for name in files}
     assert {line for line in found.problems if not line.startswith("provenance.json: ")} == unlisted
-    assert f"{FILMS}: its labels and linked groups are taken as they are" in found.not_checked
+    assert f"{IMAGES}: its labels and linked groups are taken as they are" in found.not_checked
     assert found.files == len(files)
     change(run, CLEAN, put(7, "p_normal", "0.99999"))
     assert any(line.startswith(f"{CLEAN}: 1 rows have prob") for line in verify_run(run).problems)
-    (run / FILMS).unlink()
-    assert f"{FILMS}: cannot be read (No such file or directory)" in verify_run(run).problems
+    (run / IMAGES).unlink()
+    assert f"{IMAGES}: cannot be read (No such file or directory)" in verify_run(run).problems
 
 
 def test_roles_are_those_of_the_files(made, finished):

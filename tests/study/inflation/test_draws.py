@@ -14,7 +14,7 @@ LABELS = (0, 1, 2)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def films_of(patients, seed=0):
+def images_of(patients, seed=0):
     """Give labels and groups of images of patients, each a list of labels, in a shuffled order of rows."""
     labels = np.array([label for patient in patients for label in patient], dtype=np.int64)
     # Numbers of groups have gaps and no order, as linked groups of a part of a cohort have.
@@ -31,7 +31,7 @@ def cohorts(build, least=0):
     pure = st.builds(lambda label, n: [label] * n, label, st.integers(1, 4))
     mixed = st.lists(label, min_size=2, max_size=7)
     patients = build(st.lists(st.one_of(pure, pure, mixed), min_size=max(least, 1), max_size=40))
-    return films_of(patients, build(st.integers(0, 5)))
+    return images_of(patients, build(st.integers(0, 5)))
 
 
 def roles(made):
@@ -49,7 +49,7 @@ def of_groups(labels, groups):
 def kinds(labels, groups):
     """Count patients with several images by the set of their labels."""
     found = of_groups(labels, groups).values()
-    return Counter(frozenset(films) for films in found if films.total() > 1)
+    return Counter(frozenset(images) for images in found if images.total() > 1)
 
 
 def made_or_none(labels, groups, seed):
@@ -62,7 +62,7 @@ def made_or_none(labels, groups, seed):
 
 @quickly
 @given(cohorts(), seeds)
-def test_each_pair_is_one_test_film_and_two_reserves_that_match_in_class_and_number(cohort, seed):
+def test_each_pair_is_one_test_image_and_two_reserves_that_match_in_class_and_number(cohort, seed):
     labels, groups = cohort
     made = made_or_none(labels, groups, seed)
     if made is None:
@@ -126,7 +126,7 @@ def test_patients_of_equal_composition_are_paired_before_others(cohort, seed):
     for pair in range(len(made.rank)):
         test, donor = (int(groups[(made.slot == pair) & (role == name)][0]) for name in ("test", "donor"))
         equal += of[test] == of[donor]
-    several = Counter(tuple(sorted(films.items())) for films in of.values() if films.total() > 1)
+    several = Counter(tuple(sorted(images.items())) for images in of.values() if images.total() > 1)
     assert equal == sum(n // 2 for n in several.values())
 
 
@@ -191,7 +191,7 @@ def test_who_is_tested_in_one_draw_of_a_couple_is_the_donor_in_the_other(cohort,
 
 
 def many(n=40):
-    return films_of([[label] * size for label in LABELS for size in (1, 2, 3) for _ in range(n)])
+    return images_of([[label] * size for label in LABELS for size in (1, 2, 3) for _ in range(n)])
 
 
 def test_other_seeds_make_other_draws():
@@ -203,8 +203,8 @@ def test_other_seeds_make_other_draws():
     assert len({tuple(one.rank) for one in made}) == 3
 
 
-def test_every_film_has_a_fair_chance_to_be_tested():
-    labels, groups = films_of([[0] * 3] * 4)
+def test_every_image_has_a_fair_chance_to_be_tested():
+    labels, groups = images_of([[0] * 3] * 4)
     times = np.zeros(len(labels))
     partners = Counter()
     for couple in range(600):
@@ -227,7 +227,7 @@ def test_rows_have_the_roles_in_the_order_of_the_cohort():
     assert sum(len(made.rows(name)) for name in ROLES) == len(role)
 
 
-def test_share_of_single_films_is_as_asked():
+def test_share_of_single_images_is_as_asked():
     labels, groups = many(40)
     made = draw(labels, groups, 0, singles=0.5)
     assert [composition(labels, made.rows(role)) for role in ("single", "val")] == [
@@ -240,4 +240,4 @@ def test_share_of_single_films_is_as_asked():
 @pytest.mark.parametrize("patients", [[[0], [0], [1]], [[0, 0], [1, 1], [0, 1]], [[0, 0], [1]]])
 def test_patients_that_cannot_be_paired_are_refused(patients):
     with pytest.raises(ValueError, match="no two patients"):
-        draw(*films_of(patients), 0)
+        draw(*images_of(patients), 0)

@@ -52,9 +52,9 @@ def arms(seed=0, *, k=2, draws=3, n=30, effect=0.0, noise=0.5):
     return clean, leaky
 
 
-def naive(scored, metric, films):
+def naive(scored, metric, images):
     """The metric of some images, an image as often as it is named."""
-    truth, found = scored.truth[films], scored.probabilities[films]
+    truth, found = scored.truth[images], scored.probabilities[images]
     k = found.shape[1]
     if len(np.unique(truth)) < k:
         return np.nan
@@ -89,8 +89,8 @@ def test_the_estimate_and_its_resamples_agree_with_a_naive_computation(seed, k, 
     expected = np.empty((draws, len(counts)))
     for d in range(draws):
         for b, count in enumerate(counts):
-            films = np.repeat(np.arange(len(clean[d].truth)), count[clean[d].patients].astype(int))
-            expected[d, b] = naive(leaky[d], metric, films) - naive(clean[d], metric, films)
+            images = np.repeat(np.arange(len(clean[d].truth)), count[clean[d].patients].astype(int))
+            expected[d, b] = naive(leaky[d], metric, images) - naive(clean[d], metric, images)
     values = arm_values(leaky, metric, counts) - arm_values(clean, metric, counts)
     np.testing.assert_allclose(values, expected, atol=1e-12)
 
@@ -153,7 +153,7 @@ def test_counts_draw_as_many_patients_as_there_are_and_begin_with_the_sample():
     assert abs(cov[~np.eye(12, dtype=bool)] + 1 / 12).max() < 0.09
 
 
-def test_copies_of_films_are_no_evidence_and_new_patients_are():
+def test_copies_of_images_are_no_evidence_and_new_patients_are():
     clean, leaky = arms(7, draws=4, effect=0.5)
     once = inflation(clean, leaky, "roc_auc", patient_counts(N_PATIENTS, 1500, 2))
     same = inflation(copied(clean, 3), copied(leaky, 3), "roc_auc", patient_counts(N_PATIENTS, 1500, 3))
@@ -215,7 +215,7 @@ def test_a_strong_leak_is_found_and_has_its_sign():
     assert back.p == pytest.approx(found.p)
 
 
-def test_weights_of_films_enter_as_copies_would():
+def test_weights_of_images_enter_as_copies_would():
     clean, leaky = arms(4)
     rng = np.random.default_rng(0)
     counts = patient_counts(N_PATIENTS, 20, 0)

@@ -64,10 +64,10 @@ def table_of(n=4, width=224):
     )
 
 
-def test_sizes_of_resized_films_come_from_a_list(tmp_path):
-    films = tmp_path / "films"
-    films.mkdir()
-    assert experiment.original_sizes(table_of(), str(films)) is None
+def test_sizes_of_resized_images_come_from_a_list(tmp_path):
+    images = tmp_path / "films"
+    images.mkdir()
+    assert experiment.original_sizes(table_of(), str(images)) is None
     listed = pd.DataFrame(
         {
             "file": ["train/a-2.jpeg", "train/a-0.jpeg"],
@@ -78,7 +78,7 @@ def test_sizes_of_resized_films_come_from_a_list(tmp_path):
         }
     )
     listed.to_csv(tmp_path / experiment.SIZES, index=False)
-    sizes = experiment.original_sizes(table_of(), str(films))
+    sizes = experiment.original_sizes(table_of(), str(images))
     assert np.isnan(sizes[[1, 3]]).all()
     assert sizes[0] == pytest.approx([np.log(500), np.log(500), 0, 1])
     assert sizes[2] == pytest.approx([np.log(1000), np.log(500), np.log(2), 0])
@@ -86,12 +86,9 @@ def test_sizes_of_resized_films_come_from_a_list(tmp_path):
 
 def test_the_list_of_jobs_has_what_was_promised():
     jobs = experiment.all_jobs(
-        tasks=["binary", "etiology", "three-class"],
-        features=["pixels", "embeddings"],
-        first_seed=1000,
-        draws=4,
-        random_labels=2,
-        scopes=2,
+        ["binary", "etiology", "three-class"],
+        ["pixels", "embeddings"],
+        experiment.Draws(1000, leaks=4, random_labels=2, scopes=2),
         trees=10,
     )
     assert len(jobs) == len(set(jobs))
@@ -110,9 +107,8 @@ def test_roles_and_costs_are_counted(material):
     counts = experiment.draw_counts(Results(material), 1000)
     assert counts.to_numpy().sum() == len(material)
     assert counts.loc["own"].tolist() == counts.loc["donor"].tolist()
-    jobs = experiment.all_jobs(
-        tasks=["etiology"], features=["pixels"], first_seed=0, draws=1, random_labels=0, scopes=0, trees=1
-    )
+    draws = experiment.Draws(0, leaks=1, random_labels=0, scopes=0)
+    jobs = experiment.all_jobs(["etiology"], ["pixels"], draws, trees=1)
     cost = experiment.cost_table([(job, 2.0) for job in jobs])
     assert cost["jobs"].sum() == len(jobs)
     assert cost["total"].sum() == 2.0 * len(jobs)
@@ -129,7 +125,7 @@ def test_trained_networks_differ_in_the_reserves_alone(material):
     assert tested & {group[image_id] for image_id in leaky.parts["train"]}
 
 
-def test_trained_networks_have_no_validation_where_no_patient_has_a_single_film(material):
+def test_trained_networks_have_no_validation_where_no_patient_has_a_single_image(material):
     kept = np.flatnonzero(np.bincount(material.groups["series"])[material.groups["series"]] > 1)
     several = replace(
         material,

@@ -34,11 +34,11 @@ def material():
     rng = np.random.default_rng(0)
     sizes = [1] * 30 + [2] * 40 + [3] * 20
     groups = np.repeat(np.arange(len(sizes)), sizes)
-    film = 0.7 * rng.normal(size=(len(sizes), 16))[groups] + 0.7 * rng.normal(size=(len(groups), 16))
+    image = 0.7 * rng.normal(size=(len(sizes), 16))[groups] + 0.7 * rng.normal(size=(len(groups), 16))
     labels = (groups % 3).astype(np.int64)
-    film[:, 0] += labels
-    film = film.astype(np.float32)
-    values = {name: film + np.float32(shift) for name, shift in zip(VARIANTS, (0, 0.01, 0.1), strict=True)}
+    image[:, 0] += labels
+    image = image.astype(np.float32)
+    values = {name: image + np.float32(shift) for name, shift in zip(VARIANTS, (0, 0.01, 0.1), strict=True)}
     ids = np.array([f"film-{i:03d}" for i in range(len(groups))], dtype=object)
     patients = np.array([f"patient-{g}" for g in groups], dtype=object)
     return Material(ids, patients, labels, {"series": groups}, {"embeddings": features(values, ids)})
@@ -231,10 +231,10 @@ def test_outcomes_survive_the_file(tmp_path):
 
 
 def changes(material):
-    film = material.features["embeddings"].values["film"].copy()
-    film[::3, 3] += 1
-    other = {**material.features["embeddings"].values, "film": film}
-    near = {**material.features["embeddings"].values, "near": film}
+    image = material.features["embeddings"].values["film"].copy()
+    image[::3, 3] += 1
+    other = {**material.features["embeddings"].values, "film": image}
+    near = {**material.features["embeddings"].values, "near": image}
     labels, groups = material.labels.copy(), material.groups["series"].copy()
     labels[0], groups[0] = 2, groups[1]
     ids = material.ids.copy()

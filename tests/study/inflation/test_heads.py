@@ -21,6 +21,7 @@ with deferred:
         HEADS,
         SELECTED,
         C,
+        Head,
         by_epoch,
         components,
         neighbours,
@@ -53,9 +54,7 @@ def test_every_model_learns_repeats_itself_and_gives_probabilities(head, classes
     test, truth = blobs(90, classes, seed=1)
 
     def fit(seed, y=labels):
-        return probabilities(
-            head, train, y, test, classes=classes, seed=seed, setting=setting(head), trees=12
-        )
+        return probabilities(Head(head, setting(head), seed, trees=12), train, y, test, classes)
 
     found = fit(0)
     assert found.shape == (90, classes) and found.dtype == np.float64
@@ -74,7 +73,7 @@ def test_settings_and_numbers_of_trees_are_used():
     test, _ = blobs(60, 2, apart=1.0, seed=1)
 
     def fit(head, setting, trees=5):
-        return probabilities(head, train, labels, test, classes=2, seed=0, setting=setting, trees=trees)
+        return probabilities(Head(head, setting, 0, trees), train, labels, test, 2)
 
     weak, strong = fit("logistic-regression", 1e-4), fit("logistic-regression", 1e-1)
     assert np.abs(weak - 0.5).max() < np.abs(strong - 0.5).max()
@@ -86,7 +85,7 @@ def test_settings_and_numbers_of_trees_are_used():
 def test_an_unknown_model_is_refused_with_the_known_ones():
     x, y = blobs(10, 2)
     with pytest.raises(ValueError, match=r"unknown model 'svm': expected one of 1-nn, .*xgboost"):
-        probabilities("svm", x, y, x, classes=2, seed=0, setting=1)
+        probabilities(Head("svm", 1, 0), x, y, x, 2)
 
 
 def test_fixed_settings_are_there_for_all_features_and_tuned_models():
@@ -97,7 +96,7 @@ def test_fixed_settings_are_there_for_all_features_and_tuned_models():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_most_probable_class_is_that_of_the_nearest_film(classes):
+def test_the_most_probable_class_is_that_of_the_nearest_image(classes):
     train, labels = blobs(150, classes, apart=1.0)
     test, _ = blobs(200, classes, apart=1.0, seed=1)
     found = neighbours(train, labels, test, classes, 1)
@@ -107,7 +106,7 @@ def test_the_most_probable_class_is_that_of_the_nearest_film(classes):
 
 
 @pytest.mark.parametrize("k", [1, 3, 500])
-def test_scores_are_inverse_mean_distances_to_the_nearest_films_of_each_class(k):
+def test_scores_are_inverse_mean_distances_to_the_nearest_images_of_each_class(k):
     train, labels = blobs(40, 3)
     test, _ = blobs(15, 3, seed=1)
     inverse = np.empty((15, 3))
@@ -119,7 +118,7 @@ def test_scores_are_inverse_mean_distances_to_the_nearest_films_of_each_class(k)
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_a_film_that_trains_has_probability_one_for_its_class(offset):
+def test_a_image_that_trains_has_probability_one_for_its_class(offset):
     # Long vectors that lie close together: single precision cannot tell them apart.
     rng = np.random.default_rng(0)
     train = (offset + rng.random((300, 1000)) * 0.5).astype(np.float32)
@@ -146,7 +145,7 @@ def test_pixels_are_centred_grey_levels_and_embeddings_standardised():
 
 
 @pytest.mark.parametrize("features", ["pixels", "embeddings"])
-def test_scaling_measured_on_test_films_too_differs_from_that_on_training_films(features):
+def test_scaling_measured_on_test_images_too_differs_from_that_on_training_images(features):
     rng = np.random.default_rng(0)
     train, test = (rng.integers(low, high, (30, 5)).astype(np.uint8) for low, high in ((0, 100), (150, 255)))
     if features == "embeddings":

@@ -9,7 +9,7 @@ import pytest
 from deferred import deferred
 from leakfree.data.sources.base import LABELS
 from leakfree.data.tasks import TASKS, Task
-from leakfree_study.inflation.draws import draw
+from leakfree_study.inflation.draws import draw, permuted_classes
 
 with deferred:
     from sklearn.metrics import f1_score, roc_auc_score
@@ -19,8 +19,9 @@ with deferred:
     from leakfree_study.inflation import heads, jobs
     from leakfree_study.inflation.arms import Arms, Rows
     from leakfree_study.inflation.catalogue import LEAKS
-    from leakfree_study.inflation.jobs import DOSES, FAMILIES, Job, best_weights, compute, permuted_classes
+    from leakfree_study.inflation.jobs import FAMILIES, Job, best_weights, compute
     from leakfree_study.inflation.material import VARIANTS, Features, Material
+    from leakfree_study.inflation.plans import DOSES
 
 NN, LR = "1-nn", "logistic-regression"
 #: Patients of each label with 1, 2, 3 and 4 images.
@@ -36,9 +37,9 @@ def build(*, identity=0.5, disease=1.0, dimensions=130, mixed=0, seed=0):
             for _ in range(patients):
                 groups += [groups[-1] + 1 if groups else 0] * size
                 labels += [LABELS.index(label)] * size
-    for films in [(1, 2), (1, 1, 2), (1, 2, 2)] * mixed:
-        groups += [groups[-1] + 1] * len(films)
-        labels += films
+    for images in [(1, 2), (1, 1, 2), (1, 2, 2)] * mixed:
+        groups += [groups[-1] + 1] * len(images)
+        labels += images
     order = rng.permutation(len(labels))
     labels, groups = np.array(labels)[order], np.array(groups)[order]
     n = len(labels)
@@ -174,13 +175,13 @@ def test_the_same_job_gives_the_same_result_and_another_seed_another(material, h
 def test_the_ledger_counts_what_the_arms_share(material):
     made, classes, arms = arms_of(material, job("exact"))
     tested = made.rows("test")
-    for family, films in (("exact", True), ("near", False), ("siblings", False)):
+    for family, images in (("exact", True), ("near", False), ("siblings", False)):
         outcomes = compute(material, job(family))
         for dose in DOSES:
             ledger = outcomes[f"{family}-{dose * 100:.0f}"].ledger
             leaking = int(made.leaked(dose).sum())
             assert ledger["shared_groups"] == leaking
-            assert ledger["shared_images"] == (leaking if films else 0)
+            assert ledger["shared_images"] == (leaking if images else 0)
             assert ledger["n_train"] == len(arms.clean())
             assert ledger["n_test"] == len(tested) + (family == "siblings" and dose == 1) * len(
                 made.rows("single")
@@ -212,7 +213,7 @@ def test_populations_are_scored_as_the_catalogue_says(material):
 
 
 @pytest.mark.parametrize("features", ["pixels", "embeddings"])
-def test_the_nearest_neighbour_knows_every_film_that_it_was_given(material, features):
+def test_the_nearest_neighbour_knows_every_image_that_it_was_given(material, features):
     found = compute(material, job("no-test-set", task="binary", features=features))["no-test-set"]
     assert auc(found) == 1
     np.testing.assert_allclose(found.probabilities[np.arange(len(found.rows)), found.truth], 1, atol=1e-5)
@@ -230,7 +231,7 @@ def test_the_nearest_neighbour_knows_every_film_that_it_was_given(material, feat
 
 @pytest.mark.parametrize("head", [NN, LR])
 @pytest.mark.parametrize("family", ["scaling", "pca", "selection"])
-def test_what_is_fitted_on_all_films_gives_other_scores_than_on_training_films(material, family, head):
+def test_what_is_fitted_on_all_images_gives_other_scores_than_on_training_images(material, family, head):
     found = compute(material, job(family, head, "binary"))
     clean, leaky = found[f"{family}-train"], found[f"{family}-all"]
     np.testing.assert_array_equal(clean.rows, leaky.rows)
@@ -239,7 +240,7 @@ def test_what_is_fitted_on_all_films_gives_other_scores_than_on_training_films(m
     assert clean.ledger["prepared_sha256"] == clean.ledger["train_sha256"]
 
 
-def test_scaling_on_training_films_is_that_of_every_other_arm_with_embeddings(material):
+def test_scaling_on_training_images_is_that_of_every_other_arm_with_embeddings(material):
     scaling = compute(material, job("scaling", task="binary"))["scaling-train"]
     clean = compute(material, job("clean", task="binary"))["clean"]
     np.testing.assert_array_equal(scaling.rows, clean.rows)
@@ -266,38 +267,38 @@ def differences(material, seeds, leaky="siblings", head=NN, **fields):
     return np.array(out)
 
 
-def test_siblings_raise_the_score_where_films_show_who_it_is():
+def test_siblings_raise_the_score_where_images_show_who_it_is():
     found = differences(build(identity=0.9, disease=0.2), range(6))
     assert abs(found[:, 0].mean() - 0.5) < 0.15, "clean"
     assert found[:, 1].mean() > 0.9, "leaky"
     assert (found[:, 1] > found[:, 0]).all()
 
 
-def test_siblings_raise_nothing_where_films_do_not_show_who_it_is():
+def test_siblings_raise_nothing_where_images_do_not_show_who_it_is():
     # Draws of one cohort share its luck, so the cohort is the unit.
     cohorts = [build(identity=0, disease=2, dimensions=6, seed=seed) for seed in range(12)]
-    found = np.array([differences(films, range(2)).mean(axis=0) for films in cohorts])
+    found = np.array([differences(images, range(2)).mean(axis=0) for images in cohorts])
     gain = found[:, 1] - found[:, 0]
     assert found[:, 0].mean() > 0.8
     assert abs(gain.mean()) < 3 * gain.std(ddof=1) / np.sqrt(len(gain)) < 0.07
 
 
 def test_with_random_labels_the_clean_arm_guesses_and_copies_are_known():
-    films = build(identity=0.5, disease=4.0, dimensions=6)
+    images = build(identity=0.5, disease=4.0, dimensions=6)
     # Mirrored draws share their permutation, so there are half as many of them as draws.
-    found = differences(films, range(24), "exact", permuted=True)
+    found = differences(images, range(24), "exact", permuted=True)
     assert abs(found[:, 0].mean() - 0.5) < 0.06
     assert (found[:, 1] == 1).all()
-    assert differences(films, range(2), "exact")[:, 0].min() > 0.85, "unlike with the true ones"
+    assert differences(images, range(2), "exact")[:, 0].min() > 0.85, "unlike with the true ones"
 
 
 @pytest.mark.parametrize("task", list(TASKS))
 def test_permuted_labels_are_one_a_patient_and_one_a_pair(task):
-    films = build(mixed=5)
-    groups, truth = films.groups["series"], films.classes(TASKS[task])
+    images = build(mixed=5)
+    groups, truth = images.groups["series"], images.classes(TASKS[task])
     agree = []
     for seed in range(20):
-        made = draw(films.labels, groups, seed)
+        made = draw(images.labels, groups, seed)
         found = permuted_classes(made, truth, groups, seed)
         np.testing.assert_array_equal(found, permuted_classes(made, truth, groups, seed))
         np.testing.assert_array_equal(found < 0, truth < 0)
@@ -309,7 +310,7 @@ def test_permuted_labels_are_one_a_patient_and_one_a_pair(task):
             rows = trained[(groups[trained] == group) & taking[trained]]
             assert len(set(found[rows].tolist())) <= 1
         # Each patient or pair hands its class to one other.
-        alone = np.isin(np.arange(len(films)), made.rows("single", "val")) & taking
+        alone = np.isin(np.arange(len(images)), made.rows("single", "val")) & taking
         agree.append((found[alone] == truth[alone]).mean())
         assert set(found[taking].tolist()) == set(truth[taking].tolist())
     chance = np.square(np.bincount(truth[truth >= 0]) / (truth >= 0).sum()).sum()
@@ -317,21 +318,21 @@ def test_permuted_labels_are_one_a_patient_and_one_a_pair(task):
 
 
 def test_permuted_labels_are_those_that_train_and_are_scored():
-    films = build(disease=4.0)
+    images = build(disease=4.0)
     for seed in range(2):
-        found = compute(films, job("no-test-set", task="etiology", permuted=True, seed=seed))["no-test-set"]
-        truth = films.classes(TASKS["etiology"])[found.rows]
+        found = compute(images, job("no-test-set", task="etiology", permuted=True, seed=seed))["no-test-set"]
+        truth = images.classes(TASKS["etiology"])[found.rows]
         assert auc(found) == 1
         assert 0.2 < (found.truth == truth).mean() < 0.9
 
 
 @pytest.mark.parametrize("family", ["siblings", "exact", "no-test-set", "near"])
 def test_patients_of_several_classes_leak_as_others_do(family):
-    films = build(mixed=8)
+    images = build(mixed=8)
     for seed, scope in enumerate(("series", "person") * 2):
         one = job(family, task="etiology", seed=seed, scope=scope, doses=(1.0,))
-        (found,) = compute(films, one).values()
-        _, _, arms = arms_of(films, one)
+        (found,) = compute(images, one).values()
+        _, _, arms = arms_of(images, one)
         assert found.ledger["n_train"] == len(arms.clean())
         if family == "exact":
             assert found.ledger["shared_images"] == len(found.rows) == len(arms.rows("test"))
@@ -340,29 +341,29 @@ def test_patients_of_several_classes_leak_as_others_do(family):
 
 
 @pytest.mark.parametrize("features", ["pixels", "embeddings"])
-def test_features_of_another_film_are_no_result(features):
-    films = build()
+def test_features_of_another_image_are_no_result(features):
+    images = build()
     one = job("clean", features=features)
-    _, _, arms = arms_of(films, one)
-    values = getattr(films.features[features], "values")["film"]  # noqa: B009 - a dict
+    _, _, arms = arms_of(images, one)
+    values = getattr(images.features[features], "values")["film"]  # noqa: B009 - a dict
     other = arms.rows("val")[0]
     # Whichever row it is: none is spared.
     for row in (arms.rows(role)[place] for role in ("base", "donor", "test", "single") for place in (0, 3)):
         before = values[row].copy()
         values[row] = values[other]
         with pytest.raises(LedgerError, match="not that image's"):
-            compute(films, one)
+            compute(images, one)
         values[row] = before
-    compute(films, one)
+    compute(images, one)
 
 
 def test_features_of_another_variant_are_no_result():
-    films = build()
-    values = getattr(films.features["embeddings"], "values")  # noqa: B009 - a dict
+    images = build()
+    values = getattr(images.features["embeddings"], "values")  # noqa: B009 - a dict
     values["near"] = values["film"]
-    compute(films, job("exact"))
+    compute(images, job("exact"))
     with pytest.raises(LedgerError, match="near:"):
-        compute(films, job("near"))
+        compute(images, job("near"))
 
 
 def patched(monkeypatch, name, change):
@@ -381,7 +382,7 @@ def test_a_clean_arm_that_leaks_is_no_result(material, monkeypatch, family, role
         compute(material, job(family))
 
 
-def test_tuning_on_films_of_tested_patients_is_no_result(material, monkeypatch):
+def test_tuning_on_images_of_tested_patients_is_no_result(material, monkeypatch):
     patched(monkeypatch, "clean", lambda arms, rows: rows.plus(arms.rows("own")[:1]))
     with pytest.raises(LedgerError, match="share 1 linked groups"):
         compute(material, job("tuning"))
@@ -397,12 +398,11 @@ def test_a_leaky_arm_that_does_not_leak_is_no_result(material, monkeypatch, fami
 
 
 def test_a_model_fitted_on_other_rows_than_planned_is_no_result(material, monkeypatch):
-    read = jobs._Bench.trained
+    def train(self):
+        rows = Rows(self.plan.train.row[:-1], self.plan.train.variant[:-1])
+        return self.read("train", rows), self.bench.classes[rows.row]
 
-    def shortened(self, ledger, rows):
-        return read(self, ledger, Rows(rows.row[:-1], rows.variant[:-1]))
-
-    monkeypatch.setattr(jobs._Bench, "trained", shortened)
+    monkeypatch.setattr(jobs._Arm, "train", train)
     with pytest.raises(LedgerError, match="stage train did not consume"):
         compute(material, job("siblings"))
 
@@ -431,9 +431,9 @@ def test_equally_good_class_weights_stay_at_one():
 
 
 def test_thresholds_chosen_on_test_are_the_best_there():
-    films, gains = build(disease=2, dimensions=6), []
+    images, gains = build(disease=2, dimensions=6), []
     for seed in range(0, 12, 2):
-        found = compute(films, job("clean", seed=seed))
+        found = compute(images, job("clean", seed=seed))
         test, val = (
             f1_score(one.truth, one.probabilities.argmax(axis=1), average="macro")
             for one in (found["threshold-test"], found["threshold-val"])
@@ -449,22 +449,22 @@ def test_the_best_epoch_on_test_is_no_worse_there_than_that_on_validation(materi
         assert 1 <= found["stopped-val"].ledger["chosen"] <= heads.EPOCHS
 
 
-def with_several(films):
+def with_several(images):
     """Take the images of patients with several."""
-    groups = films.groups["series"]
+    groups = images.groups["series"]
     kept = np.flatnonzero(np.bincount(groups)[groups] > 1)
     return replace(
-        films,
-        **{name: getattr(films, name)[kept] for name in ("ids", "patients", "labels", "sizes")},
-        groups={name: values[kept] for name, values in films.groups.items()},
+        images,
+        **{name: getattr(images, name)[kept] for name in ("ids", "patients", "labels", "sizes")},
+        groups={name: values[kept] for name, values in images.groups.items()},
         features={
             name: replace(found, values={kind: array[kept] for kind, array in found.values.items()})
-            for name, found in films.features.items()
+            for name, found in images.features.items()
         },
     )
 
 
-def test_where_no_patient_has_a_single_film_there_is_nothing_to_choose_an_epoch_on(material):
+def test_where_no_patient_has_a_single_image_there_is_nothing_to_choose_an_epoch_on(material):
     several = with_several(material)
     assert compute(several, job("epochs", LR, "binary")) == {}
     assert set(compute(several, job("clean", task="binary"))) == {"clean"}
@@ -479,7 +479,7 @@ def test_a_study_s_own_labels_and_tasks_are_those_of_its_jobs(material):
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
 
-def test_folds_of_films_flatter_where_films_show_who_it_is():
+def test_folds_of_images_flatter_where_images_show_who_it_is():
     found = compute(build(identity=0.9, disease=0.2), job("tuning", task="etiology"))
     assert auc(found["folds-images"]) > auc(found["folds-patients"]) + 0.05
     assert found["tuning-patients"].ledger["chosen"] in heads.CANDIDATES[NN]
@@ -495,8 +495,8 @@ def test_size_and_mode_raise_the_score_where_they_tell_the_class(material, head)
 
 
 def test_equal_classes_have_no_arms_of_oversampling():
-    films = build()
-    only = replace(films, labels=np.zeros_like(films.labels))
+    images = build()
+    only = replace(images, labels=np.zeros_like(images.labels))
     assert compute(only, job("oversample")) == {}
 
 

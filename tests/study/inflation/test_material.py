@@ -58,7 +58,7 @@ def small():
     return Material(ids, ids, np.array([0, 1, 2, 3]), {}, {"pixels": Features("pixels", values, {})})
 
 
-def test_films_are_the_decoded_files_of_the_table(phantom_cohort, table, pixels):
+def test_images_are_the_decoded_files_of_the_table(phantom_cohort, table, pixels):
     blobs = {i: b for ids, part in phantom_cohort.iterate() for i, b in zip(ids, part, strict=True)}
     found = values_of(pixels)
     assert found.shape == (len(table), SIZE * SIZE) and found.dtype == np.uint8
@@ -66,14 +66,14 @@ def test_films_are_the_decoded_files_of_the_table(phantom_cohort, table, pixels)
         np.testing.assert_array_equal(row, to_grey(blobs[image_id], SIZE).ravel())
 
 
-def test_copies_differ_from_their_films_and_are_nearer_to_them_than_other_films(pixels):
-    film = values_of(pixels).astype(float)
+def test_copies_differ_from_their_images_and_are_nearer_to_them_than_other_images(pixels):
+    image = values_of(pixels).astype(float)
     for variant in ("near", "augmented"):
         copy = values_of(pixels, variant).astype(float)
-        assert (copy != film).any(axis=1).mean() > 0.9
+        assert (copy != image).any(axis=1).mean() > 0.9
         # Brightness and contrast aside, a copy looks like its image.
-        likeness = np.corrcoef(copy, film)[: len(film), len(film) :]
-        assert (likeness.argmax(axis=1) == np.arange(len(film))).mean() > 0.8, variant
+        likeness = np.corrcoef(copy, image)[: len(image), len(image) :]
+        assert (likeness.argmax(axis=1) == np.arange(len(image))).mean() > 0.8, variant
     assert (values_of(pixels, "near") != values_of(pixels, "augmented")).any(axis=1).all()
 
 
@@ -82,10 +82,10 @@ def test_near_duplicates_are_of_all_kinds(phantom_cohort, table, tmp_path, monke
     alter = module.alter
     monkeypatch.setattr(module, "alter", lambda data, kind, rng: asked.append(kind) or alter(data, kind, rng))
     pixel_features(phantom_cohort, table, SIZE, tmp_path, jobs=1)
-    per_film = [asked[i : i + 4] for i in range(0, len(asked), 4)]
-    assert len(per_film) == len(table)
-    assert {kinds[0] for kinds in per_film} == set(module.NEAR)
-    assert all(tuple(kinds[1:]) == module.AUGMENTING for kinds in per_film)
+    per_image = [asked[i : i + 4] for i in range(0, len(asked), 4)]
+    assert len(per_image) == len(table)
+    assert {kinds[0] for kinds in per_image} == set(module.NEAR)
+    assert all(tuple(kinds[1:]) == module.AUGMENTING for kinds in per_image)
 
 
 def test_digests_name_every_row_of_every_variant(table, pixels):
@@ -160,7 +160,7 @@ def test_a_table_that_lost_its_places_in_the_store_is_refused(phantom_cohort, ta
     assert not (tmp_path / "features").exists()
 
 
-def test_embeddings_are_made_of_the_decoded_films_and_copies(
+def test_embeddings_are_made_of_the_decoded_images_and_copies(
     phantom_cohort, table, pixels, tmp_path, monkeypatch
 ):
     calls = []
@@ -192,29 +192,29 @@ def test_embeddings_are_made_of_the_decoded_films_and_copies(
     assert len(calls) == 9, "nor are those of other weights"
 
 
-def test_the_first_film_of_each_cluster_of_copies_stays():
+def test_the_first_image_of_each_cluster_of_copies_stays():
     table = pd.DataFrame({"image_id": list("abcdef")}, index=[3, 1, 4, 15, 9, 2])
     kept = without_copies(table, np.array(["x", "y", "x", "z", "y", "w"], dtype=object))
     assert kept["image_id"].tolist() == ["a", "b", "d", "f"]
     assert kept.index.tolist() == [3, 1, 15, 2], "places in the store stay"
 
 
-def test_films_that_take_no_part_in_a_task_have_class_minus_one():
-    films = small()
-    assert [LABELS[code] for code in films.labels] == ["normal", "bacterial", "viral", "pneumonia"]
-    assert films.classes(TASKS["binary"]).tolist() == [0, 1, 1, 1]
-    assert films.classes(TASKS["etiology"]).tolist() == [-1, 0, 1, -1]
-    assert films.classes(TASKS["three-class"]).tolist() == [0, 1, 2, -1]
-    assert len(films) == 4
+def test_images_that_take_no_part_in_a_task_have_class_minus_one():
+    images = small()
+    assert [LABELS[code] for code in images.labels] == ["normal", "bacterial", "viral", "pneumonia"]
+    assert images.classes(TASKS["binary"]).tolist() == [0, 1, 1, 1]
+    assert images.classes(TASKS["etiology"]).tolist() == [-1, 0, 1, -1]
+    assert images.classes(TASKS["three-class"]).tolist() == [0, 1, 2, -1]
+    assert len(images) == 4
 
 
-def test_rows_are_named_and_read_by_film_and_variant():
-    films = small()
+def test_rows_are_named_and_read_by_image_and_variant():
+    images = small()
     rows, variant = np.array([2, 0, 2, 3]), np.array([0, 1, 2, 0], dtype=np.uint8)
-    assert films.keys(rows, variant) == ["b/3.png", "near:a/1.png", "augmented:b/3.png", "b/4.png"]
-    assert films.take("pixels", rows, variant)[:, 0].tolist() == [20, 1, 22, 30]
-    assert films.keys(rows) == ["b/3.png", "a/1.png", "b/3.png", "b/4.png"]
-    assert films.take("pixels", rows, 1)[:, 0].tolist() == [21, 1, 21, 31]
-    taken = films.take("pixels", rows)
+    assert images.keys(rows, variant) == ["b/3.png", "near:a/1.png", "augmented:b/3.png", "b/4.png"]
+    assert images.take("pixels", rows, variant)[:, 0].tolist() == [20, 1, 22, 30]
+    assert images.keys(rows) == ["b/3.png", "a/1.png", "b/3.png", "b/4.png"]
+    assert images.take("pixels", rows, 1)[:, 0].tolist() == [21, 1, 21, 31]
+    taken = images.take("pixels", rows)
     taken[:] = 0
-    assert films.take("pixels", rows)[:, 0].tolist() == [20, 0, 20, 30], "a reader cannot change the images"
+    assert images.take("pixels", rows)[:, 0].tolist() == [20, 0, 20, 30], "a reader cannot change the images"

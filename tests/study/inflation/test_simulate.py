@@ -26,8 +26,8 @@ def pseudo():
     return studies(World(SMALL, draws=30, dimensions=4, seeds=True), 50, seed=1, n_resamples=80)
 
 
-def test_films_of_a_world():
-    labels, groups = World(((1, 2), (0, 1, 1))).films()
+def test_images_of_a_world():
+    labels, groups = World(((1, 2), (0, 1, 1))).images()
     assert labels.tolist() == [0] * 5 + [1] * 5
     assert groups.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
 

@@ -58,7 +58,7 @@ def results(seeds=SEEDS, arms=None):
 
 def save(folder, found):
     return [
-        store.save_films(folder, found.material),
+        store.save_images(folder, found.material),
         *store.save_draws(folder, found),
         *store.save_arms(folder, found),
     ]
@@ -168,15 +168,15 @@ def test_metrics_of_what_is_read_back_are_those_of_the_files(tmp_path):
     assert once.arms[CLEAN][7].ledger == found.arms[CLEAN][7].ledger
 
 
-def test_films_draws_and_ledgers_are_in_the_files(tmp_path):
+def test_images_draws_and_ledgers_are_in_the_files(tmp_path):
     found = results()
     save(tmp_path, found)
-    films = pd.read_csv(tmp_path / "manifests/06_films.csv", encoding_errors="surrogateescape")
-    assert films["image_id"].tolist() == found.material.ids.tolist()
-    assert films["label"].tolist() == [LABELS[code] for code in found.material.labels]
-    assert films["patient"].tolist() == found.material.patients.tolist()
+    images = pd.read_csv(tmp_path / "manifests/06_films.csv", encoding_errors="surrogateescape")
+    assert images["image_id"].tolist() == found.material.ids.tolist()
+    assert images["label"].tolist() == [LABELS[code] for code in found.material.labels]
+    assert images["patient"].tolist() == found.material.patients.tolist()
     for scope, groups in found.material.groups.items():
-        assert films[f"group_{scope}"].tolist() == groups.tolist()
+        assert images[f"group_{scope}"].tolist() == groups.tolist()
         roles = pd.read_csv(tmp_path / f"manifests/06_draws_{scope}.csv.gz")
         assert list(roles) == ["film", *(f"draw_{seed}" for seed in SEEDS)]
         tested = draw(found.material.labels, groups, 7).rows("test")
@@ -215,7 +215,7 @@ def test_groups_are_those_of_the_scope():
     assert scored.patients.tolist() == found.material.groups["merged"][rows].tolist()
 
 
-def test_arms_are_paired_on_the_draws_and_films_that_both_scored():
+def test_arms_are_paired_on_the_draws_and_images_that_both_scored():
     found = results()
     leaky = three_arms()[1]
     del found.arms[leaky][1]

@@ -17,12 +17,12 @@ with deferred:
 
 def ramp(side=64):
     """An image that gets brighter to the right, and has a white line below."""
-    film = np.tile(np.linspace(0, 250, side), (side, 1)).astype(np.uint8)
-    film[-4:] = 255
-    return film
+    image = np.tile(np.linspace(0, 250, side), (side, 1)).astype(np.uint8)
+    image[-4:] = 255
+    return image
 
 
-def test_a_padded_film_has_its_proportions():
+def test_a_padded_image_has_its_proportions():
     white = np.full((64, 64), 255, dtype=np.uint8)
     for ratio, wide, high in ((2.0, 40, 20), (0.5, 20, 40), (1.0, 40, 40)):
         lit = reshaped(white, ratio, "padded", 40) > 0
@@ -32,18 +32,18 @@ def test_a_padded_film_has_its_proportions():
         assert abs((rows[0] + rows[-1]) - 39) <= 1 and abs((columns[0] + columns[-1]) - 39) <= 1
 
 
-def test_a_cropped_film_is_the_middle_of_the_longer_side():
-    film = ramp().astype(int)
+def test_a_cropped_image_is_the_middle_of_the_longer_side():
+    image = ramp().astype(int)
     wide = reshaped(ramp(), 2.0, "cropped", 32).astype(int)
-    assert wide[0, 0] == pytest.approx(film[0, 16], abs=8)
-    assert wide[0, -1] == pytest.approx(film[0, 47], abs=8)
+    assert wide[0, 0] == pytest.approx(image[0, 16], abs=8)
+    assert wide[0, -1] == pytest.approx(image[0, 47], abs=8)
     assert wide[-1, 5] == 255
     high = reshaped(ramp(), 0.5, "cropped", 32).astype(int)
     assert high[0, 0] == pytest.approx(0, abs=8) and high[0, -1] == pytest.approx(250, abs=8)
     assert high[-1, 5] < 100
 
 
-def test_a_square_film_is_the_same_in_every_way():
+def test_a_square_image_is_the_same_in_every_way():
     squashed = reshaped(ramp(), 1.0, "squashed", 32)
     for handling in aspect.HANDLINGS:
         assert np.array_equal(reshaped(ramp(), 1.0, handling, 32), squashed)
@@ -89,8 +89,8 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
     monkeypatch.setattr(aspect, "original_sizes", sizes)
     monkeypatch.setattr(aspect, "embed", bars)
     found = aspect_study(run, 32, max_images=400, n_resamples=100, seed=0)
-    films = len(run.development(TASKS["binary"], 400))
-    assert set(found["n_images"]) == {films - len(range(0, films, 5))}
+    images = len(run.development(TASKS["binary"], 400))
+    assert set(found["n_images"]) == {images - len(range(0, images, 5))}
     read = found[found["reads"] == "shape"].set_index("handling")["estimate"]
     assert read["padded"] > 0.8
     assert read["squashed"] < 0.2

@@ -18,7 +18,13 @@ with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.novelty import Novelty, NoveltyError
     from leakfree.split.manifest import Manifest
-    from leakfree_study.networks.deep import fit_novelty, five_parts, network_job, publish_model
+    from leakfree_study.networks.deep import (
+        TrainingSettings,
+        fit_novelty,
+        five_parts,
+        network_job,
+        publish_model,
+    )
     from leakfree_study.run.cells import Cell, network_cells
     from leakfree_study.run.run import open_run, read_outputs
 
@@ -90,8 +96,9 @@ def manifest():
     return Manifest("05-patient-level-binary", "patient-level", parts, seed=42, scope="series")
 
 
-def job(manifest, recipe="resnet18", task="binary", **settings):
-    return network_job(task, recipe, manifest, 3, **{"image_size": 96, "epochs": 20, **settings})
+def job(manifest, recipe="resnet18", task="binary", scope="series", **settings):
+    settings = {"image_size": 96, "epochs": 20, **settings}
+    return network_job(task, recipe, manifest, 3, TrainingSettings(**settings), scope)
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -151,9 +158,9 @@ def test_an_unknown_task_or_recipe_is_refused_with_those_known(manifest):
     assert all(name in str(caught.value) for name in RECIPES)
 
 
-def test_a_novelty_score_learns_from_training_films_alone_and_is_published(run):
+def test_a_novelty_score_learns_from_training_images_alone_and_is_published(run):
     manifest = five_parts(run, "binary")
-    job = network_job("binary", "simple-cnn-32", manifest, 7, image_size=16, epochs=1)
+    job = network_job("binary", "simple-cnn-32", manifest, 7, TrainingSettings(16, epochs=1))
     cache = run.pixels(16)
     held_out = [i for part in LIMIT_PARTS for i in manifest.parts[part]]
     expected = Novelty.fit(

@@ -39,7 +39,7 @@ def corner():
     return Corner()
 
 
-def films(n=2, size=32):
+def images(n=2, size=32):
     pixels = np.zeros((n, size, size), dtype=np.uint8)
     pixels[:, :8, :8] = 255
     pixels[:, 12:20, 12:20] = 255
@@ -48,7 +48,7 @@ def films(n=2, size=32):
 
 def cache_of(pixels):
     ids = np.array([f"{i}.png" for i in range(len(pixels))], dtype=object)
-    return PixelCache(ids, pixels, {i: pixel_digest(film) for i, film in zip(ids, pixels, strict=True)})
+    return PixelCache(ids, pixels, {i: pixel_digest(image) for i, image in zip(ids, pixels, strict=True)})
 
 
 def test_regions_are_where_their_names_say():
@@ -67,16 +67,16 @@ def test_regions_are_where_their_names_say():
 
 
 def test_hiding_changes_nothing_else_and_no_original():
-    pixels = films()
+    pixels = images()
     hidden = explain.hide(pixels, "corners", fill=7)
     mask = explain.region("corners", 32)
     assert (hidden[:, mask] == 7).all()
     assert np.array_equal(hidden[:, ~mask], pixels[:, ~mask])
-    assert np.array_equal(pixels, films())
+    assert np.array_equal(pixels, images())
 
 
-def test_a_ledger_tells_hidden_films_from_whole_ones():
-    whole = cache_of(films())
+def test_a_ledger_tells_hidden_images_from_whole_ones():
+    whole = cache_of(images())
     hidden = explain.hidden_cache(whole, "lungs")
     rows = np.arange(2)
     predict(corner(), hidden, rows, PLAIN, ledger=Ledger(hidden.digests), stage="test", precision="float32")
@@ -87,7 +87,7 @@ def test_a_ledger_tells_hidden_films_from_whole_ones():
 
 
 def test_hiding_what_a_network_reads_changes_its_answer_and_hiding_the_rest_does_not():
-    network, pixels = corner(), films()
+    network, pixels = corner(), images()
     rows = np.arange(2)
 
     def answer(cache):
@@ -110,8 +110,8 @@ def test_the_table_says_what_hiding_costs():
     cache = cache_of(pixels)
     patients = np.array([f"p{i // 4}-{i % 2}" for i in range(16)], dtype=object)
     part = np.array(["val", "conformal"] * 8, dtype=object)
-    films = Predictions(Path("x"), cache.ids, patients, part, labels, ("a", "b"), np.full((16, 2), 0.5), 0)
-    table = explain.hidden_table(corner(), Normalisation(0.4, 1.0), cache, films, n_resamples=50)
+    images = Predictions(Path("x"), cache.ids, patients, part, labels, ("a", "b"), np.full((16, 2), 0.5), 0)
+    table = explain.hidden_table(corner(), Normalisation(0.4, 1.0), cache, images, n_resamples=50)
     auc = table[table["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc.index.tolist() == ["nothing", *explain.REGIONS]
     assert auc["nothing"] == 1
@@ -119,7 +119,7 @@ def test_the_table_says_what_hiding_costs():
     assert auc["corners"] == auc["lungs"] == 1
     pixels[:, 12:20, 12:20] = 100
     left = cache_of(pixels)
-    only_corners = explain.hidden_table(corner(), Normalisation(0.4, 1.0), left, films, n_resamples=5)
+    only_corners = explain.hidden_table(corner(), Normalisation(0.4, 1.0), left, images, n_resamples=5)
     auc = only_corners[only_corners["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc["corners"] == 0.5
     assert auc["lungs"] == 1
@@ -127,7 +127,7 @@ def test_the_table_says_what_hiding_costs():
 
 
 def test_the_map_is_the_activation_weighted_by_its_mean_gradient():
-    network, pixels = corner(), films()
+    network, pixels = corner(), images()
     heat = explain.grad_cam(network, pixels, PLAIN, np.array([0, 1]))
     assert heat.shape == (2, 32, 32)
     assert heat.dtype == np.float32
@@ -190,12 +190,14 @@ def test_a_probe_learns_from_what_is_not_hidden(monkeypatch):
         "seed": 0,
     }
     shown = Predictions(Path("made"), **named)
-    monkeypatch.setattr(explain, "embed", lambda films, **settings: films.reshape(len(films), -1) / 255)
-    found = explain.hidden_probe(cache, cache.ids[:80], labels[:80], shown, n_resamples=100)
+    monkeypatch.setattr(explain, "embed", lambda images, **settings: images.reshape(len(images), -1) / 255)
+    train = dict(zip(cache.ids[:80], labels[:80], strict=True))
+    found = explain.hidden_probe(cache, train, shown, n_resamples=100)
     auc = found[found["metric"] == "roc_auc"].set_index("hidden")["estimate"]
     assert auc["nothing"] > 0.99 and auc["outside-lungs"] > 0.99
     assert auc["lungs"] < 0.75
     assert set(found["n_images"]) == {40}
     # Labels of training alone are learned: turned round, the score turns round.
-    turned = explain.hidden_probe(cache, cache.ids[:80], 1 - labels[:80], shown, n_resamples=10)
+    turned = {image_id: 1 - label for image_id, label in train.items()}
+    turned = explain.hidden_probe(cache, turned, shown, n_resamples=10)
     assert turned[turned["metric"] == "roc_auc"].set_index("hidden")["estimate"]["nothing"] < 0.01

@@ -67,8 +67,8 @@ def test_heat_explains_what_the_network_said_of_the_images_that_were_picked(aske
 
 
 def test_every_network_is_asked_with_the_same_regions_hidden(asked, monkeypatch):
-    def hidden_table(network, normalisation, cache, films, *, regions, n_resamples, seed):
-        assert films is asked.held_out and (n_resamples, seed) == (5, 3)
+    def hidden_table(network, normalisation, cache, images, *, regions, n_resamples, seed):
+        assert images is asked.held_out and (n_resamples, seed) == (5, 3)
         return pd.DataFrame({"hidden": regions, "network": network})
 
     monkeypatch.setattr(looks.explain, "hidden_table", hidden_table)
@@ -81,8 +81,8 @@ def test_every_network_is_asked_with_the_same_regions_hidden(asked, monkeypatch)
 def test_the_probe_learns_from_the_training_part_alone(asked, monkeypatch):
     seen = {}
 
-    def hidden_probe(cache, train_ids, train_labels, films, *, hidden, **settings):
-        seen.update(train_ids=train_ids, train_labels=train_labels, hidden=hidden)
+    def hidden_probe(cache, train, images, *, hidden, **settings):
+        seen.update(train=train, hidden=hidden)
         return pd.DataFrame()
 
     monkeypatch.setattr(looks.explain, "hidden_probe", hidden_probe)
@@ -90,7 +90,7 @@ def test_the_probe_learns_from_the_training_part_alone(asked, monkeypatch):
     asked.run.development = lambda task: table
     task = SimpleNamespace(labels=lambda rows: rows["label"].to_numpy())
     asked.train_on_hidden(task, SimpleNamespace(parts={"train": ("t2", "t1"), "val": ("v1",)}))
-    assert seen["train_ids"] == ["t2", "t1"] and seen["train_labels"].tolist() == [0, 1]
+    assert list(seen["train"].items()) == [("t2", 0), ("t1", 1)]
     assert seen["hidden"] == ("lungs", "outside-lungs")
 
 

@@ -13,7 +13,7 @@ with deferred:
     from leakfree.data.pixels import PixelCache
     from leakfree_study.networks import novelty_study
     from leakfree_study.networks.novelty_study import (
-        changed_films,
+        changed_images,
         novelty_table,
         strangers,
         warnings_by_kind,
@@ -26,23 +26,23 @@ class Bright(Novelty):
     def __init__(self):
         pass
 
-    def score(self, films):
-        return films[:, films.shape[1] // 2, films.shape[2] // 2] / 128.0
+    def score(self, images):
+        return images[:, images.shape[1] // 2, images.shape[2] // 2] / 128.0
 
 
-def films(values, size=16):
+def images(values, size=16):
     return np.stack([np.full((size, size), value, np.uint8) for value in values])
 
 
 def test_changes_are_those_of_their_names():
-    film = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    changed = changed_films(film)
-    assert np.array_equal(changed["mirrored"][0], film[0, :, ::-1])
-    assert np.array_equal(changed["upside down"][0], film[0, ::-1, ::-1])
-    assert np.array_equal(changed["negative"][0], 255 - film[0])
-    assert np.array_equal(changed["turned by 90 degrees"][0], np.rot90(film[0]))
-    assert changed["a quarter of the image"].max() <= film[0, :8, :8].max()
-    assert all(c.shape == film.shape and c.dtype == np.uint8 for c in changed.values())
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    changed = changed_images(image)
+    assert np.array_equal(changed["mirrored"][0], image[0, :, ::-1])
+    assert np.array_equal(changed["upside down"][0], image[0, ::-1, ::-1])
+    assert np.array_equal(changed["negative"][0], 255 - image[0])
+    assert np.array_equal(changed["turned by 90 degrees"][0], np.rot90(image[0]))
+    assert changed["a quarter of the image"].max() <= image[0, :8, :8].max()
+    assert all(c.shape == image.shape and c.dtype == np.uint8 for c in changed.values())
 
 
 def test_strangers_differ_from_one_another_and_come_again_with_their_seed():
@@ -57,7 +57,7 @@ def test_strangers_differ_from_one_another_and_come_again_with_their_seed():
 def test_shares_and_intervals_count_patients():
     values = [255] * 10 + [0] * 30
     patients = np.array(["a"] * 10 + [f"p{i}" for i in range(30)])
-    table = novelty_table(Bright(), {"test": (films(values), patients)}, 16, n_resamples=500)
+    table = novelty_table(Bright(), {"test": (images(values), patients)}, 16, n_resamples=500)
     row = table.set_index("group").loc["test"]
     assert (row["warned"], row["n_images"], row["n_patients"]) == (0.25, 40, 31)
     # One patient holds all ten: over images the interval would end near 0.4.
@@ -73,7 +73,7 @@ def test_shares_and_intervals_count_patients():
 def test_a_run_is_measured_on_what_set_nothing_in_the_score(sealed, monkeypatch):
     monkeypatch.setattr(novelty_study, "patient_ids", lambda table, scope: table["file"].to_numpy())
     ids = np.array(["a", "b", "c", "d"], dtype=object)
-    development, others = films([255, 0, 255, 255]), films([0, 0])
+    development, others = images([255, 0, 255, 255]), images([0, 0])
     names = [f"person{i}_virus_{i}.jpeg" for i in range(sealed)]
     table = pd.DataFrame({"image_id": names, "file": names, "part": "test", "label": None})
     run = SimpleNamespace(

@@ -18,7 +18,7 @@ with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.weights import PublishedError
     from leakfree_study.networks import official
-    from leakfree_study.networks.deep import five_parts, network_job
+    from leakfree_study.networks.deep import TrainingSettings, five_parts, network_job
     from leakfree_study.networks.official import open_official, predict_sealed, trained
     from leakfree_study.run.cells import network_cells
     from leakfree_study.run.run import open_run
@@ -48,10 +48,7 @@ def prepared(tmp_path_factory):
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
         run = open_run("05_leakfree_deep", data=str(folder / "store"), run_dir=str(run_folder), jobs=1)
         manifest = five_parts(run, "binary")
-        jobs = [
-            network_job("binary", MODEL, manifest, s, image_size=SIZE, epochs=2, batch_size=16)
-            for s in (1, 2)
-        ]
+        jobs = [network_job("binary", MODEL, manifest, s, TrainingSettings(SIZE, 2, 16)) for s in (1, 2)]
         results = network_cells(run, jobs)
         plan = {
             "written": "2026-01-01",
@@ -90,7 +87,7 @@ def test_a_cell_is_found_again_by_its_record(prepared):
         trained(run, "age", MODEL, 1, SIZE)
 
 
-def test_sealed_films_are_predicted_once_each_without_labels(prepared):
+def test_sealed_images_are_predicted_once_each_without_labels(prepared):
     run, results = prepared
     temperature = Calibrated.of_cell(results[0]).temperature
     frame = predict_sealed(run, results[0], temperature)

@@ -18,7 +18,7 @@ with deferred:
 
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree_study.networks import sealed
-    from leakfree_study.networks.sealed import committed, open_seal, read_plan
+    from leakfree_study.networks.sealed import Predicted, committed, open_seal, read_plan
     from leakfree_study.run.seal_log import SealError, read_log, verify_log
 
 ENTRIES = [
@@ -104,7 +104,7 @@ def test_labels_stay_in_the_cohort_without_a_waiting_line(cohort, tmp_path):
 
 def test_one_opening_scores_everything_and_leaves_a_line(cohort, project, plan, given, tmp_path):
     run = tmp_path / "run"
-    table = open_seal(cohort, run, plan, **given, project=project)
+    table = open_seal(cohort, run, plan, Predicted(**given), project=project)
     assert sorted(set(zip(table["task"], table["seed"], strict=True))) == [
         ("binary", "1"), ("binary", "2"), ("binary", "ensemble"), ("three-class", "1"),
     ]  # fmt: skip
@@ -128,8 +128,8 @@ def test_one_opening_scores_everything_and_leaves_a_line(cohort, project, plan, 
 
 
 def test_a_second_opening_is_a_second_line(cohort, project, plan, given, tmp_path):
-    first = open_seal(cohort, tmp_path, plan, **given, project=project)
-    second = open_seal(cohort, tmp_path, plan, **given, project=project)
+    first = open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
+    second = open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     lines = read_log(tmp_path)
     assert [line["opening"] for line in lines] == [1, 2]
     pd.testing.assert_frame_equal(first, second)
@@ -138,7 +138,7 @@ def test_a_second_opening_is_a_second_line(cohort, project, plan, given, tmp_pat
 def test_an_opening_that_dies_is_on_record(cohort, project, plan, given, tmp_path, monkeypatch):
     monkeypatch.setattr(sealed, "evaluate", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     (line,) = read_log(tmp_path)
     assert line["results"] is None
     assert verify_log(tmp_path) == [f"{sealed.SEALED_LOG}, opening 1: was never completed"]
@@ -147,11 +147,11 @@ def test_an_opening_that_dies_is_on_record(cohort, project, plan, given, tmp_pat
 def test_nothing_is_opened_before_the_plan_is_committed(cohort, project, plan, given, tmp_path):
     plan.write_text(plan.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
     with pytest.raises(SealError, match=r"plan\.yaml: differs from what is committed"):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     git(project, "rm", "-q", "--cached", "plan.yaml")
     git(project, "commit", "-qm", "gone")
     with pytest.raises(SealError, match="commit the plan before"):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     assert read_log(tmp_path) == []
 
 
@@ -215,7 +215,7 @@ def test_what_the_plan_does_not_cover_keeps_the_seal_closed(
 ):
     change(given)
     with pytest.raises(SealError, match=reason):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     assert read_log(tmp_path) == []
 
 
@@ -224,7 +224,7 @@ def test_another_cohort_is_refused(cohort, project, plan, given, tmp_path):
     plan.write_text(yaml.safe_dump(content), encoding="utf-8")
     git(project, "commit", "-qam", "another cohort")
     with pytest.raises(SealError, match="is for cohort ffffffffffff, this is"):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_plan_of_a_task_that_the_cohort_has_not_opens_nothing(cohort, plan, gi
     plan.write_text(yaml.safe_dump(content), encoding="utf-8")
     git(project, "commit", "-qam", "another task")
     with pytest.raises(SealError, match="unknown task age; known: binary, etiology, three-class"):
-        open_seal(cohort, tmp_path, plan, **given, project=project)
+        open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     assert not (tmp_path / sealed.SEALED_LOG).exists()
 
 
@@ -262,7 +262,7 @@ def test_a_plan_that_is_none(tmp_path):
 
 
 def test_changed_results_and_files_are_found(cohort, project, plan, given, tmp_path):
-    open_seal(cohort, tmp_path, plan, **given, project=project)
+    open_seal(cohort, tmp_path, plan, Predicted(**given), project=project)
     (line,) = read_log(tmp_path)
     line["results"][0]["estimate"] += 0.01
     (tmp_path / sealed.SEALED_LOG).write_text(json.dumps(line) + "\n", encoding="utf-8")

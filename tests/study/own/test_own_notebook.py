@@ -35,7 +35,7 @@ def sources(notebook):
     return [cell.source for cell in notebook.cells]
 
 
-def test_cells_about_chest_films_are_left_out_and_code_is_not_reworded(notebook):
+def test_cells_about_chest_images_are_left_out_and_code_is_not_reworded(notebook):
     made = adapted(notebook, {})
     assert sources(made) == ["# Images", "images = 1", "## Grid", "grid", "Each image; see `06_films.csv`."]
     nbformat.validate(made)

@@ -198,7 +198,7 @@ def test_other_tables_among_the_manifests_are_no_manifests(run):
 @pytest.mark.parametrize(
     "name", ["manifests/06_draws_series.csv.gz", "ledgers/06_binary.csv.gz", "predictions/06/binary/x.csv.gz"]
 )
-def test_files_of_the_inflation_study_need_its_table_of_films(run, name):
+def test_files_of_the_inflation_study_need_its_table_of_images(run, name):
     write_text(run / name, "x\n")
     seal(run)
     assert problems(run) == ["manifests/06_films.csv: cannot be read (No such file or directory)"]

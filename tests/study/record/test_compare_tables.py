@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leakfree_study.record.table_differences import TableError, compare_tables, read_table
+from leakfree_study.record.reproduce import TableError, compare_tables, read_table
 from leakfree_study.record.tolerances import TableRules
 
 RULES = TableRules.model_validate(
@@ -21,7 +21,6 @@ RULES = TableRules.model_validate(
         "sealed_rows": {"part": "official"},
     }
 )
-LIMIT = Decimal("0.02")
 
 
 def table(*changes):
@@ -42,7 +41,7 @@ def table(*changes):
 
 
 def compare(fresh, published=None, **options):
-    return compare_tables("t", table() if published is None else published, fresh, RULES, LIMIT, **options)
+    return compare_tables("t", table() if published is None else published, fresh, RULES, **options)
 
 
 def test_a_table_agrees_with_itself():
@@ -130,10 +129,10 @@ def test_a_run_that_opened_nothing_may_lack_what_rests_on_its_sealed_test_only()
 
 def test_rows_that_follow_from_others_may_differ():
     free = RULES.model_copy(update={"free_rows": "wrong"})
-    found = compare_tables("t", table().drop(index=[0]), table().drop(index=[1]), free, LIMIT)
+    found = compare_tables("t", table().drop(index=[0]), table().drop(index=[1]), free)
     assert (found.status, len(found.free), found.rows) == ("agrees", 2, 2)
     changed = table((2, "n", "21")).drop(index=[1])
-    assert compare_tables("t", table(), changed, free, LIMIT).status == "differs"
+    assert compare_tables("t", table(), changed, free).status == "differs"
 
 
 @pytest.mark.parametrize(

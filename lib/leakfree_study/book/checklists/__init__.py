@@ -1,1 +1,0 @@
-"""Checklists that the study answers, with every number read from a run: REFORMS and the model info sheet."""
