@@ -28,8 +28,8 @@ from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
+from leakfree.data.raw import Problem
 from leakfree.data.reading.reading import META, Wishes
-from leakfree.data.sources.base import Problem
 
 _NO_TIME = "time: a test part that is older than training looks like any other"
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")

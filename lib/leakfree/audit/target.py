@@ -15,6 +15,7 @@ from leakfree.base.errors import LeakfreeError
 from leakfree.data.formats import Item, ItemReader, file_items, list_items, of_file, plain_bytes
 from leakfree.data.formats.annotations import annotated
 from leakfree.data.patients import SUBJECT
+from leakfree.data.raw import Problem, SourceError
 from leakfree.data.reading.parts import is_part, part_name
 from leakfree.data.reading.reading import (
     Reading,
@@ -26,7 +27,6 @@ from leakfree.data.reading.reading import (
     understand,
 )
 from leakfree.data.reading.tables import table_suffix
-from leakfree.data.sources.base import Problem, SourceError
 from leakfree.data.sources.hub import is_deeplake
 from leakfree.data.sources.listing import Listed
 

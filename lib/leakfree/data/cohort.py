@@ -23,8 +23,8 @@ from leakfree.base.provenance import code_digest
 from leakfree.data import bounded
 from leakfree.data.images import ImageError
 from leakfree.data.patients import SUBJECT
+from leakfree.data.raw import PARTS
 from leakfree.data.sources import Problem, RawImage, Source
-from leakfree.data.sources.base import PARTS
 from leakfree.data.study_file import OwnStudy
 from leakfree.data.vocabulary import words_of
 
@@ -37,7 +37,7 @@ CHUNK = 256
 SEALED_PART = "test"
 _FORMAT = "leakfree-cohort-1"
 #: Modules, beside those of the source, and packages that make a store: what others made is made again.
-MODULES = ("leakfree/data/cohort", "leakfree/data/images", "leakfree/data/sources/base")
+MODULES = ("leakfree/data/cohort", "leakfree/data/images", "leakfree/data/raw")
 PACKAGES = ("numpy", "pillow", "scipy")
 _TEXT = ("image_id", "label", "part", "mode", "sha256")
 _NUMBERS = ("person_num", "width", "height", "bytes")

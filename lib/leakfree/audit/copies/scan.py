@@ -18,7 +18,7 @@ from leakfree.audit.target import Reader, Target
 from leakfree.base.parallel import available_cores
 from leakfree.data.bounded import decode
 from leakfree.data.images import ImageError
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
 
 #: Images that one task reads.
 SHARD = 128

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from leakfree.data.formats.base import FormatError, Item
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import FormatError
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "an archive", (".zip", ".tar", ".tgz"), ""
 _PICTURES = (

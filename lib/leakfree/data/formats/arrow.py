@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from leakfree.data.formats.base import FormatError, Item
+from leakfree.data.formats.base import FormatError
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import ALIASES, plain
-from leakfree.data.sources.base import Problem
 
 NAME, SUFFIXES, PACKAGE = "a data set of Hugging Face", (".arrow", ".parquet"), "pyarrow"
 

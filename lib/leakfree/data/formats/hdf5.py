@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from leakfree.data.formats.base import FormatError, Item, encoded
+from leakfree.data.formats.base import FormatError, encoded
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import TableError, named, read_table
-from leakfree.data.sources.base import Problem
 
 NAME, SUFFIXES, PACKAGE = "HDF5", (".h5", ".hdf5", ".mat"), "h5py"
 _STACKS = ("x", "images", "image", "data", "img")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from leakfree.data.formats.base import Item, eight_bits, encoded, mosaic
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import eight_bits, encoded, mosaic
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "NIfTI", (".nii", ".nii.gz"), "nibabel"
 

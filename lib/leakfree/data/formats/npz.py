@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from leakfree.data.formats.base import FormatError, Item, encoded
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import FormatError, encoded
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "arrays of NumPy", (".npz",), ""
 _ENDS = ("_images", "images", "_x", "x")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.data.formats.base import Item
+from leakfree.data.names import label_from_path
 from leakfree.data.patients import SUBJECT
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading import folders as by_folder
 from leakfree.data.reading.parts import folder_parts, one_spelling, part_name, rank
 from leakfree.data.reading.patient_ids import is_unknown, read_ids
@@ -32,8 +33,6 @@ from leakfree.data.reading.tables import (
     read_table,
     table_suffix,
 )
-from leakfree.data.sources.base import Problem
-from leakfree.data.sources.folder import label_from_path
 
 #: Before an id from a header, as `leakfree.data.formats.dicom` reads it: reports show a number instead.
 HIDDEN = "header:"

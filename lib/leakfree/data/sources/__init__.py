@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from leakfree.data.sources.base import Problem, RawImage, Source, SourceError
+from leakfree.data.raw import Problem, RawImage, Source, SourceError
 
 __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leakfree.data.sources.base import Problem, RawImage, SourceError
+from leakfree.data.raw import Problem, RawImage, SourceError
 
 #: ``labels`` of the hub: class index to label.
 HUB_LABELS = {0: "normal", 1: "bacterial", 2: "viral"}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from leakfree.data.sources.base import Problem, RawImage, SourceError
+from leakfree.data.raw import Problem, RawImage, SourceError
 from leakfree.data.sources.listing import Listed, list_study
 from leakfree.data.study_file import OwnStudy, StudyFileError, read_study
 
