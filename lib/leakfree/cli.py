@@ -373,7 +373,7 @@ def _auditing(
     from leakfree.audit.report import print_reading
     from leakfree.audit.target import open_target
     from leakfree.base.files import writable
-    from leakfree.data.reading.reading import Wishes
+    from leakfree.data.reading.wishes import Wishes
 
     for path in (given.json, given.html, given.junit, given.sarif):
         if path:

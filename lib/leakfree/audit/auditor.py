@@ -29,7 +29,8 @@ from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
 from leakfree.data.raw import Problem
-from leakfree.data.reading.reading import META, Wishes
+from leakfree.data.reading.understand import META
+from leakfree.data.reading.wishes import Wishes
 
 _NO_TIME = "time: a test part that is older than training looks like any other"
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")

@@ -23,7 +23,7 @@ from leakfree.base.provenance import code_digest
 from leakfree.data import bounded
 from leakfree.data.images import ImageError
 from leakfree.data.patients import SUBJECT
-from leakfree.data.raw import PARTS
+from leakfree.data.raw import PARTS, readable
 from leakfree.data.sources import Problem, RawImage, Source
 from leakfree.data.study_file import OwnStudy
 from leakfree.data.vocabulary import words_of
@@ -266,7 +266,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     return {
         "image": item.data,
         # Text columns are UTF-8: a name in another encoding is kept readable rather than refused.
-        "image_id": item.file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "image_id": readable(item.file),
         "label": item.label,
         "part": item.part,
         "mode": facts.mode,

@@ -108,3 +108,8 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """Return a hex digest that changes when the content may have changed (cheap: no decoding)."""
+
+
+def readable(text: str) -> str:
+    """Keep a name in another encoding readable: tables, JSON and HTML are UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

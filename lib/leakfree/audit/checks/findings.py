@@ -127,7 +127,7 @@ class Report:
     provenance : mapping
         Versions, data checksum, seconds by step.
     reading : mapping
-        How the input was understood, see `leakfree.data.reading.reading.Reading`; empty where not known.
+        How the input was understood, see `leakfree.data.reading.report.Reading`; empty where not known.
     """
 
     target: str

@@ -21,7 +21,7 @@ from leakfree.audit.checks.separability import (
 )
 from leakfree.audit.checks.separability import binned as binned_values
 from leakfree.data.reading.parts import kind_of
-from leakfree.data.reading.reading import META
+from leakfree.data.reading.understand import META
 
 #: Columns with more values than this, other than numbers, are names of images or patients.
 MOST_VALUES = 50
@@ -37,7 +37,8 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
     Parameters
     ----------
     table : pandas.DataFrame
-        ``label``, ``part``, and further columns with `leakfree.data.reading.reading.META` before their names.
+        ``label``, ``part``, and further columns with `leakfree.data.reading.understand.META` before their
+        names.
     groups : numpy.ndarray of int64, shape (n,), or None
         Linked group of each row; None where they are not known.
     seed : int

@@ -15,7 +15,7 @@ from leakfree.audit.checks.overlap import overlap
 from leakfree.data.groups import linked_groups
 from leakfree.data.patients import DECLARED, SCOPES, SUBJECT, missing_identifier, patient_ids
 from leakfree.data.reading.parts import rank
-from leakfree.data.reading.reading import SCOPE
+from leakfree.data.reading.understand import SCOPE
 
 
 def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ from leakfree.audit.report.words import (
 )
 from leakfree.base.escape import one_line
 from leakfree.base.files import write_text
-from leakfree.data.reading.reading import reading_lines
+from leakfree.data.reading.report import reading_lines
 
 #: Longest side of an embedded picture in pixels.
 SIDE = 160

@@ -23,7 +23,7 @@ from leakfree.audit.report.words import (
     verdict,
 )
 from leakfree.base.escape import terminal
-from leakfree.data.reading.reading import reading_lines
+from leakfree.data.reading.report import reading_lines
 
 #: Columns where the output is no terminal, and the fewest in one.
 WIDTH = 80
