@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -70,7 +71,7 @@ class AuditSettings(BaseModel):
 
 
 def audit_images(
-    target: str | os.PathLike | Target, settings: AuditSettings | None = None, **options: object
+    target: str | os.PathLike | Target, settings: AuditSettings | None = None, **options: Any
 ) -> Report:
     """Find the ways in which a split of images leaks.
 

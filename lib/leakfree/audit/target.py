@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -118,7 +118,7 @@ class Target:
     problems: tuple[Problem, ...] = ()
     declared: tuple[str, ...] = ()
     checksum: str = ""
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     reading: Reading | None = None
     alternatives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     doubtful: tuple[tuple[str, ...], ...] = ()

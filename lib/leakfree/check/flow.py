@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 from leakfree.check import names, syntax
 from leakfree.check.calls import Calls
@@ -309,6 +310,6 @@ class Flow(Expressions, Calls, Methods):
             if isinstance(part, ast.Constant):
                 self._word(part.value, part, how)
 
-    def _note(self, what: str, node: ast.AST, value: Value, name: str, **more: object) -> None:
+    def _note(self, what: str, node: ast.AST, value: Value, name: str, **more: Any) -> None:
         loops = tuple(kind for kind, _ in self._loops)
         self.events.append(Event(what, getattr(node, "lineno", 0), value, name, more, loops))

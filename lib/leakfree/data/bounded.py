@@ -16,6 +16,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -119,7 +120,7 @@ def _is_plain(data: bytes, limits: Limits | None = None) -> bool:
 
 def _asked(
     task: str, data: bytes, *arguments: int, limits: Limits | None = None, wait: float | None = None
-) -> tuple[dict[str, object], np.ndarray | None]:
+) -> tuple[dict[str, Any], np.ndarray | None]:
     told = None if limits is None else asdict(limits)
     asked = {"task": task, "arguments": arguments, "limits": told}
     # The header's pixels are not known here; the decoder's own clock follows them.
@@ -142,9 +143,7 @@ class _Decoder:
             env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
         )
 
-    def ask(
-        self, asked: dict[str, object], data: bytes, seconds: float
-    ) -> tuple[dict[str, object], bytes] | None:
+    def ask(self, asked: dict[str, Any], data: bytes, seconds: float) -> tuple[dict[str, Any], bytes] | None:
         """Return its answer; None where it ended before."""
         clock = threading.Timer(_PATIENCE * seconds, self.process.kill)
         clock.daemon = True
@@ -181,8 +180,8 @@ class _Decoders:
             self._idle.append(_Decoder())
 
     def ask(
-        self, asked: dict[str, object], data: bytes, seconds: float, wait: float | None
-    ) -> tuple[dict[str, object], np.ndarray | None]:
+        self, asked: dict[str, Any], data: bytes, seconds: float, wait: float | None
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
         if not self._slots.acquire(timeout=wait):
             raise DecodersBusyError("many unusual images wait to be decoded")
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -256,7 +256,7 @@ def made_by(source: Source) -> str:
     return code_digest((*MODULES, *getattr(source, "modules", ())), PACKAGES)
 
 
-def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
+def _row(item: RawImage | Problem) -> dict[str, Any] | Problem:
     if isinstance(item, Problem):
         return item
     try:
@@ -280,7 +280,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     }
 
 
-def _keep(row: dict[str, object] | Problem, problems: list[Problem], seen: set[str]) -> bool:
+def _keep(row: dict[str, Any] | Problem, problems: list[Problem], seen: set[str]) -> bool:
     if isinstance(row, Problem):
         problems.append(row)
         return False

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from operator import index
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class Ledger:
         self._agreed = None
         self._stages.setdefault(stage, Counter()).update(ids)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what was recorded so far, of types that JSON has, for a checkpoint."""
         stages = {
             stage: {
@@ -142,7 +143,7 @@ class Ledger:
         }
         return {"format": _STATE, "reference": self._reference_hash(), "stages": stages}
 
-    def restore(self, state: Mapping[str, object]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`, in place of what is in the ledger now.
 
         Rows consumed after the state was taken are forgotten, and so must be the weights and scores that
@@ -336,7 +337,7 @@ def read_by_times(by_times: Mapping[str, Sequence[str]]) -> Counter[str]:
     return counts
 
 
-def _read_stage(stage: str, entry: Mapping[str, object]) -> tuple[Counter[str], int, int]:
+def _read_stage(stage: str, entry: Mapping[str, Any]) -> tuple[Counter[str], int, int]:
     counts = read_by_times(entry["ids_by_times"])
     if consumed_hash(counts) != entry["sha256"]:
         raise LedgerError(f"ledger state: ids of stage {stage} do not agree with their hash; it was changed")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -202,7 +202,7 @@ class _Training:
         """Epochs since the best one."""
         return len(self.history) - (self.best[1] if self.best else 0)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         rank, epoch, weights = self.best
         return {
             "network": self.network.state_dict(),
@@ -216,7 +216,7 @@ class _Training:
             "ledger": json.dumps(self.ledger.state()),
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -66,7 +67,7 @@ class Description:
     preprocessing: str
 
     @classmethod
-    def of(cls, path: Path, content: Mapping[str, object]) -> Description:
+    def of(cls, path: Path, content: Mapping[str, Any]) -> Description:
         """Take a description from what its JSON file holds; raises KeyError, TypeError or ValueError."""
         _check(content)
         pixels = json.dumps([content.get(name) for name in _OF_PIXELS])
@@ -84,7 +85,7 @@ class Description:
         )
 
 
-def _check(content: Mapping[str, object]) -> None:
+def _check(content: Mapping[str, Any]) -> None:
     """Refuse a field that no trained network can have."""
     classes = content["classes"]
     if not (isinstance(classes, list) and all(isinstance(name, str) and name.strip() for name in classes)):

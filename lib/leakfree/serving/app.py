@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from flask import Flask, Response, g, jsonify, request
@@ -195,6 +196,6 @@ def _data_url(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _said(answer: Answer, overlay: str | None) -> dict[str, object]:
+def _said(answer: Answer, overlay: str | None) -> dict[str, Any]:
     said = asdict(answer)
     return said if overlay is None else said | {"overlay": overlay}

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import uuid
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -46,7 +47,7 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-def log_as_json(level: str = "INFO") -> dict[str, object]:
+def log_as_json(level: str = "INFO") -> dict[str, Any]:
     """Send the service's lines, and the server's, to standard error as JSON.
 
     Returns

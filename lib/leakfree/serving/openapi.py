@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -21,7 +23,7 @@ REFUSALS = {
 }
 
 
-def document(settings: ServiceSettings) -> dict[str, object]:
+def document(settings: ServiceSettings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
     models = (
         schema.PredictRequest,
@@ -91,7 +93,7 @@ def document(settings: ServiceSettings) -> dict[str, object]:
     }
 
 
-def _not_null(described: dict[str, object]) -> dict[str, object]:
+def _not_null(described: dict[str, Any]) -> dict[str, Any]:
     """Leave null out: a field that may be missing is not one that may be null."""
     (inner,) = (option for option in described["anyOf"] if option != {"type": "null"})
     rest = {key: value for key, value in described.items() if key not in ("anyOf", "default")}
@@ -102,11 +104,11 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _json(description: str, content: dict[str, object]) -> dict[str, object]:
+def _json(description: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": content}}}
 
 
-def _plain(summary: str, name: str, kind: str) -> dict[str, object]:
+def _plain(summary: str, name: str, kind: str) -> dict[str, Any]:
     return {
         "summary": summary,
         "operationId": name,

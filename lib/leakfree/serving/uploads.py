@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Request
 from pydantic import ValidationError
@@ -46,7 +47,7 @@ class RefusedError(LeakfreeError):
 class InMemoryRequest(Request):
     """A request whose files stay in memory: Flask would put larger ones on the disk."""
 
-    def _get_file_stream(self, *_about: object, **_more: object) -> io.BytesIO:
+    def _get_file_stream(self, *_about: object, **_more: Any) -> io.BytesIO:
         return io.BytesIO()
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class Manifest:
     scope: str | None
     linked: tuple[str, ...] = ()
     data_checksum: str = ""
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counted = [image_id for ids in self.parts.values() for image_id in ids]
@@ -75,7 +76,7 @@ class Manifest:
         if once or (self.kind != "no-test-set" and len(counted) != len(set(counted))):
             raise ManifestError(f"{self.name}: an image id stands in two parts, or twice in one")
 
-    def _content(self) -> dict[str, object]:
+    def _content(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kind": self.kind,
@@ -136,7 +137,7 @@ def image_level(
     seed: int,
     fractions: Mapping[str, float] = TWO_WAY,
     stratify: np.ndarray | None = None,
-    **description: object,
+    **description: Any,
 ) -> Manifest:
     """Split images as if they were independent: the leak of the reference study (L3.2).
 
@@ -185,7 +186,7 @@ def patient_level(
     seed: int,
     scope: str,
     fractions: Mapping[str, float] = THREE_WAY,
-    **description: object,
+    **description: Any,
 ) -> Manifest:
     """Split linked groups, stratified by class: no group stands in two parts.
 
@@ -244,13 +245,13 @@ def patient_level(
     )
 
 
-def no_test_set(ids: Sequence[str], **description: object) -> Manifest:
+def no_test_set(ids: Sequence[str], **description: Any) -> Manifest:
     """Put every image into training and into test: what the reference study's loader did."""
     ids = tuple(np.asarray(ids, dtype=object).tolist())
     return _manifest("no-test-set", {"train": ids, "test": ids}, None, None, {}, description)
 
 
-def official(table: pd.DataFrame, **description: object) -> Manifest:
+def official(table: pd.DataFrame, **description: Any) -> Manifest:
     """Take the parts that the source declares."""
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     present = [part for part in ("train", "val", "test", "unsplit") if (parts == part).any()]
@@ -265,7 +266,7 @@ def grouped_k_fold(
     folds: int,
     seed: int,
     scope: str,
-    **description: object,
+    **description: Any,
 ) -> list[Manifest]:
     """Make k folds over linked groups, stratified by class (scikit-learn's `StratifiedGroupKFold`).
 
@@ -313,8 +314,8 @@ def _manifest(
     parts: dict[str, tuple[str, ...]],
     seed: int | None,
     scope: str | None,
-    settings: dict[str, object],
-    description: dict[str, object],
+    settings: dict[str, Any],
+    description: dict[str, Any],
 ) -> Manifest:
     description.setdefault("name", kind)
     return Manifest(kind=kind, parts=parts, seed=seed, scope=scope, settings=settings, **description)

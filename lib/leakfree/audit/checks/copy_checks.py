@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def _copies_check(
     incomplete: str,
     what: str,
     advice: str,
-    details: dict[str, object],
+    details: dict[str, Any],
     split: bool,
 ) -> Check:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)

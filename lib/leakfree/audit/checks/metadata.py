@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
         if code is None:
             left_out.append(name)
             continue
-        row: dict[str, object] = {"name": name, "different": int(values.nunique())}
+        row: dict[str, Any] = {"name": name, "different": int(values.nunique())}
         usable = (labels != "") & (labels != "sealed")
         if _repeats(values[usable], labels[usable]):
             row["repeats_the_label"] = True
@@ -137,7 +138,7 @@ def _repeats(values: pd.Series, labels: np.ndarray) -> bool:
 
 def _asked(
     code: np.ndarray, labels: np.ndarray, usable: np.ndarray, group: np.ndarray, seed: int
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
     """Score how well a code tells labels; None where there are too few groups."""
     if not usable.any():
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,7 +142,7 @@ def patients_check(
 
 def _scope_entry(
     table: pd.DataFrame, patients: np.ndarray, scope: str, declared: bool, fail_on: Collection[str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     placed = parts != ""
     frame = pd.DataFrame({"patient": patients[placed], "part": parts[placed], "id": ids[placed]})

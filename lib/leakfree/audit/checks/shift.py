@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import comb, erf, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def shift(
         rows = np.flatnonzero((part == a) | (part == b))
         second = part[rows] == b
         inside = np.unique(group[rows], return_inverse=True)[1]
-        pair: dict[str, object] = {"parts": [a, b]}
+        pair: dict[str, Any] = {"parts": [a, b]}
         small = None if thumbnails is None else thumbnails[rows]
         pair |= _classifier(table.iloc[rows], small, second, inside, rng, permutations, resamples)
         label = table["label"].iloc[rows] if "label" in table else None
@@ -183,7 +184,7 @@ def _classifier(
     rng: np.random.Generator,
     permutations: int,
     resamples: int,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Score a classifier of the part, as `separability` does; ``reason`` says what it went without."""
     found, missing = features(table)
     least = min(len(np.unique(group[second])), len(np.unique(group[~second])))
@@ -252,7 +253,7 @@ def _labels(
     group: np.ndarray,
     rng: np.random.Generator,
     permutations: int,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compare label proportions; the p value deals whole groups to the parts at random."""
     nothing = {"proportions": {}, "label": None, "difference": None, "p": None}
     if label is None:
@@ -294,7 +295,7 @@ def _labels(
     }
 
 
-def _identifiers(numbers: pd.DataFrame | None, second: np.ndarray) -> dict[str, object]:
+def _identifiers(numbers: pd.DataFrame | None, second: np.ndarray) -> dict[str, Any]:
     """Count the runs of parts among patients in order of their number, prefix by prefix."""
     if numbers is None:
         return {"prefixes": [], "reason": ""}

@@ -15,6 +15,7 @@ permutation control, which fits anew for every permutation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def shortcuts(
     group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
     y, names = pd.factorize(label[used], sort=True)
     scored, rare = _scored(y, group, len(names))
-    details: dict[str, object] = {
+    details: dict[str, Any] = {
         "n_images": int(used.sum()),
         "n_groups": int(group.max()) + 1,
         "labels": {str(name): int(count) for name, count in zip(names, np.bincount(y), strict=True)},
@@ -129,7 +130,7 @@ def shortcuts(
     weights = group_weights(group, resamples, rng)
     designs = {name: one_hot([code]) for name, code in found.items()}
 
-    def measure(members: Sequence[str], control: bool) -> dict[str, object]:
+    def measure(members: Sequence[str], control: bool) -> dict[str, Any]:
         design = np.hstack([designs[name] for name in members])
         return separability(design, targets, folds, weights, donors if control else donors[:0])
 
@@ -243,5 +244,5 @@ def features(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
     return codes, missing
 
 
-def _upper(result: Mapping[str, object]) -> float:
+def _upper(result: Mapping[str, Any]) -> float:
     return np.inf if result["high"] is None else result["high"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -42,7 +42,7 @@ _STYLES = {
 _VERDICTS = {"leak": "bold red", "failed": "bold red", "open": "bold magenta", "warning": "bold yellow"}
 
 
-def print_reading(reading: Mapping[str, object], stream: TextIO) -> None:
+def print_reading(reading: Mapping[str, Any], stream: TextIO) -> None:
     """Print how an input was understood; `reading` is as in the JSON report."""
     if not reading:
         return

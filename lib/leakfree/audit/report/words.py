@@ -7,7 +7,7 @@ import numbers
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from leakfree.audit.checks.findings import FAIL_ON, Check, Report
 
@@ -104,7 +104,7 @@ def not_checked(report: Report) -> list[str]:
     return lines
 
 
-def scopes(check: Check) -> dict[str, Mapping[str, object]]:
+def scopes(check: Check) -> dict[str, Mapping[str, Any]]:
     """Return the details of a check that are one rule of what a patient is each, by scope."""
     nested = check.details.get("scopes")
     entries = {**check.details, **(nested if isinstance(nested, Mapping) else {})}
@@ -120,7 +120,7 @@ def found(check: Check) -> int | None:
     return None if check.status == "NOT RUN" else check.count
 
 
-def scope_status(entry: Mapping[str, object]) -> str:
+def scope_status(entry: Mapping[str, Any]) -> str:
     """Return the status of a scope, or its severity where it has none."""
     return str(entry.get("status") or entry.get("severity") or "not stated")
 

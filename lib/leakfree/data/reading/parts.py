@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 #: Words that name a part, by the kind of part; in the order in which parts are shown.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -240,7 +241,7 @@ def one_spelling(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, 
     """
     names = [name.strip() for name in names]
     groups: dict[object, dict[str, int]] = defaultdict(dict)
-    keys: dict[str, object] = {}
+    keys: dict[str, Any] = {}
     for name in names:
         if not name:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 _EXAMPLES, _SHOWN = 3, 8
 
@@ -39,7 +40,7 @@ class Field:
     examples: tuple[tuple[str, str], ...]
     without: tuple[str, ...]
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Return JSON content."""
         return {
             "from": self.source,
@@ -123,7 +124,7 @@ class Reading:
     partial: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Return JSON content."""
         return {
             "parts": self.parts.as_json(),
@@ -137,7 +138,7 @@ class Reading:
         }
 
 
-def reading_lines(reading: Mapping[str, object]) -> list[tuple[str, str]]:
+def reading_lines(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Write a reading, as in the JSON report, as pairs of what and how, for people."""
     lines = []
     for what in ("parts", "labels", "patients"):

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -420,7 +421,7 @@ def _scopes(
     return found
 
 
-def _facts(rows: _Rows, scopes: Mapping[str, object]) -> dict[str, list[str]]:
+def _facts(rows: _Rows, scopes: Mapping[str, Any]) -> dict[str, list[str]]:
     """Collect further columns, and fields of headers, that have a value for some image."""
     names: dict[str, None] = {}
     for row, item in zip(rows.rows, rows.items, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from leakfree.data.raw import Problem, RawImage, Source, SourceError
 
@@ -12,7 +13,7 @@ __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_
 HUB_ADDRESS = "hub://activeloop/chest-xray-train"
 
 
-def open_source(data: str, **options: object) -> Source:
+def open_source(data: str, **options: Any) -> Source:
     """Turn the value of ``--data`` into a source.
 
     Parameters
