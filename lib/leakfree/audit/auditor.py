@@ -175,7 +175,8 @@ def _worst(
     copies = None
     if not {*_COPY_CHECKS, "linked_groups"} <= set(settings.skip):
         copies = copies_of(read, target, settings)
-    found, outcomes = None, {}
+    found: tuple[int, Scan, dict[str, Check]] | None = None
+    outcomes = {}
     for name, part_of in target.alternatives.items():
         parts = read.table["image_id"].map(part_of)
         rows = np.flatnonzero(parts.notna().to_numpy())
@@ -186,6 +187,7 @@ def _worst(
         outcomes[name] = f"leaks: {', '.join(failing)}" if failing else "no leak found"
         if found is None or len(failing) > found[0]:
             found = (len(failing), some, checks)
+    assert found is not None  # there are two splits at least
     return found[1], found[2], outcomes
 
 

@@ -114,7 +114,7 @@ class _Names:
             elif m := re.match(r"(BACTERIA|VIRUS|NORMAL)-\d+-", like, re.IGNORECASE):
                 stem = f"{m[1]}-{self._number}-0001"
             else:  # tells no patient, nor does the new one: only its last number is another
-                before, after = re.fullmatch(r"(.*?)\d*(\D*)", Path(like).stem, re.DOTALL).groups()
+                before, after = re.findall(r"\A(.*?)\d*(\D*)\Z", Path(like).stem, re.DOTALL)[0]
                 stem = f"{before}{self._running:05d}{after}"
             name = f"{stem}{suffix}"
             if name.lower() not in self._taken:

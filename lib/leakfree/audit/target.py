@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -24,6 +24,10 @@ from leakfree.data.reading.understand import Input, Understood, names_tell, sear
 from leakfree.data.reading.wishes import ReadingError, Wishes
 from leakfree.data.sources.hub import is_deeplake
 from leakfree.data.sources.listing import Listed
+
+if TYPE_CHECKING:
+    from leakfree.data.cohort import Cohort
+    from leakfree.data.record import RecordedCohort
 
 #: Columns of a target's table.
 COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
@@ -77,7 +81,7 @@ class StoreReader:
 
 
 @lru_cache(maxsize=4)
-def _open_store(path: str) -> object:
+def _open_store(path: str) -> Cohort:
     from leakfree.data.cohort import Cohort
 
     return Cohort(Path(path))
@@ -399,7 +403,7 @@ def _from_cohort(target: str, cache: Path | None) -> Target:
     return from_cohort(cohort)
 
 
-def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
+def from_cohort(cohort: Cohort | RecordedCohort, rows: Sequence[int] | None = None) -> Target:
     """List the images of a `leakfree.data.cohort.Cohort`, or of some of its rows."""
     table = cohort.table if rows is None else cohort.table.loc[list(rows)]
     listed = pd.DataFrame(

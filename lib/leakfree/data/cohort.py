@@ -8,11 +8,11 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -138,15 +138,19 @@ class Cohort:
             )
         return self._labels[(self.table["part"] == SEALED_PART).to_numpy()]
 
-    def iterate(self, rows: np.ndarray | None = None) -> Iterator[tuple[list[str], list[bytes]]]:
+    def iterate(
+        self, rows: Sequence[int] | np.ndarray | None = None
+    ) -> Iterator[tuple[list[str], list[bytes]]]:
         """Yield stored ids and encoded files together, in chunks, in the order of `rows`."""
-        rows = np.arange(len(self)) if rows is None else np.asarray(rows)
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK].tolist()
-            yield list(self._store["image_id"][part]), [bytes(b) for b in self._store["image"][part]]
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows)
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK].tolist()
+            ids: Any = self._store["image_id"][part]
+            images: Any = self._store["image"][part]
+            yield list(ids), [bytes(image) for image in images]
 
 
-def _read_table(store: deeplake.Dataset, *, own: bool) -> pd.DataFrame:
+def _read_table(store: deeplake.ReadOnlyDataset, *, own: bool) -> pd.DataFrame:
     further = (SUBJECT,) if own else ()
     columns = {name: np.asarray(store[name][:]).astype(str).astype(object) for name in (*_TEXT, *further)}
     columns |= {name: np.asarray(store[name][:]).reshape(-1).astype(np.int64) for name in _NUMBERS}
@@ -218,7 +222,8 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
         tqdm(total=len(source), desc=f"ingest {source.name}", unit="image", mininterval=0.5) as progress,
     ):
         while chunk := list(islice(items, CHUNK)):
-            rows = [row for row in pool.map(_row, chunk) if _keep(row, problems, seen)]
+            made = pool.map(_row, chunk)
+            rows = [row for row in made if _kept(row, problems, seen)]
             if study is None:
                 for row in rows:
                     del row[SUBJECT]
@@ -237,7 +242,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
     if study is not None:
         # The same images under other tasks, or another rule of patients, are another cohort.
         checksum.update(study.model_dump_json(include={"labels", "tasks", "patients", "parts"}).encode())
-    described = {
+    described: dict[str, Any] = {
         "format": _FORMAT,
         "name": source.name,
         "checksum": checksum.hexdigest(),
@@ -280,7 +285,9 @@ def _row(item: RawImage | Problem) -> dict[str, Any] | Problem:
     }
 
 
-def _keep(row: dict[str, Any] | Problem, problems: list[Problem], seen: set[str]) -> bool:
+def _kept(
+    row: dict[str, Any] | Problem, problems: list[Problem], seen: set[str]
+) -> TypeGuard[dict[str, Any]]:
     if isinstance(row, Problem):
         problems.append(row)
         return False

@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,7 @@ from leakfree.data.intake import Limits, TooLargeError, check, read_header
 try:
     import resource
 except ImportError:  # Windows: the parent's clock is the only limit there
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 #: Processor seconds to read the header, and what each million of pixels that it names adds.
 SECONDS, SECONDS_A_MEGAPIXEL = 1.0, 0.2
@@ -53,7 +53,7 @@ def square(data: bytes, size: int) -> tuple[dict[str, Any], np.ndarray | None]:
     return {}, to_grey(data, size)
 
 
-def small(data: bytes, side: int) -> tuple[dict[str, Any], np.ndarray | None]:
+def small(data: bytes, side: int) -> tuple[dict[str, Any], np.ndarray]:
     """Decode to grey and shrink to a longer side, with the image's own aspect."""
     image = decode(data)[1]
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
@@ -71,7 +71,7 @@ TASKS: dict[str, Callable[..., tuple[dict[str, Any], np.ndarray | None]]] = {
 }
 
 
-def send(stream: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
+def send(stream: IO[bytes], head: dict[str, Any], body: bytes | memoryview = b"") -> None:
     """Write one message: JSON, and bytes."""
     text = json.dumps(head).encode()
     stream.write(_SIZES.pack(len(text), len(body)) + text)
@@ -79,7 +79,7 @@ def send(stream: BinaryIO, head: dict[str, Any], body: bytes | memoryview = b"")
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Read one message; None where the stream ends before a whole one."""
     sizes = stream.read(_SIZES.size)
     if len(sizes) < _SIZES.size:

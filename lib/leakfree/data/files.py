@@ -31,7 +31,7 @@ def list_files(root: Path) -> list[Entry]:
     """
     root = Path(root)
     entries = []
-    passed = {os.fspath(root): (os.path.realpath(root),)}
+    passed: dict[str, tuple[str, ...]] = {os.fspath(root): (os.path.realpath(root),)}
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_refuse):
         chain = passed.pop(folder)  # real paths of the folders on the way here
         for sub in subfolders:

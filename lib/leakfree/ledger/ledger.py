@@ -64,7 +64,7 @@ class Ledger:
         self._agreed: tuple[str, Protocol] | None = None
         self._reference = ""
 
-    def record(self, stage: str, ids: Sequence[str], pixels: np.ndarray) -> None:
+    def record(self, stage: str, ids: Sequence[str] | np.ndarray, pixels: np.ndarray) -> None:
         """Enter a batch as it was yielded, before any augmentation.
 
         Parameters
@@ -95,7 +95,7 @@ class Ledger:
         self._agreed = None
         self._stages.setdefault(stage, Counter()).update(ids)
 
-    def record_digests(self, stage: str, ids: Sequence[str], digests: Sequence[int]) -> None:
+    def record_digests(self, stage: str, ids: Sequence[str] | np.ndarray, digests: Sequence[int]) -> None:
         """Enter a batch whose digests were taken where its pixels were decoded, as in a loader's worker.
 
         Every row is compared, so that nothing of a batch is entered unless all of it agrees.
@@ -354,7 +354,8 @@ def _as_list(stage: str, digests: Sequence[int]) -> list[int]:
     return list(values)
 
 
-def _unsigned(stage: str, image_id: object, value: object) -> int:
+def _unsigned(stage: str, image_id: object, value: Any) -> int:
+    digest: int | None
     try:
         digest = index(value)
     except TypeError:

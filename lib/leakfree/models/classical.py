@@ -46,7 +46,7 @@ SPACES: Mapping[str, Mapping[str, Sequence[object]]] = {
 _CLASSIFIER = "classifier"
 
 
-def estimator(model: str, task_classes: int, seed: int, n_jobs: int = 1, **params) -> Pipeline:
+def estimator(model: str, task_classes: int, seed: int, n_jobs: int = 1, **params: Any) -> Pipeline:
     """Build an unfitted pipeline from flattened grey pixels to class probabilities.
 
     Everything that learns from data, the centring of the pixels too, is inside the pipeline, and so
@@ -169,7 +169,7 @@ def search(
     folds: int,
     n_jobs: int | None = None,
     space: Mapping[str, Sequence[object]] | None = None,
-    **params,
+    **params: Any,
 ) -> RandomizedSearchCV:
     """Choose hyperparameters by a randomized search on macro F1, and refit on all rows given.
 

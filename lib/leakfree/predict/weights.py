@@ -174,7 +174,7 @@ def load_network(description: Description, where: str) -> nn.Module:
     ]:
         raise PublishedError(f"{weights}: {wrong[0]} does not fit {description.model}")
     network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
-    return network.eval().to(memory_format=torch.channels_last)
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _build(description: Description) -> nn.Module:

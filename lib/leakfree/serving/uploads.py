@@ -125,8 +125,8 @@ def _of_json(body: bytes, settings: ServiceSettings) -> Upload:
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise RefusedError(400, "fields", f"{where}: {message}" if where else message) from error
-    texts = (asked.image,) if asked.image is not None else tuple(asked.images)
     single = asked.image is not None
+    texts = [asked.image] if asked.image is not None else asked.images or []
     images = tuple(_decoded(text, "image" if single else f"images[{i}]") for i, text in enumerate(texts))
     return Upload(images, single, asked.overlay)
 

@@ -127,12 +127,15 @@ class Manifest:
         return np.array([position[image_id] for image_id in self.parts[part]], dtype=np.int64)
 
 
-def _ordered(ids: np.ndarray, part_of: np.ndarray, parts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {part: tuple(ids[part_of == part].tolist()) for part in parts}
+def _ordered(
+    ids: Sequence[str] | np.ndarray, part_of: np.ndarray, parts: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    names = np.asarray(ids, dtype=object)
+    return {part: tuple(names[part_of == part].tolist()) for part in parts}
 
 
 def image_level(
-    ids: Sequence[str],
+    ids: Sequence[str] | np.ndarray,
     *,
     seed: int,
     fractions: Mapping[str, float] = TWO_WAY,
@@ -159,7 +162,6 @@ def image_level(
     """
     from sklearn.model_selection import train_test_split
 
-    ids = np.asarray(ids, dtype=object)
     part_of = np.empty(len(ids), dtype=object)
     rest, remaining = np.arange(len(ids)), 1.0
     *firsts, last = fractions
@@ -224,7 +226,6 @@ def patient_level(
     >>> {of[i] for i in manifest.parts["train"]} & {of[i] for i in manifest.parts["test"]}
     set()
     """
-    ids = np.asarray(ids, dtype=object)
     frame = pd.DataFrame({"group": groups, "stratum": np.asarray(strata).astype(str)})
     sizes = frame.groupby("group", sort=True).size()
     stratum_of = frame.groupby("group", sort=True)["stratum"].agg(lambda values: values.mode().iloc[0])
@@ -247,8 +248,8 @@ def patient_level(
 
 def no_test_set(ids: Sequence[str], **description: Any) -> Manifest:
     """Put every image into training and into test: what the reference study's loader did."""
-    ids = tuple(np.asarray(ids, dtype=object).tolist())
-    return _manifest("no-test-set", {"train": ids, "test": ids}, None, None, {}, description)
+    every = tuple(np.asarray(ids, dtype=object).tolist())
+    return _manifest("no-test-set", {"train": every, "test": every}, None, None, {}, description)
 
 
 def official(table: pd.DataFrame, **description: Any) -> Manifest:
@@ -277,7 +278,6 @@ def grouped_k_fold(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    ids = np.asarray(ids, dtype=object)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     manifests = []
     for fold, (train, test) in enumerate(splitter.split(ids, strata, groups)):

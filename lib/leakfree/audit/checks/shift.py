@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.findings import Check, Status, not_run
 from leakfree.audit.checks.separability import (
     BAR,
     FOLDS,
@@ -102,7 +102,7 @@ def shift(
     group = np.arange(len(table)) if groups is None else np.unique(groups, return_inverse=True)[1]
     names = list(sizes.index[:MOST_PARTS])
     order = {name: i for i, name in enumerate(dict.fromkeys(part))}
-    couples = list(combinations(sorted(names, key=order.get), 2))
+    couples = list(combinations(sorted(names, key=order.__getitem__), 2))
     gaps = [f"{(part == '').sum():,} images without a part"] if (part == "").any() else []
     gaps += [f"{len(sizes) - len(names)} small parts not compared"] if len(sizes) > len(names) else []
     gaps += [] if thumbnails is not None else ["no pictures"]
@@ -140,7 +140,7 @@ def shift(
             severity="warning",
             details=details,
         )
-    status = "INCONCLUSIVE" if gaps else "PASS"
+    status: Status = "INCONCLUSIVE" if gaps else "PASS"
     return Check("shift", status, f"No difference between the parts found.{missing}", details=details)
 
 
@@ -255,7 +255,7 @@ def _labels(
     permutations: int,
 ) -> dict[str, Any]:
     """Compare label proportions; the p value deals whole groups to the parts at random."""
-    nothing = {"proportions": {}, "label": None, "difference": None, "p": None}
+    nothing: dict[str, Any] = {"proportions": {}, "label": None, "difference": None, "p": None}
     if label is None:
         return nothing | {"reason": "no labels"}
     text = label.fillna("").astype(str).to_numpy(dtype=object)

@@ -185,7 +185,7 @@ def _chart(details: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, An
             continue
         scored = [entry for entry in entries if isinstance(entry, dict) and real(entry.get("auc"))]
         scores += [(_name(entry), entry) for entry in scored]
-        left = [entry for entry in entries if entry not in scored]
+        left: Any = [entry for entry in entries if entry not in scored]
         if more := {
             _name(entry): further
             for entry in scored

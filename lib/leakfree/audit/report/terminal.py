@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TextIO
 
 from rich import box
@@ -117,10 +118,9 @@ class _Printer:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        options = {"file": stream, "markup": False, "emoji": False, "highlight": False}
-        self.console = Console(**options, force_jupyter=False)
-        width = max(self.console.width, _NARROW) if self.console.is_terminal else WIDTH
-        self.console = Console(**options, force_jupyter=False, width=width)
+        make = partial(Console, file=stream, markup=False, emoji=False, highlight=False, force_jupyter=False)
+        console = make()
+        self.console = make(width=max(console.width, _NARROW) if console.is_terminal else WIDTH)
 
     def text(self, value: object, style: str = "") -> Text:
         return Text(terminal(value, self.stream), style=style, overflow="fold")
@@ -159,7 +159,7 @@ def _checks(printer: _Printer, report: Report) -> Table:
     return table
 
 
-def _scopes(check: Check) -> list[tuple[str, dict]]:
+def _scopes(check: Check) -> list[tuple[str, Mapping[str, Any]]]:
     return list(scopes(check).items()) if check.name == "patients" else []
 
 

@@ -28,7 +28,7 @@ def items(path: str, file: str) -> list[Item]:
             for name in arrays.files:
                 end = next((end for end in _ENDS if name.lower().endswith(end)), None)
                 images = arrays[name] if end is not None else np.empty(0)
-                if images.ndim not in (3, 4):
+                if end is None or images.ndim not in (3, 4):
                     continue
                 part = name[: -len(end)]
                 names = [f"{part}{other}" for other in ("_labels", "labels", "_y", "y")]

@@ -469,7 +469,7 @@ def _numbered(patients: Sequence[str]) -> list[str]:
     ]
 
 
-def _shown(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+def _shown(groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [group for group in groups if not any(one.startswith(HIDDEN) for one in group)][:4]
 
 

@@ -26,7 +26,7 @@ class FolderSource:
         If the folder holds no file, or its links run in a loop.
     """
 
-    modules = ("leakfree/data/sources/folder", "leakfree/data/files", "leakfree/data/names")
+    modules: tuple[str, ...] = ("leakfree/data/sources/folder", "leakfree/data/files", "leakfree/data/names")
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

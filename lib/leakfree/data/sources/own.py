@@ -31,7 +31,7 @@ class OwnSource:
     """
 
     # What its files and its CSV say is in the fingerprint.
-    modules = ("leakfree/data/study_file", "leakfree/data/sources/own")
+    modules: tuple[str, ...] = ("leakfree/data/study_file", "leakfree/data/sources/own")
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)

@@ -90,7 +90,7 @@ class PhantomSource:
 
     name = "phantom"
 
-    modules = (
+    modules: tuple[str, ...] = (
         "leakfree/data/sources/phantom",
         "leakfree/data/sources/phantom_image",
         "leakfree/data/sources/phantom_plan",
