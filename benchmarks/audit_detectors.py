@@ -45,7 +45,7 @@ from scipy.sparse.csgraph import connected_components
 
 from leakfree.audit.faults import FAULTS, inject, list_images, write_phantom
 from leakfree.base.files import write_text
-from leakfree.data.sources.base import SourceError
+from leakfree.data.raw import SourceError
 from leakfree.data.sources.phantom import PhantomSettings
 
 # All hashes have 64 bits; beyond this, half of all pairs of images agree by chance.

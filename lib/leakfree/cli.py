@@ -10,10 +10,10 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leakfree import __version__
 from leakfree.base.errors import LeakfreeError
@@ -125,7 +125,7 @@ class Command(Arguments):
 
     later: Callable[[Command], None] | None = None
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Add what is added late, then parse."""
         if self.later is not None:
             self.later(self)
@@ -373,7 +373,7 @@ def _auditing(
     from leakfree.audit.report import print_reading
     from leakfree.audit.target import open_target
     from leakfree.base.files import writable
-    from leakfree.data.reading.reading import Wishes
+    from leakfree.data.reading.wishes import Wishes
 
     for path in (given.json, given.html, given.junit, given.sarif):
         if path:
@@ -415,8 +415,8 @@ def _auditing(
     except ValidationError as error:
         raise LeakfreeError(wrong_option(error)) from error
     target = open_target(given.target, manifest=settings.manifest, wishes=wishes)
-    if not given.quiet and target.reading is not None:
-        to_stdout(lambda: print_reading(target.reading.as_json(), sys.stdout))
+    if not given.quiet and (reading := target.reading) is not None:
+        to_stdout(lambda: print_reading(reading.as_json(), sys.stdout))
     return do(given, settings, target)
 
 
@@ -449,7 +449,7 @@ def _audit_target(given: argparse.Namespace, settings: AuditSettings, target: Ta
     report = advised(report, reading_options(given), given.manifest and str(given.manifest))
     report, lines = _compared(report, given, earlier, known)
     _write_report(given, report, target, read)
-    to_stdout(lambda: [say(line) for line in lines])
+    to_stdout(lambda: say_lines(lines))
     lost = unusable(report)
     if report.leaks:
         return LEAK
@@ -578,7 +578,7 @@ def _predict(given: argparse.Namespace) -> int:
         # A file name need not be valid Unicode.
         write_text(given.out, text.encode("utf-8", "backslashreplace").decode("utf-8"))
     elif sys.stdout.isatty():
-        to_stdout(lambda: [say(line) for line in text.removesuffix("\n").split("\n")])
+        to_stdout(lambda: say_lines(text.removesuffix("\n").split("\n")))
     else:
         to_stdout(lambda: sys.stdout.write(text))
     report_unusable(rows, left_out)
@@ -601,7 +601,13 @@ def _serve(given: argparse.Namespace) -> int:
     return CLEAN
 
 
-def to_stdout(write: Callable[[], None]) -> None:
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines on standard output."""
+    for line in lines:
+        say(line)
+
+
+def to_stdout(write: Callable[[], object]) -> None:
     """Write to standard output; a reader that has gone, such as `head`, does not change the exit code."""
     try:
         write()

@@ -55,6 +55,7 @@ def test_imports_inside_functions_count_and_those_for_type_checkers_do_not():
         ("leakfree/base/hashing.py", "from leakfree.data import images", "leakfree.base -> leakfree.data"),
         ("leakfree/data/more.py", "import leakfree_study.run.config", "leakfree -> leakfree_study"),
         ("leakfree/extras/__init__.py", "", "leakfree.extras"),
+        ("leakfree/data/reading/more.py", "from leakfree.data.formats import base", ".reading -> .formats"),
         ("leakfree/audit/copies/more.py", "from leakfree.audit.checks import findings", ".copies -> .checks"),
     ],
 )

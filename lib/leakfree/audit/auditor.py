@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -28,8 +29,9 @@ from leakfree.audit.target import Target, is_foreign, open_target
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
-from leakfree.data.reading.reading import META, Wishes
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
+from leakfree.data.reading.understand import META
+from leakfree.data.reading.wishes import Wishes
 
 _NO_TIME = "time: a test part that is older than training looks like any other"
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
@@ -69,7 +71,7 @@ class AuditSettings(BaseModel):
 
 
 def audit_images(
-    target: str | os.PathLike | Target, settings: AuditSettings | None = None, **options: object
+    target: str | os.PathLike | Target, settings: AuditSettings | None = None, **options: Any
 ) -> Report:
     """Find the ways in which a split of images leaks.
 
@@ -173,7 +175,8 @@ def _worst(
     copies = None
     if not {*_COPY_CHECKS, "linked_groups"} <= set(settings.skip):
         copies = copies_of(read, target, settings)
-    found, outcomes = None, {}
+    found: tuple[int, Scan, dict[str, Check]] | None = None
+    outcomes = {}
     for name, part_of in target.alternatives.items():
         parts = read.table["image_id"].map(part_of)
         rows = np.flatnonzero(parts.notna().to_numpy())
@@ -184,6 +187,7 @@ def _worst(
         outcomes[name] = f"leaks: {', '.join(failing)}" if failing else "no leak found"
         if found is None or len(failing) > found[0]:
             found = (len(failing), some, checks)
+    assert found is not None  # there are two splits at least
     return found[1], found[2], outcomes
 
 

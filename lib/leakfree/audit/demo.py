@@ -21,7 +21,7 @@ from leakfree.base.files import replacing
 from leakfree.data.sources.phantom import PhantomSettings
 
 #: Images of the cohort before faults are planted, and their size in pixels.
-FILMS, SIZE = 400, 160
+IMAGES, SIZE = 400, 160
 #: Faults planted of each kind.
 COUNT = 2
 
@@ -47,7 +47,7 @@ def run_demo(out: Path, seed: int = 2018) -> int:
         return 2
     # Its own shortcut and copies are left out, so that everything found was planted here.
     settings = PhantomSettings(
-        n_images=FILMS, size=SIZE, seed=seed, size_shortcut=0, missing_identifiers=0,
+        n_images=IMAGES, size=SIZE, seed=seed, size_shortcut=0, missing_identifiers=0,
         exact_duplicates=0, near_duplicates=0, conflicting_labels=0, test_share=0.3,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as work:

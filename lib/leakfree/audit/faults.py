@@ -18,10 +18,11 @@ import pandas as pd
 
 from leakfree.audit.copies.alterations import ALTERATIONS, alter, alter_and_tell, decode, encode, scaled
 from leakfree.base.files import file_hash, replacing, write_text
+from leakfree.data.files import IMAGE_SUFFIXES
 from leakfree.data.images import ImageError, inspect
+from leakfree.data.names import label_from_path
 from leakfree.data.patients import identifiers, patient_ids
-from leakfree.data.sources.base import SourceError
-from leakfree.data.sources.folder import IMAGE_SUFFIXES, label_from_path
+from leakfree.data.raw import SourceError
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
 __all__ = ["FAULTS", "PIXEL_KINDS", "alter", "inject", "list_images", "write_phantom"]
@@ -70,7 +71,7 @@ def list_images(source: Path) -> pd.DataFrame:
 
     Raises
     ------
-    leakfree.data.sources.base.SourceError
+    leakfree.data.raw.SourceError
         If the folder is missing or holds no such image.
     """
     source = Path(source)
@@ -113,7 +114,7 @@ class _Names:
             elif m := re.match(r"(BACTERIA|VIRUS|NORMAL)-\d+-", like, re.IGNORECASE):
                 stem = f"{m[1]}-{self._number}-0001"
             else:  # tells no patient, nor does the new one: only its last number is another
-                before, after = re.fullmatch(r"(.*?)\d*(\D*)", Path(like).stem, re.DOTALL).groups()
+                before, after = re.findall(r"\A(.*?)\d*(\D*)\Z", Path(like).stem, re.DOTALL)[0]
                 stem = f"{before}{self._running:05d}{after}"
             name = f"{stem}{suffix}"
             if name.lower() not in self._taken:
@@ -164,7 +165,7 @@ def inject(
 
     Raises
     ------
-    leakfree.data.sources.base.SourceError
+    leakfree.data.raw.SourceError
         If the folder does not fit, or has too few images.
     ValueError
         If a kind is unknown.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -15,20 +15,19 @@ from leakfree.base.errors import LeakfreeError
 from leakfree.data.formats import Item, ItemReader, file_items, list_items, of_file, plain_bytes
 from leakfree.data.formats.annotations import annotated
 from leakfree.data.patients import SUBJECT
+from leakfree.data.raw import Problem, SourceError, readable
 from leakfree.data.reading.parts import is_part, part_name
-from leakfree.data.reading.reading import (
-    Reading,
-    ReadingError,
-    Understood,
-    Wishes,
-    make_field,
-    open_table,
-    understand,
-)
+from leakfree.data.reading.report import Reading, make_field
+from leakfree.data.reading.rows import Table, open_table
 from leakfree.data.reading.tables import table_suffix
-from leakfree.data.sources.base import Problem, SourceError
+from leakfree.data.reading.understand import Input, Understood, names_tell, searched, understand
+from leakfree.data.reading.wishes import ReadingError, Wishes
 from leakfree.data.sources.hub import is_deeplake
 from leakfree.data.sources.listing import Listed
+
+if TYPE_CHECKING:
+    from leakfree.data.cohort import Cohort
+    from leakfree.data.record import RecordedCohort
 
 #: Columns of a target's table.
 COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
@@ -82,7 +81,7 @@ class StoreReader:
 
 
 @lru_cache(maxsize=4)
-def _open_store(path: str) -> object:
+def _open_store(path: str) -> Cohort:
     from leakfree.data.cohort import Cohort
 
     return Cohort(Path(path))
@@ -123,7 +122,7 @@ class Target:
     problems: tuple[Problem, ...] = ()
     declared: tuple[str, ...] = ()
     checksum: str = ""
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     reading: Reading | None = None
     alternatives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     doubtful: tuple[tuple[str, ...], ...] = ()
@@ -150,7 +149,7 @@ def open_target(
         Regular expression whose first group, searched in the file's path, is the patient.
     cache : pathlib.Path, optional
         Where cohorts are kept; needed only for names such as ``phantom``.
-    wishes : leakfree.data.reading.reading.Wishes, optional
+    wishes : leakfree.data.reading.wishes.Wishes, optional
         What else was declared.
 
     Raises
@@ -220,12 +219,12 @@ def from_folder(root: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 
         known = [p.file for p in problems if Path(p.file).name.lower() in ("metadata.csv", "metadata.jsonl")]
         tables = [table for name in known if (table := _beside(root, name)) is not None]
     items, annotations = annotated(root, items, problems)
-    found = understand(items, wishes, tables, other=problems, root=root, annotations=annotations)
+    found = understand(Input(items, tables, problems, root, annotations=annotations), wishes)
     empty = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
     return _target(_name(root), found, problems, () if wishes.no_parts else empty)
 
 
-def _beside(root: Path, name: str) -> object | None:
+def _beside(root: Path, name: str) -> Table | None:
     """Open a table ``metadata`` that lies beside images; None unless it names files."""
     try:
         table = open_table(Path(root) / name, root)
@@ -240,7 +239,7 @@ def from_file(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (f
         items, problems = file_items(path, path.name)
         items = [item._replace(file=item.file.removeprefix(f"{path.name}/")) for item in items]
         tables = [open_table(table, path.parent, wishes.columns) for table in wishes.csv]
-        found = understand(items, wishes, tables, other=problems)
+        found = understand(Input(items, tables, problems), wishes)
         return _target(path.stem, found, problems)
     if not table_suffix(path):
         raise TargetError(f"{path}: neither a folder, nor a CSV, nor a cohort, nor a file with images inside")
@@ -254,11 +253,11 @@ def from_csv(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (fr
     """
     path = Path(path)
     tables = [open_table(one, path.parent, wishes.columns) for one in (path, *wishes.csv)]
-    found = understand(_listed(tables, wishes), wishes, tables, by_table=True)
+    found = understand(Input(_listed(tables, wishes), tables, by_table=True), wishes)
     return _target(path.stem, found, [])
 
 
-def _listed(tables: Sequence[object], wishes: Wishes) -> list[Item]:
+def _listed(tables: Sequence[Table], wishes: Wishes) -> list[Item]:
     """List the files that tables may mean: those that values name as they stand, else all of the folder."""
     root = tables[0].path.parent
     direct: dict[str, Item] = {}
@@ -330,10 +329,10 @@ def _from_several(paths: Sequence[Path], wishes: Wishes) -> Target:
         problems += [Problem(f"{name}/{problem.file}", problem.reason) for problem in wrong]
     opened = [open_table(path, root, wishes.columns) for path in (*tables, *wishes.csv)]
     if not items:
-        found = understand(_listed(opened, wishes), wishes, opened, by_table=True)
+        found = understand(Input(_listed(opened, wishes), opened, by_table=True), wishes)
         return _target("-".join(names), found, [])
     # The folders were given as parts, one each; what stands inside them is no part.
-    found = understand(items, wishes, opened, other=problems, declared=True)
+    found = understand(Input(items, opened, problems, declared=True), wishes)
     return _target("-".join(names), found, problems)
 
 
@@ -367,8 +366,8 @@ def _target(
         tuple(item.key for item in items),
     )
     dropped = {problem.file for problem in found.problems}
-    told = [Problem(readable_name(p.file), p.reason) for p in problems if p.file not in dropped]
-    told += [Problem(readable_name(p.file), p.reason) for p in found.problems]
+    told = [Problem(readable(p.file), p.reason) for p in problems if p.file not in dropped]
+    told += [Problem(readable(p.file), p.reason) for p in found.problems]
     parts = [part for part in dict.fromkeys(found.table["part"]) if part]
     known = {part_name(part) for part in parts}
     # A folder of a part without an image, unless the same part is written in another way.
@@ -404,7 +403,7 @@ def _from_cohort(target: str, cache: Path | None) -> Target:
     return from_cohort(cohort)
 
 
-def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
+def from_cohort(cohort: Cohort | RecordedCohort, rows: Sequence[int] | None = None) -> Target:
     """List the images of a `leakfree.data.cohort.Cohort`, or of some of its rows."""
     table = cohort.table if rows is None else cohort.table.loc[list(rows)]
     listed = pd.DataFrame(
@@ -433,14 +432,8 @@ def from_cohort(cohort: object, rows: Sequence[int] | None = None) -> Target:
 
 def _stored(table: pd.DataFrame) -> Reading:
     """Describe what the store of a cohort says."""
-    from leakfree.data.patients import missing_identifier, patient_ids
-
     ids, parts = table["image_id"].tolist(), table["part"].tolist()
-    if SUBJECT in table:
-        patients = table[SUBJECT].tolist()
-    else:
-        told = zip(missing_identifier(table).tolist(), patient_ids(table).tolist(), strict=True)
-        patients = ["" if gone else patient for gone, patient in told]
+    patients = table[SUBJECT].tolist() if SUBJECT in table else names_tell(table)
     store = "the store of the cohort"
     unclear = (
         () if any(parts) else ("the cohort has no parts: declare them with --manifest, or pass --no-parts",)
@@ -500,14 +493,7 @@ def _with_manifest(target: Target, path: Path) -> Target:
 
 
 def _with_pattern(target: Target, pattern: str) -> Target:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise TargetError(f"--patient-pattern {pattern}: {error}") from error
-    if compiled.groups < 1:
-        raise TargetError(f"--patient-pattern {pattern}: needs a group, such as subject(\\d+)")
-    matches = [compiled.search(image_id) for image_id in target.table["image_id"]]
-    patients = [(match[1] or "") if match else "" for match in matches]
+    patients = searched(pattern, "--patient-pattern", target.table["image_id"].tolist())
     found = [patient for patient in patients if patient]
     reading = target.reading
     if reading is not None:
@@ -553,10 +539,10 @@ def as_target(
     table = make_table(
         [
             (
-                readable_name(image.file),
-                readable_name(image.part),
-                "sealed" if sealed and image.part == sealed else readable_name(image.label),
-                readable_name(image.patient),
+                readable(image.file),
+                readable(image.part),
+                "sealed" if sealed and image.part == sealed else readable(image.label),
+                readable(image.patient),
                 pd.NA,
                 str(image.path),
             )
@@ -573,8 +559,3 @@ def as_target(
     )
     table = table.assign(**{SUBJECT: table["patient"]})
     return Target(name, table, reader, tuple(problems), reading=reading)
-
-
-def readable_name(text: str) -> str:
-    """Keep a name in another encoding readable: JSON and HTML are UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -154,5 +154,5 @@ def kept_arrays(
             say(f"{path.name}: {what} cannot be read ({error}); made again", file=sys.stderr)
     arrays = make()
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, code=np.array(code), **arrays)
+        np.savez(stream, code=np.array(code), **arrays)  # type: ignore[arg-type]  # by name, none of them an option
     return arrays

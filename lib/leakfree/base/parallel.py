@@ -10,8 +10,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leakfree.base.errors import LeakfreeError
+
+if TYPE_CHECKING:  # an extra
+    from distributed import Client
 
 #: Packages whose versions decide the numbers, and which a worker must have in the same version.
 PACKAGES = (
@@ -90,7 +94,7 @@ def workers(jobs: int, scheduler: str | None = None, *, timeout: float = 5.0) ->
         client.close()
 
 
-def connect(address: str, timeout: float = 5.0):
+def connect(address: str, timeout: float = 5.0) -> Client:
     """Return a client of a cluster that is up, has a worker and computes with our versions.
 
     Raises
@@ -128,7 +132,7 @@ def connect(address: str, timeout: float = 5.0):
     return client
 
 
-def _version_problem(versions: dict) -> str | None:
+def _version_problem(versions: Any) -> str | None:
     """Name the first package that a worker lacks or has in another version, else None."""
     ours = versions["client"]["packages"]
     for worker, theirs in sorted(versions["workers"].items()):

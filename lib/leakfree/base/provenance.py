@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 #: Folder that holds the packages `leakfree` and `leakfree_study`.
 _LIB = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def git_state(project: Path) -> dict[str, object]:
+def git_state(project: Path) -> dict[str, Any]:
     """Return commit and whether tracked files differ from it; ``unknown`` outside a repository."""
     commit = _git(project, "rev-parse", "HEAD")
     changed = _git(project, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!artifacts")
@@ -75,7 +76,7 @@ def _git(project: Path, *arguments: str) -> str | None:
     return done.stdout.rstrip("\n")
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, Any]:
     """Return what the numbers and durations depend on, without naming the machine."""
     model = "unknown"
     try:

@@ -6,13 +6,14 @@ import ast
 from dataclasses import replace
 
 from leakfree.check import names, syntax
+from leakfree.check.state import State
 from leakfree.check.values import ALL, NOTHING, Mark, Value, join
 
 #: Calls inside one another that are followed.
 _DEPTH = 6
 
 
-class Calls:
+class Calls(State):
     """Evaluates calls of functions and classes; part of `leakfree.check.flow.Flow`."""
 
     def _eval_Call(self, node: ast.Call) -> Value:

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from leakfree.audit.report.sarif import CodeScanningResult, sarif, save_sarif
 from leakfree.base.escape import say
@@ -107,7 +108,7 @@ def _tell(linted: list[Linted], standing: list, accepted: int) -> None:
     say(f"{len(linted):,} files: {told or 'no leak found in what was read'}.")
 
 
-def _as_json(linted: list[Linted], unreadable: list[str]) -> dict[str, object]:
+def _as_json(linted: list[Linted], unreadable: list[str]) -> dict[str, Any]:
     return {
         "schema": "leakfree-check/1",
         "files": [

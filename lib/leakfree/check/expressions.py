@@ -6,10 +6,11 @@ import ast
 from dataclasses import replace
 
 from leakfree.check import names, syntax
+from leakfree.check.state import Located, State
 from leakfree.check.values import ALL, NOTHING, Mark, TooLarge, Value, join
 
 
-class Expressions:
+class Expressions(State):
     """Evaluates expressions; part of `leakfree.check.flow.Flow`."""
 
     def eval(self, node: ast.expr | None) -> Value:
@@ -38,7 +39,7 @@ class Expressions:
         # Read elsewhere, such as in another file: data all the same.
         return self._unknown(node.id, node)
 
-    def _unknown(self, name: str, node: ast.AST) -> Value:
+    def _unknown(self, name: str, node: Located) -> Value:
         root = Value(frozenset({f"name {name}"}), frozenset({ALL}), flags=frozenset({"fresh"}))
         return self._named(name, root, node)
 
@@ -74,8 +75,8 @@ class Expressions:
         if not value.roots:
             # A choice among constants: thresholds[best].
             return join(value, replace(index, texts=frozenset()))
-        words = {part.value for part in ast.walk(node.slice) if isinstance(part, ast.Constant)}
-        words = {word for word in words if isinstance(word, str)}
+        constants = (part.value for part in ast.walk(node.slice) if isinstance(part, ast.Constant))
+        words = {value for value in constants if isinstance(value, str)}
         if any(names.names_patient(word) for word in words):
             value = value.having(Mark("patients", node.lineno))
         part = names.part_of_name(next(iter(words))) if len(words) == 1 else None
@@ -148,7 +149,7 @@ class Expressions:
         self.bind(node.target, value, node)
         return value
 
-    def _comprehension(self, node: ast.ListComp) -> Value:
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> Value:
         kept, kind = dict(self.env), "batches"
         target: set[str] = set()
         for generator in node.generators:

@@ -9,21 +9,18 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 from leakfree.check import names, syntax
 from leakfree.check.calls import Calls
 from leakfree.check.expressions import Expressions
 from leakfree.check.methods import Methods
+from leakfree.check.state import Located
 from leakfree.check.values import ALL, NOTHING, Event, Mark, TooLarge, Value, join
 
 #: Nodes that one file may cost, lest a file of nested calls takes for ever.
 _BUDGET = 400_000
 _BESTS = ("best", "opt", "max", "thr", "patience", "wait", "counter")
-_FITS = (
-    "fit", "partial_fit", "fit_transform", "fit_predict", "fit_resample", "fit_sample", "adapt",
-    "fit_on_texts",
-    "fit_generator", "train_on_batch", "train", "search",
-)  # fmt: skip
 _KEEPS = (
     "save",
     "save_weights",
@@ -52,20 +49,11 @@ class Flow(Expressions, Calls, Methods):
     """
 
     def __init__(self, tree: ast.Module) -> None:
-        self.events: list[Event] = []
-        self.words: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        self.env: dict[str, Value] = {}
-        self.functions: dict[str, ast.FunctionDef] = {}
-        self.classes: dict[str, ast.ClassDef] = {}
-        self.imports: dict[str, str] = {}
-        self.fits: dict[object, list[Value]] = defaultdict(list)
-        self.made: dict[object, int] = {}
-        self._loops: list[tuple[str, frozenset]] = []
-        self._returns: list[list[Value]] = []
-        self._calls: list[str] = []
-        self._called: set[str] = set()
-        self._left = _BUDGET
-        self._drops = 0
+        self.events, self.words, self.env = [], defaultdict(list), {}
+        self.functions, self.classes, self.imports = {}, {}, {}
+        self.fits, self.made = defaultdict(list), {}
+        self._loops, self._returns, self._calls, self._called = [], [], [], set()
+        self._left, self._drops = _BUDGET, 0
         self.run(tree.body)
         for name, function in list(self.functions.items()):
             if name not in self._called:
@@ -207,7 +195,7 @@ class Flow(Expressions, Calls, Methods):
 
     # Names
 
-    def bind(self, target: ast.expr, value: Value, node: ast.AST) -> None:
+    def bind(self, target: ast.expr, value: Value, node: Located) -> None:
         """Give a value to a target."""
         if isinstance(target, ast.Starred):
             target = target.value
@@ -229,7 +217,7 @@ class Flow(Expressions, Calls, Methods):
         if key is not None:
             self.env[key] = self._named(key.rsplit(".", 1)[-1], value, node)
 
-    def _named(self, name: str, value: Value, node: ast.AST) -> Value:
+    def _named(self, name: str, value: Value, node: Located) -> Value:
         if names.names_patient(name) or names.names_frames(name):
             self.words[name].append((node.lineno, "name"))
         if not value.roots:
@@ -253,16 +241,16 @@ class Flow(Expressions, Calls, Methods):
             value = value.having(Mark("frames", node.lineno))
         return replace(value, flags=value.flags & {"element"}, items=value.items)
 
-    def _alias(self, target: ast.expr, source: ast.expr, node: ast.AST) -> None:
+    def _alias(self, target: ast.expr, source: ast.expr, node: Located) -> None:
         """Note ``best_model = model`` and ``best = model.state_dict()``: the same object, not a copy."""
         key, given = syntax.key(target), source
         if key is None or "best" not in key.lower() or not self._loops:
             return
-        state = isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute)
-        if state and source.func.attr in ("state_dict", "get_weights") and not source.args:
-            if source.func.attr == "get_weights":
+        called = source.func if isinstance(source, ast.Call) and not source.args else None
+        if isinstance(called, ast.Attribute) and called.attr in ("state_dict", "get_weights"):
+            if called.attr == "get_weights":
                 return  # Keras returns copies
-            given = source.func.value
+            given = called.value
         elif not isinstance(source, ast.Name | ast.Attribute):
             return
         value = self.eval(given)
@@ -299,7 +287,7 @@ class Flow(Expressions, Calls, Methods):
 
     # Words
 
-    def _word(self, word: object, node: ast.AST, how: str) -> None:
+    def _word(self, word: object, node: Located, how: str) -> None:
         if isinstance(word, str) and (names.names_patient(word) or names.names_frames(word)):
             self.words[word].append((node.lineno, "drop" if self._drops else how))
 
@@ -309,6 +297,6 @@ class Flow(Expressions, Calls, Methods):
             if isinstance(part, ast.Constant):
                 self._word(part.value, part, how)
 
-    def _note(self, what: str, node: ast.AST, value: Value, name: str, **more: object) -> None:
+    def _note(self, what: str, node: ast.AST, value: Value, name: str, **more: Any) -> None:
         loops = tuple(kind for kind, _ in self._loops)
         self.events.append(Event(what, getattr(node, "lineno", 0), value, name, more, loops))

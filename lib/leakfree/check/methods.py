@@ -6,6 +6,7 @@ import ast
 from dataclasses import replace
 
 from leakfree.check import names, syntax
+from leakfree.check.state import State
 from leakfree.check.values import ALL, NOTHING, Mark, Value, join
 
 _PREDICTS = (
@@ -17,12 +18,6 @@ _PREDICTS = (
     "predict_classes",
 )
 _SCORES = ("score", "evaluate", "evaluate_generator")
-_BESTS = ("best", "opt", "max", "thr", "patience", "wait", "counter")
-_FITS = (
-    "fit", "partial_fit", "fit_transform", "fit_predict", "fit_resample", "fit_sample", "adapt",
-    "fit_on_texts",
-    "fit_generator", "train_on_batch", "train", "search",
-)  # fmt: skip
 _FITS = (
     "fit", "partial_fit", "fit_transform", "fit_predict", "fit_resample", "fit_sample", "adapt",
     "fit_on_texts",
@@ -44,14 +39,14 @@ _AGGREGATES = (
 )
 
 
-class Methods:
+class Methods(State):
     """Evaluates calls of methods; part of `leakfree.check.flow.Flow`."""
 
     def _method(
         self, node: ast.Call, last: str, args: list[Value], keywords: dict[str, Value]
     ) -> Value | None:
         """Return what a method gives; None where the call is that of a function in a module."""
-        base_node = node.func.value
+        base_node = syntax.receiver(node)
         key = syntax.key(base_node)
         if key in self.imports and key not in self.env:
             return None
@@ -129,7 +124,7 @@ class Methods:
         if last == "dropna":
             whole = base.having(Mark("complete", node.lineno))
             if any(word.arg == "inplace" for word in node.keywords):
-                self._changed(node.func.value, whole)
+                self._changed(syntax.receiver(node), whole)
             return whole
         if last == "fillna" and base.marked("complete"):
             return base
@@ -139,7 +134,7 @@ class Methods:
             if learned:
                 filled = base.having(Mark("imputation", learned[0].line, learned[0].parts, learned[0].roots))
                 if any(word.arg == "inplace" for word in node.keywords):
-                    self._changed(node.func.value, filled)
+                    self._changed(syntax.receiver(node), filled)
             return filled
         if last in _AGGREGATES and "element" not in base.flags and syntax.over_rows(node):
             kind = "correlation" if last.startswith("corr") else "aggregate"
@@ -150,7 +145,7 @@ class Methods:
             value = base.having(Mark("deduplication", node.lineno, base.parts, base.roots))
             self._note("dedup", node, base, last)
             if any(word.arg == "inplace" for word in node.keywords):
-                self._changed(node.func.value, value)
+                self._changed(syntax.receiver(node), value)
             return value
         if last == "sample" and any(
             word.arg == "replace" and getattr(word.value, "value", None) is True for word in node.keywords

@@ -16,6 +16,12 @@ def key(node: ast.expr) -> str | None:
     return None
 
 
+def receiver(node: ast.Call) -> ast.expr:
+    """Return what a method is called on."""
+    assert isinstance(node.func, ast.Attribute)
+    return node.func.value
+
+
 def of_groups(node: ast.expr) -> bool:
     """Tell whether what is split are patients, videos or slides themselves: by its name, or made unique."""
     if isinstance(node, ast.Name):

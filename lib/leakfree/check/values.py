@@ -85,20 +85,20 @@ NOTHING = Value()
 
 def join(*values: Value) -> Value:
     """Return what holds all of these."""
-    values = [value for value in values if value is not NOTHING]
-    if not values:
+    some = [value for value in values if value is not NOTHING]
+    if not some:
         return NOTHING
-    if len(values) == 1:
-        return values[0]
-    flags = [value.flags for value in values if value.roots]
+    if len(some) == 1:
+        return some[0]
+    flags = [value.flags for value in some if value.roots]
     return Value(
-        frozenset().union(*(value.roots for value in values)),
-        frozenset().union(*(value.parts for value in values)),
-        frozenset().union(*(value.marks for value in values)),
-        frozenset().union(*(value.objs for value in values)),
-        frozenset().union(*(value.kinds for value in values)),
+        frozenset().union(*(value.roots for value in some)),
+        frozenset().union(*(value.parts for value in some)),
+        frozenset().union(*(value.marks for value in some)),
+        frozenset().union(*(value.objs for value in some)),
+        frozenset().union(*(value.kinds for value in some)),
         frozenset.intersection(*flags) if flags else frozenset(),
-        frozenset().union(*(value.texts for value in values)),
+        frozenset().union(*(value.texts for value in some)),
     )
 
 

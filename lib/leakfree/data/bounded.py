@@ -16,6 +16,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -119,7 +120,7 @@ def _is_plain(data: bytes, limits: Limits | None = None) -> bool:
 
 def _asked(
     task: str, data: bytes, *arguments: int, limits: Limits | None = None, wait: float | None = None
-) -> tuple[dict[str, object], np.ndarray | None]:
+) -> tuple[dict[str, Any], np.ndarray]:
     told = None if limits is None else asdict(limits)
     asked = {"task": task, "arguments": arguments, "limits": told}
     # The header's pixels are not known here; the decoder's own clock follows them.
@@ -134,24 +135,24 @@ class _Decoder:
         root = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         # -P: a file numpy.py in the folder of the images is not what is imported.
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "leakfree.data.decoder"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
         )
+        assert process.stdin is not None and process.stdout is not None
+        self.process, self.stdin, self.stdout = process, process.stdin, process.stdout
 
-    def ask(
-        self, asked: dict[str, object], data: bytes, seconds: float
-    ) -> tuple[dict[str, object], bytes] | None:
+    def ask(self, asked: dict[str, Any], data: bytes, seconds: float) -> tuple[dict[str, Any], bytes] | None:
         """Return its answer; None where it ended before."""
         clock = threading.Timer(_PATIENCE * seconds, self.process.kill)
         clock.daemon = True
         clock.start()
         try:
-            decoder.send(self.process.stdin, asked, data)
-            return decoder.receive(self.process.stdout)
+            decoder.send(self.stdin, asked, data)
+            return decoder.receive(self.stdout)
         except (OSError, ValueError):  # it ended while we wrote
             return None
         finally:
@@ -159,7 +160,7 @@ class _Decoder:
 
     def end(self) -> int:
         """End it; return its exit code, negative for a signal."""
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.stdin, self.stdout):
             with suppress(OSError):  # what was not sent yet has no reader any more
                 stream.close()
         try:
@@ -174,15 +175,16 @@ class _Decoders:
 
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(most := available_cores() + 1)
-        self._most, self._idle = most, []
+        self._most = most
+        self._idle: list[_Decoder] = []
 
     def start(self) -> None:
         while len(self._idle) < self._most:
             self._idle.append(_Decoder())
 
     def ask(
-        self, asked: dict[str, object], data: bytes, seconds: float, wait: float | None
-    ) -> tuple[dict[str, object], np.ndarray | None]:
+        self, asked: dict[str, Any], data: bytes, seconds: float, wait: float | None
+    ) -> tuple[dict[str, Any], np.ndarray]:
         if not self._slots.acquire(timeout=wait):
             raise DecodersBusyError("many unusual images wait to be decoded")
         try:
@@ -209,8 +211,8 @@ class _Decoders:
             raise TooLargeError(head["too_large"])
         if "refused" in head:
             raise ImageError(head["refused"])
-        shape = head.get("shape")
-        return head["facts"], None if shape is None else np.frombuffer(body, np.uint8).reshape(shape)
+        # Facts alone come without pixels.
+        return head["facts"], np.frombuffer(body, np.uint8).reshape(head.get("shape", (0,)))
 
 
 def _why(code: int) -> str:

@@ -8,11 +8,11 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,8 @@ from leakfree.base.provenance import code_digest
 from leakfree.data import bounded
 from leakfree.data.images import ImageError
 from leakfree.data.patients import SUBJECT
+from leakfree.data.raw import PARTS, readable
 from leakfree.data.sources import Problem, RawImage, Source
-from leakfree.data.sources.base import PARTS
 from leakfree.data.study_file import OwnStudy
 from leakfree.data.vocabulary import words_of
 
@@ -37,7 +37,7 @@ CHUNK = 256
 SEALED_PART = "test"
 _FORMAT = "leakfree-cohort-1"
 #: Modules, beside those of the source, and packages that make a store: what others made is made again.
-MODULES = ("leakfree/data/cohort", "leakfree/data/images", "leakfree/data/sources/base")
+MODULES = ("leakfree/data/cohort", "leakfree/data/images", "leakfree/data/raw")
 PACKAGES = ("numpy", "pillow", "scipy")
 _TEXT = ("image_id", "label", "part", "mode", "sha256")
 _NUMBERS = ("person_num", "width", "height", "bytes")
@@ -138,15 +138,19 @@ class Cohort:
             )
         return self._labels[(self.table["part"] == SEALED_PART).to_numpy()]
 
-    def iterate(self, rows: np.ndarray | None = None) -> Iterator[tuple[list[str], list[bytes]]]:
+    def iterate(
+        self, rows: Sequence[int] | np.ndarray | None = None
+    ) -> Iterator[tuple[list[str], list[bytes]]]:
         """Yield stored ids and encoded files together, in chunks, in the order of `rows`."""
-        rows = np.arange(len(self)) if rows is None else np.asarray(rows)
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK].tolist()
-            yield list(self._store["image_id"][part]), [bytes(b) for b in self._store["image"][part]]
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows)
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK].tolist()
+            ids: Any = self._store["image_id"][part]
+            images: Any = self._store["image"][part]
+            yield list(ids), [bytes(image) for image in images]
 
 
-def _read_table(store: deeplake.Dataset, *, own: bool) -> pd.DataFrame:
+def _read_table(store: deeplake.ReadOnlyDataset, *, own: bool) -> pd.DataFrame:
     further = (SUBJECT,) if own else ()
     columns = {name: np.asarray(store[name][:]).astype(str).astype(object) for name in (*_TEXT, *further)}
     columns |= {name: np.asarray(store[name][:]).reshape(-1).astype(np.int64) for name in _NUMBERS}
@@ -218,7 +222,8 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
         tqdm(total=len(source), desc=f"ingest {source.name}", unit="image", mininterval=0.5) as progress,
     ):
         while chunk := list(islice(items, CHUNK)):
-            rows = [row for row in pool.map(_row, chunk) if _keep(row, problems, seen)]
+            made = pool.map(_row, chunk)
+            rows = [row for row in made if _kept(row, problems, seen)]
             if study is None:
                 for row in rows:
                     del row[SUBJECT]
@@ -237,7 +242,7 @@ def _fill(source: Source, path: Path, jobs: int) -> list[Problem]:
     if study is not None:
         # The same images under other tasks, or another rule of patients, are another cohort.
         checksum.update(study.model_dump_json(include={"labels", "tasks", "patients", "parts"}).encode())
-    described = {
+    described: dict[str, Any] = {
         "format": _FORMAT,
         "name": source.name,
         "checksum": checksum.hexdigest(),
@@ -256,7 +261,7 @@ def made_by(source: Source) -> str:
     return code_digest((*MODULES, *getattr(source, "modules", ())), PACKAGES)
 
 
-def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
+def _row(item: RawImage | Problem) -> dict[str, Any] | Problem:
     if isinstance(item, Problem):
         return item
     try:
@@ -266,7 +271,7 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     return {
         "image": item.data,
         # Text columns are UTF-8: a name in another encoding is kept readable rather than refused.
-        "image_id": item.file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "image_id": readable(item.file),
         "label": item.label,
         "part": item.part,
         "mode": facts.mode,
@@ -280,7 +285,9 @@ def _row(item: RawImage | Problem) -> dict[str, object] | Problem:
     }
 
 
-def _keep(row: dict[str, object] | Problem, problems: list[Problem], seen: set[str]) -> bool:
+def _kept(
+    row: dict[str, Any] | Problem, problems: list[Problem], seen: set[str]
+) -> TypeGuard[dict[str, Any]]:
     if isinstance(row, Problem):
         problems.append(row)
         return False

@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,7 @@ from leakfree.data.intake import Limits, TooLargeError, check, read_header
 try:
     import resource
 except ImportError:  # Windows: the parent's clock is the only limit there
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 #: Processor seconds to read the header, and what each million of pixels that it names adds.
 SECONDS, SECONDS_A_MEGAPIXEL = 1.0, 0.2
@@ -37,41 +37,41 @@ MEMORY, MEMORY_A_PIXEL = 192 << 20, 40
 _SIZES = struct.Struct(">IQ")
 
 
-def facts(data: bytes) -> tuple[dict[str, object], np.ndarray | None]:
+def facts(data: bytes) -> tuple[dict[str, Any], np.ndarray | None]:
     """Decode, and tell width, height and mode only."""
     return vars(decode(data)[0]), None
 
 
-def grey(data: bytes) -> tuple[dict[str, object], np.ndarray | None]:
+def grey(data: bytes) -> tuple[dict[str, Any], np.ndarray | None]:
     """Decode; width, height and mode, and all pixels in grey."""
     told, image = decode(data)
     return vars(told), np.asarray(image)
 
 
-def square(data: bytes, size: int) -> tuple[dict[str, object], np.ndarray | None]:
+def square(data: bytes, size: int) -> tuple[dict[str, Any], np.ndarray | None]:
     """Decode to grey and squash to a square."""
     return {}, to_grey(data, size)
 
 
-def small(data: bytes, side: int) -> tuple[dict[str, object], np.ndarray | None]:
+def small(data: bytes, side: int) -> tuple[dict[str, Any], np.ndarray]:
     """Decode to grey and shrink to a longer side, with the image's own aspect."""
     image = decode(data)[1]
     image.thumbnail((side, side), Image.Resampling.BILINEAR)
     return {}, np.asarray(image)
 
 
-def nothing(data: bytes) -> tuple[dict[str, object], np.ndarray | None]:
+def nothing(data: bytes) -> tuple[dict[str, Any], np.ndarray | None]:
     """Decode nothing: the header is all that is checked."""
     return {}, None
 
 
 #: What can be asked for, by name.
-TASKS: dict[str, Callable[..., tuple[dict[str, object], np.ndarray | None]]] = {
+TASKS: dict[str, Callable[..., tuple[dict[str, Any], np.ndarray | None]]] = {
     task.__name__: task for task in (facts, grey, square, small, nothing)
 }
 
 
-def send(stream: BinaryIO, head: dict[str, object], body: bytes | memoryview = b"") -> None:
+def send(stream: IO[bytes], head: dict[str, Any], body: bytes | memoryview = b"") -> None:
     """Write one message: JSON, and bytes."""
     text = json.dumps(head).encode()
     stream.write(_SIZES.pack(len(text), len(body)) + text)
@@ -79,7 +79,7 @@ def send(stream: BinaryIO, head: dict[str, object], body: bytes | memoryview = b
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, object], bytes] | None:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Read one message; None where the stream ends before a whole one."""
     sizes = stream.read(_SIZES.size)
     if len(sizes) < _SIZES.size:
@@ -94,7 +94,7 @@ def seconds_for(pixels: int) -> float:
     return SECONDS + SECONDS_A_MEGAPIXEL * pixels / 1e6
 
 
-def _done(asked: dict[str, object], data: bytes) -> tuple[dict[str, object], bytes | memoryview]:
+def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
     _allow(SECONDS, MEMORY + 4 * len(data))
     limits = asked["limits"]
     image = read_header(data) if limits is None else check(data, Limits(**limits))
@@ -110,7 +110,7 @@ def _done(asked: dict[str, object], data: bytes) -> tuple[dict[str, object], byt
     return {"facts": told, "shape": array.shape}, np.ascontiguousarray(array).tobytes()
 
 
-def _answer(asked: dict[str, object], data: bytes) -> tuple[dict[str, object], bytes | memoryview]:
+def _answer(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:

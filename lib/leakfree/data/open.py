@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from leakfree.data.cohort import Cohort, CohortError, describe_problems, ingest, made_by
 from leakfree.data.record import RecordedCohort, is_record
@@ -11,7 +12,7 @@ from leakfree.data.sources.hub import is_deeplake
 
 
 def open_cohort(
-    data: str, cache: Path, *, allow_problems: bool = False, jobs: int = 2, **options: object
+    data: str, cache: Path, *, allow_problems: bool = False, jobs: int = 2, **options: Any
 ) -> Cohort:
     """Open the cohort that ``--data`` names, ingesting it into the cache when it is not there yet.
 

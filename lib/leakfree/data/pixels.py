@@ -24,7 +24,9 @@ PACKAGES = ("numpy", "pillow")
 
 def pixel_digest(pixels: np.ndarray) -> int:
     """Return a 64-bit digest of one grey image, uint8 of shape (height, width)."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8).digest(), "little"
+    )
 
 
 class PixelCache:
@@ -51,7 +53,7 @@ class PixelCache:
         """Side of the square images, in pixels."""
         return self.pixels.shape[1]
 
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
+    def rows(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Positions, int64, of image ids."""
         return np.array([self._row[image_id] for image_id in ids], dtype=np.int64)
 

@@ -8,8 +8,9 @@ see `leakfree_study.record.rebuild`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,9 @@ class RecordedCohort(Cohort):
         """Refuse: a record does not hold the labels of the sealed part."""
         raise CohortError(f"{self.path}: a record does not hold the labels of part {SEALED_PART}")
 
-    def iterate(self, rows: np.ndarray | None = None) -> Iterator[tuple[list[str], list[bytes]]]:
+    def iterate(
+        self, rows: Sequence[int] | np.ndarray | None = None
+    ) -> Iterator[tuple[list[str], list[bytes]]]:
         """Refuse: a record holds no images."""
         raise CohortError(f"{self.path}: the record of a run holds no images; give the cohort itself")
 
@@ -86,7 +89,7 @@ def is_record(folder: Path) -> bool:
 def save_cohort(folder: Path, cohort: Cohort) -> list[Path]:
     """Write the table of a cohort into a run folder; labels of the sealed part stay sealed."""
     counts = cohort.class_counts()
-    about = {
+    about: dict[str, Any] = {
         "name": cohort.name,
         "checksum": cohort.checksum,
         "problems": [vars(problem) for problem in cohort.problems],

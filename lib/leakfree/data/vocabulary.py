@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leakfree.data.patients import DECLARED, SCOPES
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS, Task
 
 if TYPE_CHECKING:  # a cohort brings Deep Lake along, which takes seconds

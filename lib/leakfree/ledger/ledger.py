@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from operator import index
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Ledger:
         self._agreed: tuple[str, Protocol] | None = None
         self._reference = ""
 
-    def record(self, stage: str, ids: Sequence[str], pixels: np.ndarray) -> None:
+    def record(self, stage: str, ids: Sequence[str] | np.ndarray, pixels: np.ndarray) -> None:
         """Enter a batch as it was yielded, before any augmentation.
 
         Parameters
@@ -94,7 +95,7 @@ class Ledger:
         self._agreed = None
         self._stages.setdefault(stage, Counter()).update(ids)
 
-    def record_digests(self, stage: str, ids: Sequence[str], digests: Sequence[int]) -> None:
+    def record_digests(self, stage: str, ids: Sequence[str] | np.ndarray, digests: Sequence[int]) -> None:
         """Enter a batch whose digests were taken where its pixels were decoded, as in a loader's worker.
 
         Every row is compared, so that nothing of a batch is entered unless all of it agrees.
@@ -129,7 +130,7 @@ class Ledger:
         self._agreed = None
         self._stages.setdefault(stage, Counter()).update(ids)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what was recorded so far, of types that JSON has, for a checkpoint."""
         stages = {
             stage: {
@@ -142,7 +143,7 @@ class Ledger:
         }
         return {"format": _STATE, "reference": self._reference_hash(), "stages": stages}
 
-    def restore(self, state: Mapping[str, object]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`, in place of what is in the ledger now.
 
         Rows consumed after the state was taken are forgotten, and so must be the weights and scores that
@@ -336,7 +337,7 @@ def read_by_times(by_times: Mapping[str, Sequence[str]]) -> Counter[str]:
     return counts
 
 
-def _read_stage(stage: str, entry: Mapping[str, object]) -> tuple[Counter[str], int, int]:
+def _read_stage(stage: str, entry: Mapping[str, Any]) -> tuple[Counter[str], int, int]:
     counts = read_by_times(entry["ids_by_times"])
     if consumed_hash(counts) != entry["sha256"]:
         raise LedgerError(f"ledger state: ids of stage {stage} do not agree with their hash; it was changed")
@@ -353,7 +354,8 @@ def _as_list(stage: str, digests: Sequence[int]) -> list[int]:
     return list(values)
 
 
-def _unsigned(stage: str, image_id: object, value: object) -> int:
+def _unsigned(stage: str, image_id: object, value: Any) -> int:
+    digest: int | None
     try:
         digest = index(value)
     except TypeError:

@@ -93,6 +93,8 @@ class Stamped(Dataset):
         As in `stamp`.
     """
 
+    dataset: Any  # one without a length has none here either
+
     def __init__(self, dataset: Dataset, transform: Callable[[Any], Any] | None = None) -> None:
         self.dataset, self.transform = dataset, transform
 
@@ -118,6 +120,8 @@ class StampedStream(IterableDataset):
     transform : callable, optional
         As in `stamp`.
     """
+
+    dataset: Any
 
     def __init__(self, dataset: Iterable[Any], transform: Callable[[Any], Any] | None = None) -> None:
         self.dataset, self.transform = dataset, transform
@@ -171,6 +175,8 @@ class StampedRow:
 
 class Watched:
     """Batches of a loader, each entered in a ledger as it is yielded; made by `watch`."""
+
+    loader: Any
 
     def __init__(self, loader: Iterable[Any], ledger: Ledger, stage: str) -> None:
         self.loader, self.ledger, self.stage = loader, ledger, stage
@@ -251,8 +257,8 @@ def digests_of(ids: Sequence[str], pixels: np.ndarray) -> dict[str, int]:
     LedgerError
         If ids repeat, or ids and pixels do not go together.
     """
-    ids, pixels = _paired("reference", ids, pixels)
-    digests = {image_id: pixel_digest(image) for image_id, image in zip(ids, pixels, strict=True)}
+    names, pixels = _paired("reference", ids, pixels)
+    digests = {image_id: pixel_digest(image) for image_id, image in zip(names, pixels, strict=True)}
     if len(digests) != len(ids):
         raise LedgerError(f"reference: {len(ids) - len(digests)} of {len(ids)} ids repeat another")
     return digests
@@ -290,19 +296,19 @@ class Recorded:
         return self.estimator.predict(self._enter(stage, ids, X))
 
     def _enter(self, stage: str, ids: Sequence[str], pixels: np.ndarray) -> np.ndarray:
-        ids, pixels = _paired(stage, ids, pixels)
-        self.ledger.record_digests(stage, ids, [pixel_digest(image) for image in pixels])
+        names, pixels = _paired(stage, ids, pixels)
+        self.ledger.record_digests(stage, names, [pixel_digest(image) for image in pixels])
         return pixels.reshape(len(pixels), -1)
 
 
 def _paired(stage: str, ids: Sequence[str], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # As objects: a pandas column is sliced by label, and fixed-width text drops trailing NULs.
-    ids, pixels = np.asarray(ids, dtype=object), np.asarray(pixels)
+    names, pixels = np.asarray(ids, dtype=object), np.asarray(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise LedgerError(
             f"{stage}: needs uint8 pixels (n, height, width) or (n, height * width),"
             f" got {pixels.dtype} {pixels.shape}"
         )
-    if ids.shape != (len(pixels),):
-        raise LedgerError(f"{stage}: {ids.size} ids came with {len(pixels)} images")
-    return ids, pixels
+    if names.shape != (len(pixels),):
+        raise LedgerError(f"{stage}: {names.size} ids came with {len(pixels)} images")
+    return names, pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,12 +28,12 @@ class Checkpoint:
     path: Path
     key: str
 
-    def save(self, state: dict[str, object]) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Write the state, whole or not at all."""
         with replacing(self.path) as temporary:
             torch.save({"key": self.key, **state}, temporary)
 
-    def load(self) -> dict[str, object] | None:
+    def load(self) -> dict[str, Any] | None:
         """Read the state back; None where there is none that can be gone on with."""
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)

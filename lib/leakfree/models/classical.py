@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ MODELS = ("logistic_regression", "random_forest", "xgboost")
 #: The reference study chose C = 1 with liblinear, and depth 5 with rate 0.1; 100 trees are the
 #: libraries' own default. XGBoost sees a tenth of the pixels in each tree and 64 grey levels, which
 #: makes a fit several times as fast; the reference study gave it all pixels and 256 levels.
-DEFAULTS: Mapping[str, Mapping[str, object]] = {
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "logistic_regression": {"C": 1.0, "solver": "liblinear", "max_iter": 1000, "tol": 1e-4},
     "random_forest": {"n_estimators": 100},
     "xgboost": {
@@ -45,7 +46,7 @@ SPACES: Mapping[str, Mapping[str, Sequence[object]]] = {
 _CLASSIFIER = "classifier"
 
 
-def estimator(model: str, task_classes: int, seed: int, n_jobs: int = 1, **params) -> Pipeline:
+def estimator(model: str, task_classes: int, seed: int, n_jobs: int = 1, **params: Any) -> Pipeline:
     """Build an unfitted pipeline from flattened grey pixels to class probabilities.
 
     Everything that learns from data, the centring of the pixels too, is inside the pipeline, and so
@@ -168,7 +169,7 @@ def search(
     folds: int,
     n_jobs: int | None = None,
     space: Mapping[str, Sequence[object]] | None = None,
-    **params,
+    **params: Any,
 ) -> RandomizedSearchCV:
     """Choose hyperparameters by a randomized search on macro F1, and refit on all rows given.
 
@@ -248,7 +249,7 @@ def search_table(fitted: RandomizedSearchCV) -> pd.DataFrame:
     results = fitted.cv_results_
     classifier = fitted.best_estimator_[-1]
     names = {LogisticPixels: MODELS[0], OrderedForest: MODELS[1], XGBClassifier: MODELS[2]}
-    columns: dict[str, object] = {"model": names[type(classifier)]}
+    columns: dict[str, Any] = {"model": names[type(classifier)]}
     prefix = f"param_{_CLASSIFIER}__"
     for key in sorted(results):
         if key.startswith(prefix):

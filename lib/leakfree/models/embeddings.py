@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,8 +89,8 @@ def weights_sha256() -> str:
     return file_hash(efficientnet_lite0_file())
 
 
-def _network() -> torch.nn.Module:
+def _network() -> Any:
     # Making a network draws initial weights, which must not move the caller's generator.
     with torch.random.fork_rng(devices=[]):
         network, _ = efficientnet_lite0(1, "imagenet")
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -127,6 +127,8 @@ class OrderedForest(RandomForestClassifier):
     change from call to call. Here prediction runs on one thread; fitting still uses `n_jobs`.
     """
 
+    n_jobs: int | None
+
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, shape (n, k)."""
         jobs = self.n_jobs

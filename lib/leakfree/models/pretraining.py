@@ -104,9 +104,11 @@ def pretrain(
         raise ValueError(f"{type(network).__name__} has no last layer fc: pretraining is for ResNet")
     generator = seed_everything(seed)
     normalisation = Normalisation.fit(cache.pixels[train])
-    head, width = network.fc, network.fc.in_features
+    head = network.fc
+    assert isinstance(head, nn.Linear)
+    width = head.in_features
     network.fc = nn.Identity()
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     projector = nn.Sequential(
         nn.Linear(width, WIDTH, bias=False),
         nn.BatchNorm1d(WIDTH),

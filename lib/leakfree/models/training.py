@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -146,7 +146,7 @@ def seed_everything(seed: int) -> torch.Generator:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else every new tensor is filled before it is written: a twentieth of the time of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.Generator().manual_seed(seed)
 
 
@@ -202,7 +202,17 @@ class _Training:
         """Epochs since the best one."""
         return len(self.history) - (self.best[1] if self.best else 0)
 
-    def state(self) -> dict[str, object]:
+    def add(self, row: dict[str, float]) -> None:
+        """Take up what an epoch measured; keep its weights if it is the best, or if nothing was validated."""
+        self.history.append(row)
+        epoch = len(self.history)
+        rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
+        if self.best is None or rank > self.best[0]:
+            # A deep copy: an alias would go on training and save the last epoch as the best.
+            self.best = (rank, epoch, copy.deepcopy(self.network.state_dict()))
+
+    def state(self) -> dict[str, Any]:
+        assert self.best is not None  # kept after an epoch
         rank, epoch, weights = self.best
         return {
             "network": self.network.state_dict(),
@@ -216,7 +226,7 @@ class _Training:
             "ledger": json.dumps(self.ledger.state()),
         }
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
@@ -276,23 +286,16 @@ def fit(
         If the training part lacks a class, the loss is no longer a number, or a GPU has too little memory.
     """
     device = budget.torch_device()
-    classes = int(labels.max()) + 1
-    counts = np.bincount(labels[train], minlength=classes)
-    if not counts.all():
-        raise TrainingError(
-            f"{description}: the training part has no image of class {int(counts.argmin())}; take more images"
-        )
+    by_class = _class_weights(labels, train, description)
     normalisation = Normalisation.fit(cache.pixels[train])
     with _fits_gpu(description):
-        network = network.to(device=device, memory_format=torch.channels_last)
-    weight = None
-    if budget.class_weights:
-        weight = torch.tensor(len(train) / (classes * counts), dtype=torch.float32, device=device)
+        network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weight = by_class.to(device) if budget.class_weights else None
     running = _Training(network, budget, len(train), seed, ledger)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         running.restore(state)
         say(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
-    step = torch.compile(network) if budget.compile and device.type == "cuda" else network
+    step: Any = torch.compile(network) if budget.compile and device.type == "cuda" else network
     total = budget.epochs * len(train)
     with (
         _fits_gpu(description),
@@ -308,29 +311,22 @@ def fit(
             if val is not None and budget.patience and running.stale >= budget.patience:
                 break
             started = time.perf_counter()
-            row = {
-                "epoch": epoch,
-                "train_loss": _epoch(
-                    step, cache, labels, train, budget, running, normalisation, weight, progress
-                ),
-            }
-            if not np.isfinite(row["train_loss"]):
+            loss = _epoch(step, cache, labels, train, budget, running, normalisation, weight, progress)
+            if not np.isfinite(loss):
                 raise TrainingError(
                     f"{description}: the loss of epoch {epoch} is not a number; lower the learning rate, or "
                     "take float32: in bfloat16 ResNet18 fails on images of 16 px"
                 )
+            row = {"epoch": epoch, "train_loss": loss}
             if val is not None:
                 row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
-            running.history.append(row)
+            running.add(row)
             line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
             say(f"{description}: {line}", file=sys.stderr)
-            rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
-            if running.best is None or val is None or rank > running.best[0]:
-                # A deep copy: an alias would go on training and save the last epoch as the best.
-                running.best = (rank, epoch, copy.deepcopy(network.state_dict()))
             running.seconds += time.perf_counter() - started
             if checkpoint is not None and epoch < budget.epochs:
                 checkpoint.save(running.state())
+    assert running.best is not None  # there is one epoch at least
     _, kept, weights = running.best
     network = network.to("cpu")
     network.load_state_dict({key: _round_half(value) for key, value in weights.items()})
@@ -343,6 +339,17 @@ def fit(
         running.seconds,
         budget.resolved_precision(),
     )
+
+
+def _class_weights(labels: np.ndarray, train: np.ndarray, description: str) -> torch.Tensor:
+    """Return weights that make all classes count alike; refuse a training part that lacks one."""
+    classes = int(labels.max()) + 1
+    counts = np.bincount(labels[train], minlength=classes)
+    if not counts.all():
+        raise TrainingError(
+            f"{description}: the training part has no image of class {int(counts.argmin())}; take more images"
+        )
+    return torch.tensor(len(train) / (classes * counts), dtype=torch.float32)
 
 
 def _epoch(

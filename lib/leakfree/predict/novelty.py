@@ -129,12 +129,12 @@ class Novelty:
         return found
 
 
-def _small(films: Sequence[np.ndarray]) -> np.ndarray:
+def _small(films: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Shrink images, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
-    small = [
+    shrunk = [
         np.asarray(Image.fromarray(film).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
         for film in films
     ]
-    small = np.array(small, dtype=np.float64).reshape(len(small), SIDE**2)
+    small = np.array(shrunk, dtype=np.float64).reshape(len(shrunk), SIDE**2)
     spread = np.maximum(small.std(axis=1, keepdims=True), _FLAT)
     return (small - small.mean(axis=1, keepdims=True)) / spread

@@ -100,8 +100,8 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
             films += found
         elif path.exists():
             films.append(Film(given))
-        elif found := sorted(glob.glob(given, recursive=True)):
-            films += [Film(p) for p in found if Path(p).is_file()]
+        elif matching := sorted(glob.glob(given, recursive=True)):
+            films += [Film(p) for p in matching if Path(p).is_file()]
         else:
             raise InputError(f"{given}: no such file, folder or pattern")
     if not films:
@@ -193,9 +193,11 @@ def predict_films(
                 ready[number] = classifier.prepare(film.read(), limits)
             except ImageError as error:
                 errors[number] = " ".join(str(error).split())
-        pixels = np.stack(list(ready.values())) if ready else None
-        answers = dict(zip(ready, classifier.answer(pixels), strict=True)) if ready else {}
-        if names is not None and ready:
+        answers: dict[int, Answer] = {}
+        if ready:
+            pixels = np.stack(list(ready.values()))
+            answers = dict(zip(ready, classifier.answer(pixels), strict=True))
+        if overlays is not None and names is not None and ready:
             for number, heat in zip(ready, classifier.heat(pixels), strict=True):
                 with replacing(overlays / names[start + number]) as temporary:
                     temporary.write_bytes(draw_overlay(batch[number].read(), heat))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -66,7 +67,7 @@ class Description:
     preprocessing: str
 
     @classmethod
-    def of(cls, path: Path, content: Mapping[str, object]) -> Description:
+    def of(cls, path: Path, content: Mapping[str, Any]) -> Description:
         """Take a description from what its JSON file holds; raises KeyError, TypeError or ValueError."""
         _check(content)
         pixels = json.dumps([content.get(name) for name in _OF_PIXELS])
@@ -84,7 +85,7 @@ class Description:
         )
 
 
-def _check(content: Mapping[str, object]) -> None:
+def _check(content: Mapping[str, Any]) -> None:
     """Refuse a field that no trained network can have."""
     classes = content["classes"]
     if not (isinstance(classes, list) and all(isinstance(name, str) and name.strip() for name in classes)):
@@ -173,7 +174,7 @@ def load_network(description: Description, where: str) -> nn.Module:
     ]:
         raise PublishedError(f"{weights}: {wrong[0]} does not fit {description.model}")
     network.load_state_dict({name: value.to(wanted[name].dtype) for name, value in state.items()})
-    return network.eval().to(memory_format=torch.channels_last)
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _build(description: Description) -> nn.Module:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from flask import Flask, Response, g, jsonify, request
@@ -38,32 +40,88 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     app.request_class = InMemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
     app.config["MAX_FORM_PARTS"] = settings.images + 8
-    app.json.sort_keys = False
-    batcher = Batcher(
-        classifier,
-        settings.inferring(),
-        settings.batch,
-        settings.batch_ms / 1000,
-        settings.queue,
-        monitoring.BATCH.observe,
-    )
-    app.extensions["batcher"] = batcher
-    model = classifier.about
-    page = resources.files("leakfree.serving").joinpath("page/index.html").read_text(encoding="utf-8")
-    openapi = document(settings)
-    limits = settings.limits
-    # As many as there are cores: decoding takes memory, and more at a time are no faster.
-    decoding = threading.BoundedSemaphore(settings.cores())
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the provider that Flask has
+    service = _Service(classifier, settings)
+    app.extensions["batcher"] = service.batcher
+    _observe(app)
+    _answer(app, service)
+    _refuse(app, settings)
+    return app
 
-    def here(data: bytes) -> AbstractContextManager:
+
+class _Service:
+    """What ``POST /predict`` does."""
+
+    def __init__(self, classifier: Classifier, settings: ServiceSettings) -> None:
+        self.classifier, self.settings = classifier, settings
+        self.batcher = Batcher(
+            classifier,
+            settings.inferring(),
+            settings.batch,
+            settings.batch_ms / 1000,
+            settings.queue,
+            monitoring.BATCH.observe,
+        )
+        # As many as there are cores: decoding takes memory, and more at a time are no faster.
+        self._decoding = threading.BoundedSemaphore(settings.cores())
+
+    def predict(self) -> Response:
+        upload = read_upload(request, self.settings)
+        prepared = self._prepared(upload)
+        waiting = [self.batcher.submit(image) for image in prepared]
+        answers = [future.result() for future in waiting]
+        g.images = len(answers)
+        for answer in answers:
+            monitoring.IMAGES.labels(answer.diagnosis).inc()
+            monitoring.NOVEL.inc(answer.novelty is not None and answer.novelty > 1)
+        overlays = self._overlays(upload, prepared, answers) if upload.overlay else [None] * len(answers)
+        predictions = [_said(*pair) for pair in zip(answers, overlays, strict=True)]
+        rest = {"model": self.classifier.about, "warning": WARNING, "request_id": g.request_id}
+        if upload.single:
+            return jsonify(predictions[0] | rest)
+        return jsonify({"predictions": predictions} | rest)
+
+    def _prepared(self, upload: Upload) -> list[np.ndarray]:
+        limits, wait, prepared = self.settings.limits, self.settings.decode_wait_seconds, []
+        for number, data in enumerate(upload.images):
+            name = "image" if upload.single else f"images[{number}]"
+            try:
+                with self._place(data):
+                    prepared.append(self.classifier.prepare(data, limits, wait=wait))
+            except DecodersBusyError:
+                raise
+            except TooLargeError as error:
+                raise RefusedError(413, "too large", f"{name}: {error}") from error
+            except ImageError as error:
+                raise RefusedError(422, "image", f"{name}: {error}") from error
+        return prepared
+
+    def _overlays(
+        self, upload: Upload, prepared: Sequence[np.ndarray], answers: Sequence[Answer]
+    ) -> list[str]:
+        chosen = [self.classifier.names.index(answer.diagnosis) for answer in answers]
+        with self._decoding:
+            heats = self.classifier.heat(np.stack(prepared), chosen)
+        drawn = []
+        for data, heat in zip(upload.images, heats, strict=True):
+            with self._place(data):
+                png = draw_overlay(data, heat, wait=self.settings.decode_wait_seconds)
+            drawn.append(_data_url(png))
+        return drawn
+
+    def _place(self, data: bytes) -> AbstractContextManager:
         # What another process decodes holds no place that a plain image waits for.
-        return decoding if plain(data) else nullcontext()
+        return self._decoding if plain(data) else nullcontext()
+
+
+def _observe(app: Flask) -> None:
+    """Give each request an id, time it, log it, and protect its answer."""
 
     @app.before_request
     def start() -> None:
         g.started = time.perf_counter()
         g.request_id = monitoring.request_id(request.headers.get("X-Request-ID"))
-        g.films = 0
+        g.images = 0
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -86,59 +144,28 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
                 "status": response.status_code,
                 "ms": round(1000 * seconds, 1),
                 "bytes": request.content_length,
-                "films": g.films,
+                "films": g.images,
             },
         )
         return response
 
-    def films(upload: Upload) -> list[np.ndarray]:
-        prepared = []
-        for number, data in enumerate(upload.images):
-            name = "image" if upload.single else f"images[{number}]"
-            try:
-                with here(data):
-                    prepared.append(classifier.prepare(data, limits, wait=settings.decode_wait_seconds))
-            except DecodersBusyError:
-                raise
-            except TooLargeError as error:
-                raise RefusedError(413, "too large", f"{name}: {error}") from error
-            except ImageError as error:
-                raise RefusedError(422, "image", f"{name}: {error}") from error
-        return prepared
 
-    @app.post("/predict")
-    def predict() -> Response:
-        upload = read_upload(request, settings)
-        prepared = films(upload)
-        waiting = [batcher.submit(film) for film in prepared]
-        answers = [future.result() for future in waiting]
-        g.films = len(answers)
-        for answer in answers:
-            monitoring.FILMS.labels(answer.diagnosis).inc()
-            monitoring.NOVEL.inc(answer.novelty is not None and answer.novelty > 1)
-        overlays: list[str | None] = [None] * len(answers)
-        if upload.overlay:
-            chosen = [classifier.names.index(answer.diagnosis) for answer in answers]
-            with decoding:
-                heats = classifier.heat(np.stack(prepared), chosen)
-            overlays = []
-            for data, heat in zip(upload.images, heats, strict=True):
-                with here(data):
-                    overlays.append(_data_url(draw_overlay(data, heat, wait=settings.decode_wait_seconds)))
-        predictions = [_said(*pair) for pair in zip(answers, overlays, strict=True)]
-        rest = {"model": model, "warning": WARNING, "request_id": g.request_id}
-        if upload.single:
-            return jsonify(predictions[0] | rest)
-        return jsonify({"predictions": predictions} | rest)
+def _answer(app: Flask, service: _Service) -> None:
+    """Add the addresses."""
+    page = resources.files("leakfree.serving").joinpath("page/index.html").read_text(encoding="utf-8")
+    openapi = document(service.settings)
+    app.post("/predict")(service.predict)
 
     @app.get("/health")
     def health() -> tuple[Response, int]:
-        ready = batcher.ready
-        return jsonify(status="healthy" if ready else "starting", model=model), 200 if ready else 503
+        ready = service.batcher.ready
+        return jsonify(
+            status="healthy" if ready else "starting", model=service.classifier.about
+        ), 200 if ready else 503
 
     @app.get("/metrics")
     def metrics() -> Response:
-        monitoring.WAITING.set(batcher.waiting)
+        monitoring.WAITING.set(service.batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
 
     @app.get("/openapi.json")
@@ -148,6 +175,10 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     @app.get("/")
     def index() -> Response:
         return Response(page, content_type="text/html; charset=utf-8")
+
+
+def _refuse(app: Flask, settings: ServiceSettings) -> None:
+    """Say in one line why there is no answer."""
 
     @app.errorhandler(RefusedError)
     def refused(error: RefusedError) -> tuple[Response, int]:
@@ -178,8 +209,6 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         monitoring.log.error("failed", extra={"request_id": g.request_id}, exc_info=error)
         return _refusal("an error of the service; the log has it under this request id"), 500
 
-    return app
-
 
 def _method() -> str:
     # A method can be any word; a counter must not have as many labels as a caller has words.
@@ -195,6 +224,6 @@ def _data_url(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _said(answer: Answer, overlay: str | None) -> dict[str, object]:
+def _said(answer: Answer, overlay: str | None) -> dict[str, Any]:
     said = asdict(answer)
     return said if overlay is None else said | {"overlay": overlay}

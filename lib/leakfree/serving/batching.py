@@ -54,7 +54,8 @@ class Batcher:
         self.classifier, self.threads, self.batch, self._observe = classifier, threads, batch, observe
         self._batch_seconds, self._most = batch_seconds, waiting
         self._queue: deque[tuple[np.ndarray, Future[Answer]]] = deque()
-        self._changed, self._busy = threading.Condition(), set()
+        self._changed = threading.Condition()
+        self._busy: set[int] = set()
         self.ready = False
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import uuid
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,7 +23,7 @@ SECONDS = Histogram(
     ["path"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
-FILMS = Counter("leakfree_films_total", "Images answered", ["diagnosis"])
+IMAGES = Counter("leakfree_films_total", "Images answered", ["diagnosis"])
 NOVEL = Counter("leakfree_novel_films_total", "Images answered with the warning that they look like none")
 REFUSED = Counter("leakfree_refused_total", "Requests refused", ["reason"])
 BATCH = Histogram("leakfree_batch_films", "Images predicted at once", buckets=(1, 2, 3, 4, 6, 8, 16, 32, 64))
@@ -46,7 +47,7 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-def log_as_json(level: str = "INFO") -> dict[str, object]:
+def log_as_json(level: str = "INFO") -> dict[str, Any]:
     """Send the service's lines, and the server's, to standard error as JSON.
 
     Returns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -21,7 +23,7 @@ REFUSALS = {
 }
 
 
-def document(settings: ServiceSettings) -> dict[str, object]:
+def document(settings: ServiceSettings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the service."""
     models = (
         schema.PredictRequest,
@@ -33,37 +35,7 @@ def document(settings: ServiceSettings) -> dict[str, object]:
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )
-    request = definitions["$defs"]["PredictRequest"]
-    for name in ("image", "images"):
-        request["properties"][name] = _not_null(request["properties"][name])
-    encoded = {"format": "byte", "minLength": 1}
-    request["properties"]["image"] |= encoded
-    request["properties"]["images"] |= {"maxItems": settings.images}
-    request["properties"]["images"]["items"] |= encoded
-    binary = {"type": "string", "format": "binary"}
-    form = {
-        "type": "object",
-        "properties": {
-            "image": binary | {"description": "An encoded image"},
-            "images": {"type": "array", "items": binary, "minItems": 1, "maxItems": settings.images},
-            "overlay": {"type": "string", "enum": [*uploads.YES, *uploads.NO]},
-        },
-        "anyOf": [{"required": ["image"]}, {"required": ["images"]}],
-    }
-    answer = {"anyOf": [_ref(schema.PredictResponse), _ref(schema.BatchResponse)]}
-    predict = {
-        "summary": "Classify one image, or several",
-        "operationId": "predict",
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": _ref(schema.PredictRequest)},
-                "multipart/form-data": {"schema": form},
-            },
-        },
-        "responses": {"200": _json("What the model says", answer)}
-        | {str(status): _json(text, _ref(schema.Refusal)) for status, text in REFUSALS.items()},
-    }
+    _bounded(definitions["$defs"]["PredictRequest"]["properties"], settings)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,7 +44,7 @@ def document(settings: ServiceSettings) -> dict[str, object]:
             "description": f"Chest X-rays, normal or pneumonia, by a leak-free model. {WARNING}",
         },
         "paths": {
-            "/predict": {"post": predict},
+            "/predict": {"post": _predict(settings)},
             "/health": {
                 "get": {
                     "summary": "Ready to answer",
@@ -91,7 +63,45 @@ def document(settings: ServiceSettings) -> dict[str, object]:
     }
 
 
-def _not_null(described: dict[str, object]) -> dict[str, object]:
+def _bounded(properties: dict[str, Any], settings: ServiceSettings) -> None:
+    """Say of the fields of a request what pydantic checks and does not write down."""
+    for name in ("image", "images"):
+        properties[name] = _not_null(properties[name])
+    encoded = {"format": "byte", "minLength": 1}
+    properties["image"] |= encoded
+    properties["images"] |= {"maxItems": settings.images}
+    properties["images"]["items"] |= encoded
+
+
+def _predict(settings: ServiceSettings) -> dict[str, Any]:
+    """Describe ``POST /predict``."""
+    binary = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "properties": {
+            "image": binary | {"description": "An encoded image"},
+            "images": {"type": "array", "items": binary, "minItems": 1, "maxItems": settings.images},
+            "overlay": {"type": "string", "enum": [*uploads.YES, *uploads.NO]},
+        },
+        "anyOf": [{"required": ["image"]}, {"required": ["images"]}],
+    }
+    answer = {"anyOf": [_ref(schema.PredictResponse), _ref(schema.BatchResponse)]}
+    return {
+        "summary": "Classify one image, or several",
+        "operationId": "predict",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _ref(schema.PredictRequest)},
+                "multipart/form-data": {"schema": form},
+            },
+        },
+        "responses": {"200": _json("What the model says", answer)}
+        | {str(status): _json(text, _ref(schema.Refusal)) for status, text in REFUSALS.items()},
+    }
+
+
+def _not_null(described: dict[str, Any]) -> dict[str, Any]:
     """Leave null out: a field that may be missing is not one that may be null."""
     (inner,) = (option for option in described["anyOf"] if option != {"type": "null"})
     rest = {key: value for key, value in described.items() if key not in ("anyOf", "default")}
@@ -102,11 +112,11 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _json(description: str, content: dict[str, object]) -> dict[str, object]:
+def _json(description: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": content}}}
 
 
-def _plain(summary: str, name: str, kind: str) -> dict[str, object]:
+def _plain(summary: str, name: str, kind: str) -> dict[str, Any]:
     return {
         "summary": summary,
         "operationId": name,

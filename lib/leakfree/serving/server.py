@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leakfree.serving.settings import ServiceSettings
 
@@ -103,7 +103,7 @@ def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
     from leakfree.serving.monitoring import log_as_json
     from leakfree.serving.worker import with_deadline
 
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "bind": f"{_bracketed(settings.host)}:{settings.port}",
         "workers": settings.processes(),
         "threads": settings.threads,

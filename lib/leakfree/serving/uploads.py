@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Request
 from pydantic import ValidationError
@@ -46,7 +47,7 @@ class RefusedError(LeakfreeError):
 class InMemoryRequest(Request):
     """A request whose files stay in memory: Flask would put larger ones on the disk."""
 
-    def _get_file_stream(self, *_about: object, **_more: object) -> io.BytesIO:
+    def _get_file_stream(self, *_about: object, **_more: Any) -> io.BytesIO:
         return io.BytesIO()
 
 
@@ -124,8 +125,8 @@ def _of_json(body: bytes, settings: ServiceSettings) -> Upload:
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise RefusedError(400, "fields", f"{where}: {message}" if where else message) from error
-    texts = (asked.image,) if asked.image is not None else tuple(asked.images)
     single = asked.image is not None
+    texts = [asked.image] if asked.image is not None else asked.images or []
     images = tuple(_decoded(text, "image" if single else f"images[{i}]") for i, text in enumerate(texts))
     return Upload(images, single, asked.overlay)
 

@@ -9,7 +9,7 @@ import socket
 import time
 from concurrent import futures
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -30,7 +30,7 @@ class DeadlineWorker(ThreadWorker):
     #: For the first byte of a new connection.
     idle_seconds: ClassVar[float] = 5.0
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: object, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reading: dict[TConn, float] = {}
 

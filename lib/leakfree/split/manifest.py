@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class Manifest:
     scope: str | None
     linked: tuple[str, ...] = ()
     data_checksum: str = ""
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counted = [image_id for ids in self.parts.values() for image_id in ids]
@@ -75,7 +76,7 @@ class Manifest:
         if once or (self.kind != "no-test-set" and len(counted) != len(set(counted))):
             raise ManifestError(f"{self.name}: an image id stands in two parts, or twice in one")
 
-    def _content(self) -> dict[str, object]:
+    def _content(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kind": self.kind,
@@ -126,17 +127,20 @@ class Manifest:
         return np.array([position[image_id] for image_id in self.parts[part]], dtype=np.int64)
 
 
-def _ordered(ids: np.ndarray, part_of: np.ndarray, parts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {part: tuple(ids[part_of == part].tolist()) for part in parts}
+def _ordered(
+    ids: Sequence[str] | np.ndarray, part_of: np.ndarray, parts: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    names = np.asarray(ids, dtype=object)
+    return {part: tuple(names[part_of == part].tolist()) for part in parts}
 
 
 def image_level(
-    ids: Sequence[str],
+    ids: Sequence[str] | np.ndarray,
     *,
     seed: int,
     fractions: Mapping[str, float] = TWO_WAY,
     stratify: np.ndarray | None = None,
-    **description: object,
+    **description: Any,
 ) -> Manifest:
     """Split images as if they were independent: the leak of the reference study (L3.2).
 
@@ -158,7 +162,6 @@ def image_level(
     """
     from sklearn.model_selection import train_test_split
 
-    ids = np.asarray(ids, dtype=object)
     part_of = np.empty(len(ids), dtype=object)
     rest, remaining = np.arange(len(ids)), 1.0
     *firsts, last = fractions
@@ -185,7 +188,7 @@ def patient_level(
     seed: int,
     scope: str,
     fractions: Mapping[str, float] = THREE_WAY,
-    **description: object,
+    **description: Any,
 ) -> Manifest:
     """Split linked groups, stratified by class: no group stands in two parts.
 
@@ -223,7 +226,6 @@ def patient_level(
     >>> {of[i] for i in manifest.parts["train"]} & {of[i] for i in manifest.parts["test"]}
     set()
     """
-    ids = np.asarray(ids, dtype=object)
     frame = pd.DataFrame({"group": groups, "stratum": np.asarray(strata).astype(str)})
     sizes = frame.groupby("group", sort=True).size()
     stratum_of = frame.groupby("group", sort=True)["stratum"].agg(lambda values: values.mode().iloc[0])
@@ -244,13 +246,13 @@ def patient_level(
     )
 
 
-def no_test_set(ids: Sequence[str], **description: object) -> Manifest:
+def no_test_set(ids: Sequence[str], **description: Any) -> Manifest:
     """Put every image into training and into test: what the reference study's loader did."""
-    ids = tuple(np.asarray(ids, dtype=object).tolist())
-    return _manifest("no-test-set", {"train": ids, "test": ids}, None, None, {}, description)
+    every = tuple(np.asarray(ids, dtype=object).tolist())
+    return _manifest("no-test-set", {"train": every, "test": every}, None, None, {}, description)
 
 
-def official(table: pd.DataFrame, **description: object) -> Manifest:
+def official(table: pd.DataFrame, **description: Any) -> Manifest:
     """Take the parts that the source declares."""
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     present = [part for part in ("train", "val", "test", "unsplit") if (parts == part).any()]
@@ -265,7 +267,7 @@ def grouped_k_fold(
     folds: int,
     seed: int,
     scope: str,
-    **description: object,
+    **description: Any,
 ) -> list[Manifest]:
     """Make k folds over linked groups, stratified by class (scikit-learn's `StratifiedGroupKFold`).
 
@@ -276,7 +278,6 @@ def grouped_k_fold(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    ids = np.asarray(ids, dtype=object)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     manifests = []
     for fold, (train, test) in enumerate(splitter.split(ids, strata, groups)):
@@ -313,8 +314,8 @@ def _manifest(
     parts: dict[str, tuple[str, ...]],
     seed: int | None,
     scope: str | None,
-    settings: dict[str, object],
-    description: dict[str, object],
+    settings: dict[str, Any],
+    description: dict[str, Any],
 ) -> Manifest:
     description.setdefault("name", kind)
     return Manifest(kind=kind, parts=parts, seed=seed, scope=scope, settings=settings, **description)

@@ -45,7 +45,7 @@ def assign(
     shares = np.asarray(fractions, dtype=float)
     wanted = shares[:, None] * (counts @ kinds)
     rng = np.random.default_rng(seed)
-    best, placed = np.inf, None
+    best, placed = np.inf, np.empty(0)
     for _ in range(_STARTS):
         found = _improved(_dealt(counts, shares, rng), kinds.astype(float), wanted)
         cost = _cost(found, kinds, wanted)
@@ -97,7 +97,7 @@ def _improved(placed: np.ndarray, kinds: np.ndarray, wanted: np.ndarray) -> np.n
         change = out[:, :, None] + into[:, None, :]
         change[:, diagonal, diagonal] = np.inf
         change[placed == 0] = np.inf
-        kind, source, goal = np.unravel_index(int(change.argmin()), change.shape)
+        kind, source, goal = map(int, np.unravel_index(int(change.argmin()), change.shape))
         if change[kind, source, goal] < -1e-9:
             steps = [(kind, source, goal)]
         else:

@@ -22,8 +22,8 @@ from leakfree.audit.copies.scan import Scan, scan
 from leakfree.audit.target import Target, is_foreign
 from leakfree.base.errors import LeakfreeError
 from leakfree.data.groups import linked_groups
-from leakfree.data.reading.reading import META, SCOPE
 from leakfree.data.reading.tables import named as named_columns
+from leakfree.data.reading.understand import META, SCOPE
 
 
 class SplitError(LeakfreeError):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from leakfree.base.files import replacing, write_text
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
 from leakfree.split.manifest import Manifest
 from leakfree.splitter.material import Gathered, SplitError
 

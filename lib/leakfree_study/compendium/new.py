@@ -130,7 +130,7 @@ def start(wanted: Wanted) -> Started:
 
     Raises
     ------
-    StudyFileError, leakfree.data.sources.base.SourceError
+    StudyFileError, leakfree.data.raw.SourceError
         One line: images, CSV or options cannot be used, or another study is in the way.
     """
     folder = Path(wanted.folder)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from leakfree.data.patients import identifiers
-from leakfree.data.sources.base import PARTS
+from leakfree.data.raw import PARTS
 
 ETIOLOGIES = ("bacteria", "virus")
 #: Width of a window and longest shift, in numbers. To see a gap, a window must be shorter than the gap: the

@@ -16,7 +16,7 @@ from leakfree.base.files import kept_arrays
 from leakfree.base.provenance import code_digest
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import pixel_digest
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree_study.inflation.estimate import arm_values, check_paired, patient_counts, summarise
 from leakfree_study.inflation.grid import plan, run

@@ -23,7 +23,7 @@ from leakfree.base.escape import say
 from leakfree.base.files import replacing
 from leakfree.base.parallel import connect
 from leakfree.base.provenance import package_digest, versions
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree_study.inflation.jobs import Job, Outcome, compute
 from leakfree_study.inflation.material import Material
 
@@ -38,7 +38,7 @@ _MODULES = (
     "leakfree/scores/metrics",
     "leakfree/ledger/ledger",
     "leakfree/data/pixels",
-    "leakfree/data/sources/base",
+    "leakfree/data/raw",
     "leakfree/data/tasks",
 )
 #: Jobs sent to a local worker at once: a job takes a tenth of a second to seconds.

@@ -18,7 +18,7 @@ from leakfree.base.provenance import code_digest
 from leakfree.data.cohort import Cohort
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import pixel_digest
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS, Task
 from leakfree.ledger.ledger import LedgerError
 

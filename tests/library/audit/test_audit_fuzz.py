@@ -19,7 +19,7 @@ from PIL import Image
 from deferred import deferred
 from leakfree.audit.report import load_json
 from leakfree.cli import main
-from leakfree.data.sources.folder import IMAGE_SUFFIXES
+from leakfree.data.files import IMAGE_SUFFIXES
 
 with deferred:
     from leakfree.audit.auditor import unusable

@@ -19,7 +19,7 @@ from leakfree.audit.faults import (
 )
 from leakfree.data.images import ImageError, inspect, to_grey
 from leakfree.data.patients import patient_ids
-from leakfree.data.sources.base import SourceError
+from leakfree.data.raw import SourceError
 
 with deferred:
     from leakfree.data.sources.phantom import PhantomSettings

@@ -6,7 +6,8 @@ import pytest
 
 from deferred import deferred
 from leakfree.audit.checks.metadata import metadata
-from leakfree.data.reading.reading import META, Wishes
+from leakfree.data.reading.understand import META
+from leakfree.data.reading.wishes import Wishes
 
 with deferred:
     from leakfree.audit.target import open_target

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from leakfree.audit.copies import scan as module
 from leakfree.audit.copies.scan import FACTS, scan, scan_shard
 from leakfree.audit.target import FileReader, Target, open_target
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
 
 
 def png(array, **options):

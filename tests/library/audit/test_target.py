@@ -8,7 +8,7 @@ from deferred import deferred
 from leakfree.audit import target as module
 from leakfree.audit.target import FileReader, StoreReader, TargetError, from_cohort, open_target, with_parts
 from leakfree.data.patients import patient_ids
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
 
 with deferred:
     from leakfree.split.manifest import Manifest, image_level, patient_level

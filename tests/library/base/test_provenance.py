@@ -313,10 +313,10 @@ def test_every_module_behind_a_cache_makes_it_stale():
     for kind, modules in material.MODULES.items():
         other = {"models/embeddings"} if kind == "pixels" else set()
         # A ledger checks, and a task labels.
-        labels = ("data/cohort", "ledger/ledger", "data/sources/base", "data/tasks")
+        labels = ("data/cohort", "ledger/ledger", "data/raw", "data/tasks")
         assert behind(modules, *labels, *other) <= set(modules)
     drawing = set(control.MODULES) - {"leakfree_study/inflation/control"}
-    assert behind(drawing, "data/sources/base") <= drawing
+    assert behind(drawing, "data/raw") <= drawing
     sources = (FolderSource, HubSource, OwnSource, PhantomSource)
     making = {*cohort.MODULES, *(module for source in sources for module in source.modules)}
     # What a study's files and its CSV say is in the fingerprint of its source; a record is no store.

@@ -7,7 +7,7 @@ import pytest
 
 from leakfree.audit.target import as_target
 from leakfree.data.patients import SUBJECT
-from leakfree.data.sources.base import SourceError
+from leakfree.data.raw import SourceError
 from leakfree.data.sources.listing import (
     Listed,
     csv_images,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leakfree.data.names import label_from_path, part_from_path
 from leakfree.data.patients import (
     DECLARED,
     SCOPES,
@@ -16,8 +17,7 @@ from leakfree.data.patients import (
     patient_ids,
     scope_summary,
 )
-from leakfree.data.sources.base import LABELS
-from leakfree.data.sources.folder import label_from_path, part_from_path
+from leakfree.data.raw import LABELS
 
 
 def cohort_rows(files, numbers=None, labels=None):

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree.data.sources.base import LABELS, RawImage
+from leakfree.data.raw import LABELS, RawImage
 from leakfree.data.sources.phantom import TRUTH_COLUMNS, PhantomSettings, PhantomSource, make_plan
 from leakfree.data.sources.phantom_plan import CLASS_SHARE, PLANTED
 

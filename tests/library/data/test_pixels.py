@@ -8,7 +8,7 @@ from leakfree.base import provenance
 from leakfree.data.cohort import CHUNK, ingest
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import load_pixels, pixel_digest
-from leakfree.data.sources.base import RawImage
+from leakfree.data.raw import RawImage
 from leakfree.data.sources.folder import FolderSource
 
 

@@ -13,8 +13,8 @@ from leakfree.cli import main
 from leakfree.data.reading.folders import folder_labels, is_chest_xray, masks
 from leakfree.data.reading.parts import folder_parts, one_spelling, part_name
 from leakfree.data.reading.patient_ids import canonical, is_unknown, read_ids
-from leakfree.data.reading.reading import Wishes
 from leakfree.data.reading.tables import Finder, TableError, label_set, read_table
+from leakfree.data.reading.wishes import Wishes
 
 with deferred:
     from leakfree.audit.target import TargetError, open_target

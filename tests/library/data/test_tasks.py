@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS
 
 

@@ -50,6 +50,6 @@ def test_the_configuration_is_one_that_logging_takes():
 
 
 def test_counters_are_shown_in_prometheus_text():
-    monitoring.FILMS.labels("Normal").inc()
+    monitoring.IMAGES.labels("Normal").inc()
     text = monitoring.exposition().decode()
     assert 'leakfree_films_total{diagnosis="Normal"}' in text and "leakfree_batch_films_bucket" in text

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS
 from leakfree_study.inflation.draws import ROLES, draw
 

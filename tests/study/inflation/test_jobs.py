@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deferred import deferred
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS, Task
 from leakfree_study.inflation.draws import draw, permuted_classes
 

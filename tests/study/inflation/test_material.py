@@ -8,7 +8,7 @@ from deferred import deferred
 from leakfree.base import provenance
 from leakfree.data.images import to_grey
 from leakfree.data.pixels import pixel_digest
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS
 
 with deferred:

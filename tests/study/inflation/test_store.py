@@ -8,7 +8,7 @@ import pytest
 
 from deferred import deferred
 from leakfree.data.patients import SCOPES
-from leakfree.data.sources.base import LABELS
+from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS
 from leakfree_study.inflation.draws import draw
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.findings import Check, Status, not_run
 from leakfree.audit.copies.duplicates import Copies
 from leakfree.audit.copies.hashes import RADIUS
 
@@ -95,7 +96,7 @@ def _copies_check(
     incomplete: str,
     what: str,
     advice: str,
-    details: dict[str, object],
+    details: dict[str, Any],
     split: bool,
 ) -> Check:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
@@ -119,7 +120,7 @@ def _copies_check(
             unsplit += f" ({len(beside)} {noun} are in a part and in none)"
     gap = "; ".join(filter(None, [incomplete, unsplit]))
     if not groups:
-        status = "INCONCLUSIVE" if gap else "PASS"
+        status: Status = "INCONCLUSIVE" if gap else "PASS"
         return Check(name, status, f"No {noun} {what}" + (f"; but {gap}." if gap else "."), details=details)
     files = sorted({ids[row] for group in groups for row in group})
     summary = f"{len(groups)} {noun} ({len(files)} files) {what}; {len(across)} of them across parts"

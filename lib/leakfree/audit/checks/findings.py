@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from leakfree.base.escape import html
 
@@ -73,7 +73,7 @@ class Check:
     files: tuple[str, ...] = ()
     severity: Severity = "none"
     examples: tuple[tuple[str, ...], ...] = ()
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in CHECKS or self.status not in STATUSES:
@@ -86,7 +86,7 @@ class Check:
         """Whether this check fails the audit."""
         return self.status == "FAIL"
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Return the check as it stands in the JSON report."""
         return {
             "status": self.status,
@@ -127,7 +127,7 @@ class Report:
     provenance : mapping
         Versions, data checksum, seconds by step.
     reading : mapping
-        How the input was understood, see `leakfree.data.reading.reading.Reading`; empty where not known.
+        How the input was understood, see `leakfree.data.reading.report.Reading`; empty where not known.
     """
 
     target: str
@@ -135,9 +135,9 @@ class Report:
     checks: Mapping[str, Check]
     problems: Sequence[Mapping[str, str]] = ()
     unchecked: Sequence[str] = ()
-    settings: Mapping[str, object] = field(default_factory=dict)
-    provenance: Mapping[str, object] = field(default_factory=dict)
-    reading: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def leaks(self) -> bool:
@@ -176,7 +176,7 @@ class Report:
             f"<tbody>{rows}</tbody></table>"
         )
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """Return the whole report as JSON content, versioned by `SCHEMA`."""
         return {
             "schema": SCHEMA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from leakfree.audit.checks.separability import (
 )
 from leakfree.audit.checks.separability import binned as binned_values
 from leakfree.data.reading.parts import kind_of
-from leakfree.data.reading.reading import META
+from leakfree.data.reading.understand import META
 
 #: Columns with more values than this, other than numbers, are names of images or patients.
 MOST_VALUES = 50
@@ -37,7 +38,8 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
     Parameters
     ----------
     table : pandas.DataFrame
-        ``label``, ``part``, and further columns with `leakfree.data.reading.reading.META` before their names.
+        ``label``, ``part``, and further columns with `leakfree.data.reading.understand.META` before their
+        names.
     groups : numpy.ndarray of int64, shape (n,), or None
         Linked group of each row; None where they are not known.
     seed : int
@@ -61,7 +63,7 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
         if code is None:
             left_out.append(name)
             continue
-        row: dict[str, object] = {"name": name, "different": int(values.nunique())}
+        row: dict[str, Any] = {"name": name, "different": int(values.nunique())}
         usable = (labels != "") & (labels != "sealed")
         if _repeats(values[usable], labels[usable]):
             row["repeats_the_label"] = True
@@ -136,7 +138,7 @@ def _repeats(values: pd.Series, labels: np.ndarray) -> bool:
 
 def _asked(
     code: np.ndarray, labels: np.ndarray, usable: np.ndarray, group: np.ndarray, seed: int
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
     """Score how well a code tells labels; None where there are too few groups."""
     if not usable.any():
         return None

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leakfree.audit.checks.copy_checks import MOST_EXAMPLES
-from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.findings import Check, Severity, Status, not_run
 from leakfree.audit.checks.overlap import overlap
 from leakfree.data.groups import linked_groups
 from leakfree.data.patients import DECLARED, SCOPES, SUBJECT, missing_identifier, patient_ids
 from leakfree.data.reading.parts import rank
-from leakfree.data.reading.reading import SCOPE
+from leakfree.data.reading.understand import SCOPE
 
 
 def patients_by_scope(table: pd.DataFrame, scopes: Sequence[str]) -> dict[str, np.ndarray]:
@@ -95,24 +96,19 @@ def patients_check(
     entry = entries[declared]
     lacking = int(without_identifier(table, named).sum())
     no_part = int((parts == "").sum())
-    gap = "; ".join(
-        filter(
-            None,
-            [
-                incomplete,
-                f"{lacking:,} images have no identifier and count as a patient each" if lacking else "",
-                f"{no_part:,} images have no part" if no_part else "",
-            ],
-        )
-    )
-    others = [
-        f"{scope.removeprefix(SCOPE)}: {other['count']}"
-        for scope, other in entries.items()
-        if scope != declared
+    gaps = [
+        incomplete,
+        f"{lacking:,} images have no identifier and count as a patient each" if lacking else "",
+        f"{no_part:,} images have no part" if no_part else "",
     ]
-    beside = f" (other scopes: {', '.join(others)})" if others else ""
+    gap = "; ".join(filter(None, gaps))
+    others = {scope: other["count"] for scope, other in entries.items() if scope != declared}
+    listed = ", ".join(f"{scope}: {count}" for scope, count in others.items())
+    beside = f" (other scopes: {listed})" if others else ""
     details = {"declared_scope": declared, "images_without_identifier": lacking, **entries}
-    worst = [scope for scope, other in entries.items() if scope != declared and other["count"]]
+    worst = any(others.values())
+    status: Status
+    severity: Severity
     if entry["count"]:
         status, severity = ("FAIL" if name in fail_on else "WARN"), "leak"
         summary = (
@@ -141,7 +137,7 @@ def patients_check(
 
 def _scope_entry(
     table: pd.DataFrame, patients: np.ndarray, scope: str, declared: bool, fail_on: Collection[str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     placed = parts != ""
     frame = pd.DataFrame({"patient": patients[placed], "part": parts[placed], "id": ids[placed]})
@@ -221,25 +217,14 @@ def linked_groups_check(
         Linked group of each image; None if neither patients nor copies are known.
     """
     name = "linked_groups"
-    keys, linked_by = [], []
-    gaps = [incomplete] if incomplete else []
-    if declared is not None and declared in available_scopes(table):
-        keys.append(patients_by_scope(table, [declared])[declared])
-        linked_by.append("patients")
-        lacking = int(without_identifier(table, declared).sum())
-        if lacking:
-            gaps.append(f"{lacking:,} images have no identifier")
-    else:
-        gaps.append("no patients are known")
-    if copies is not None:
-        keys.append(copies)
-        linked_by.append("copies")
-    else:
-        gaps.append("copies were not searched")
+    keys, linked_by, gaps = _keys(table, copies, declared)
+    gaps = [incomplete, *gaps] if incomplete else gaps
     if not keys:
         return not_run(name, "Neither patients nor copies are known."), None
     groups = linked_groups(*keys)
-    joined = _joined(groups, keys[0], without_identifier(table, declared)) if len(keys) == 2 else []
+    joined = []
+    if declared is not None and len(keys) == 2:
+        joined = _joined(groups, keys[0], without_identifier(table, declared))
     some = "; ".join(" and ".join(patients[:4]) for patients in joined[:4])
     told = f"Copies join patients of different ids ({len(joined):,} times), such as {some}" if joined else ""
     parts = table["part"].to_numpy(dtype=object)
@@ -251,14 +236,7 @@ def linked_groups_check(
     no_part = int((parts == "").sum())
     if no_part:
         gaps.append(f"{no_part:,} images have no part")
-    ids = table["image_id"].to_numpy(dtype=object)
-    spread = pd.Series(parts).where(parts != "").groupby(groups).nunique()
-    shared = spread.index[spread > 1].to_numpy()
-    touched = np.isin(groups, shared)
-    members: dict[int, list[str]] = {}
-    for group, image_id in zip(groups[touched].tolist(), ids[touched], strict=True):
-        members.setdefault(group, []).append(image_id)
-    part_of = dict(zip(ids[touched], parts[touched], strict=True))
+    members, examples = _shared(table, groups)
     sizes = np.bincount(groups)
     training, others = _training(parts)
     sides = overlap(groups[parts == training], groups[np.isin(parts, others)])
@@ -270,23 +248,56 @@ def linked_groups_check(
         "largest": int(sizes.max()),
         "test_images_with_sibling": sides.test_images_with_sibling,
         "share_of_test_images_with_sibling": round(sides.share_of_images, 6) if sides.test_images else None,
-        "groups": list(members.values()),
+        "groups": members,
     }
     gap = "; ".join(gaps)
     check = Check(
         name,
-        ("FAIL" if name in fail_on else "WARN") if len(shared) else ("INCONCLUSIVE" if gap else "PASS"),
-        f"{len(shared) or 'No'} linked groups stand in several parts"
+        ("FAIL" if name in fail_on else "WARN") if members else ("INCONCLUSIVE" if gap else "PASS"),
+        f"{len(members) or 'No'} linked groups stand in several parts"
         + (f"; {gap}." if gap else ".")
         + (f" {told}." if told else ""),
-        "Split by linked groups: patients and copies together." if len(shared) else "",
-        len(shared),
-        tuple(sorted(ids[touched])),
-        "leak" if len(shared) else "none",
-        tuple(
-            tuple({part_of[image_id]: image_id for image_id in reversed(group)}.values())[:4]
-            for group in list(members.values())[:MOST_EXAMPLES]
-        ),
+        "Split by linked groups: patients and copies together." if members else "",
+        len(members),
+        tuple(sorted(image_id for group in members for image_id in group)),
+        "leak" if members else "none",
+        examples,
         details,
     )
     return check, groups
+
+
+def _keys(
+    table: pd.DataFrame, copies: np.ndarray | None, declared: str | None
+) -> tuple[list[np.ndarray], list[str], list[str]]:
+    """Return what joins images, in which words, and what is missing."""
+    keys, linked_by, gaps = [], [], []
+    if declared is not None and declared in available_scopes(table):
+        keys.append(patients_by_scope(table, [declared])[declared])
+        linked_by.append("patients")
+        if lacking := int(without_identifier(table, declared).sum()):
+            gaps.append(f"{lacking:,} images have no identifier")
+    else:
+        gaps.append("no patients are known")
+    if copies is not None:
+        keys.append(copies)
+        linked_by.append("copies")
+    else:
+        gaps.append("copies were not searched")
+    return keys, linked_by, gaps
+
+
+def _shared(table: pd.DataFrame, groups: np.ndarray) -> tuple[list[list[str]], tuple[tuple[str, ...], ...]]:
+    """Return the images of each group that is in several parts, and examples: one of each part."""
+    ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
+    spread = pd.Series(parts).where(parts != "").groupby(groups).nunique()
+    touched = np.isin(groups, spread.index[spread > 1].to_numpy())
+    members: dict[int, list[str]] = {}
+    for group, image_id in zip(groups[touched].tolist(), ids[touched], strict=True):
+        members.setdefault(group, []).append(image_id)
+    part_of = dict(zip(ids[touched], parts[touched], strict=True))
+    examples = tuple(
+        tuple({part_of[image_id]: image_id for image_id in reversed(group)}.values())[:4]
+        for group in list(members.values())[:MOST_EXAMPLES]
+    )
+    return list(members.values()), examples

@@ -10,6 +10,7 @@ The bootstrap over groups takes the scores as they stand, without the variation 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def separability(
     folds: np.ndarray,
     weights: np.ndarray,
     donors: np.ndarray,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Score targets out of fold, with an interval over groups and a control by permutation.
 
     Parameters
@@ -184,7 +185,7 @@ def _weighted_wins(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
     return np.stack([wins, drawn.sum(axis=0) * below[-1]]).astype(np.float64)
 
 
-def over_bar(result: Mapping[str, object]) -> bool:
+def over_bar(result: Mapping[str, Any]) -> bool:
     """Whether a result of `separability` lies clearly above chance: over `BAR` and its own control."""
     top = result["permutation"]["high"]
     return result["low"] is not None and top is not None and result["low"] > max(BAR, top)
@@ -194,6 +195,6 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
-def span(result: Mapping[str, object]) -> str:
+def span(result: Mapping[str, Any]) -> str:
     """Return the interval of a result of `separability` for a sentence."""
     return "no interval" if result["low"] is None else f"{result['low']:.2f} to {result['high']:.2f}"

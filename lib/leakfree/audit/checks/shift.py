@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import comb, erf, sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.findings import Check, Status, not_run
 from leakfree.audit.checks.separability import (
     BAR,
     FOLDS,
@@ -101,7 +102,7 @@ def shift(
     group = np.arange(len(table)) if groups is None else np.unique(groups, return_inverse=True)[1]
     names = list(sizes.index[:MOST_PARTS])
     order = {name: i for i, name in enumerate(dict.fromkeys(part))}
-    couples = list(combinations(sorted(names, key=order.get), 2))
+    couples = list(combinations(sorted(names, key=order.__getitem__), 2))
     gaps = [f"{(part == '').sum():,} images without a part"] if (part == "").any() else []
     gaps += [f"{len(sizes) - len(names)} small parts not compared"] if len(sizes) > len(names) else []
     gaps += [] if thumbnails is not None else ["no pictures"]
@@ -114,7 +115,7 @@ def shift(
         rows = np.flatnonzero((part == a) | (part == b))
         second = part[rows] == b
         inside = np.unique(group[rows], return_inverse=True)[1]
-        pair: dict[str, object] = {"parts": [a, b]}
+        pair: dict[str, Any] = {"parts": [a, b]}
         small = None if thumbnails is None else thumbnails[rows]
         pair |= _classifier(table.iloc[rows], small, second, inside, rng, permutations, resamples)
         label = table["label"].iloc[rows] if "label" in table else None
@@ -139,7 +140,7 @@ def shift(
             severity="warning",
             details=details,
         )
-    status = "INCONCLUSIVE" if gaps else "PASS"
+    status: Status = "INCONCLUSIVE" if gaps else "PASS"
     return Check("shift", status, f"No difference between the parts found.{missing}", details=details)
 
 
@@ -183,7 +184,7 @@ def _classifier(
     rng: np.random.Generator,
     permutations: int,
     resamples: int,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Score a classifier of the part, as `separability` does; ``reason`` says what it went without."""
     found, missing = features(table)
     least = min(len(np.unique(group[second])), len(np.unique(group[~second])))
@@ -252,9 +253,9 @@ def _labels(
     group: np.ndarray,
     rng: np.random.Generator,
     permutations: int,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Compare label proportions; the p value deals whole groups to the parts at random."""
-    nothing = {"proportions": {}, "label": None, "difference": None, "p": None}
+    nothing: dict[str, Any] = {"proportions": {}, "label": None, "difference": None, "p": None}
     if label is None:
         return nothing | {"reason": "no labels"}
     text = label.fillna("").astype(str).to_numpy(dtype=object)
@@ -294,7 +295,7 @@ def _labels(
     }
 
 
-def _identifiers(numbers: pd.DataFrame | None, second: np.ndarray) -> dict[str, object]:
+def _identifiers(numbers: pd.DataFrame | None, second: np.ndarray) -> dict[str, Any]:
     """Count the runs of parts among patients in order of their number, prefix by prefix."""
     if numbers is None:
         return {"prefixes": [], "reason": ""}

@@ -14,7 +14,8 @@ permutation control, which fits anew for every permutation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,9 +90,7 @@ def shortcuts(
         ``WARN`` if a family, or the acquisition families together, are over `BAR`; ``count`` is the number
         of such families. ``PASS`` if nothing is and every upper bound is below `REACH`.
     """
-    if "label" not in table or not len(table):
-        return not_run("shortcuts", "No labels: nothing to predict.")
-    label = table["label"].fillna("").astype(str).to_numpy(dtype=object)
+    label = table["label"].fillna("").astype(str).to_numpy(dtype=object) if "label" in table else np.empty(0)
     used = (label != "") & (label != "sealed")
     if not used.any():
         reason = "All labels are sealed." if (label == "sealed").any() else "No labels: nothing to predict."
@@ -100,7 +99,7 @@ def shortcuts(
     group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
     y, names = pd.factorize(label[used], sort=True)
     scored, rare = _scored(y, group, len(names))
-    details: dict[str, object] = {
+    details: dict[str, Any] = {
         "n_images": int(used.sum()),
         "n_groups": int(group.max()) + 1,
         "labels": {str(name): int(count) for name, count in zip(names, np.bincount(y), strict=True)},
@@ -112,43 +111,22 @@ def shortcuts(
     gaps += [f"no {', '.join(missing)}"] if missing else []
     gaps += ["patients not known"] if groups is None else []
     if not len(scored) or not found:
-        reason = (
-            f"every image has the label {names[0]!r}"
-            if len(names) == 1
-            else (
-                f"fewer than {LEAST_GROUPS} groups in the smaller class" if not len(scored) else "no feature"
-            )
-        )
-        return Check(
-            "shortcuts", "INCONCLUSIVE", f"Not measured: {'; '.join([reason, *gaps])}.", details=details
-        )
-    rng = np.random.default_rng(seed)
-    targets = y[None, :] == scored[:, None]
-    folds, of_group = grouped_folds(group, y, rng)
-    donors = permuted_rows(group, of_group, permutations, rng)
-    weights = group_weights(group, resamples, rng)
-    designs = {name: one_hot([code]) for name, code in found.items()}
-
-    def measure(members: Sequence[str], control: bool) -> dict[str, object]:
-        design = np.hstack([designs[name] for name in members])
-        return separability(design, targets, folds, weights, donors if control else donors[:0])
-
-    rows = [
-        {"name": name, "family": family, **measure([name], False)}
-        for family, members in FAMILIES.items()
-        for name in members
-        if name in found
-    ]
-    families = {
-        family: measure(members, True)
-        for family in FAMILIES
-        if (members := [name for name in FAMILIES[family] if name in found])
-    }
-    acquisition = [name for family in ACQUISITION for name in FAMILIES[family] if name in found]
+        few = f"fewer than {LEAST_GROUPS} groups in the smaller class" if not len(scored) else "no feature"
+        reason = f"every image has the label {names[0]!r}" if len(names) == 1 else few
+        summary = f"Not measured: {'; '.join([reason, *gaps])}."
+        return Check("shortcuts", "INCONCLUSIVE", summary, details=details)
+    measure = _measurer(found, y, scored, group, np.random.default_rng(seed), permutations, resamples)
+    members = {family: [name for name in names if name in found] for family, names in FAMILIES.items()}
+    families = {family: measure(some, True) for family, some in members.items() if some}
+    acquisition = [name for family in ACQUISITION for name in members[family]]
     together = measure(acquisition, True) if acquisition else None
     everything = measure(list(found), True)
     details |= {
-        "features": [{k: v for k, v in row.items() if k != "permutation"} for row in rows],
+        "features": [
+            {"name": name, "family": family, **measure([name], False)}
+            for family, some in members.items()
+            for name in some
+        ],
         "families": [{"name": family, **result} for family, result in families.items()],
         "acquisition": together,
         **everything,
@@ -157,7 +135,7 @@ def shortcuts(
     by_file = [family for family in over if family in ACQUISITION]
     only_together = not by_file and together is not None and over_bar(together)
     if over or only_together or over_bar(everything):
-        return _warning(families, together, everything, over, only_together, gaps, details)
+        return _warning(families, together if only_together else None, everything, over, gaps, details)
     reach = max(
         _upper(result) for result in [*families.values(), everything, *([together] if together else [])]
     )
@@ -171,15 +149,46 @@ def shortcuts(
     return Check("shortcuts", "INCONCLUSIVE" if gaps else "PASS", summary, details=details)
 
 
-def _warning(families, together, everything, over, only_together, gaps, details) -> Check:
+def _measurer(
+    found: Mapping[str, np.ndarray],
+    y: np.ndarray,
+    scored: np.ndarray,
+    group: np.ndarray,
+    rng: np.random.Generator,
+    permutations: int,
+    resamples: int,
+) -> Callable[[Sequence[str], bool], dict[str, Any]]:
+    """Return what asks how well some features predict the labels, with a permutation control or without."""
+    targets = y[None, :] == scored[:, None]
+    folds, of_group = grouped_folds(group, y, rng)
+    donors = permuted_rows(group, of_group, permutations, rng)
+    weights = group_weights(group, resamples, rng)
+    designs = {name: one_hot([code]) for name, code in found.items()}
+
+    def measure(members: Sequence[str], control: bool) -> dict[str, Any]:
+        design = np.hstack([designs[name] for name in members])
+        result = separability(design, targets, folds, weights, donors if control else donors[:0])
+        return result if control else {key: value for key, value in result.items() if key != "permutation"}
+
+    return measure
+
+
+def _warning(
+    families: Mapping[str, Mapping[str, Any]],
+    together: Mapping[str, Any] | None,
+    everything: Mapping[str, Any],
+    over: Sequence[str],
+    gaps: Sequence[str],
+    details: dict[str, Any],
+) -> Check:
     """Word the finding: what describes the file is named first, what may be disease is called so."""
     said = [f"{_NAMES[f]} (AUC {families[f]['auc']:.2f}, {span(families[f])})" for f in over]
-    if only_together:
+    if together is not None:
         said.insert(0, f"size, mode and bytes together (AUC {together['auc']:.2f}, {span(together)})")
     if not said:
         said = [f"all features together (AUC {everything['auc']:.2f}, {span(everything)})"]
     summary = f"The label is predicted by {', '.join(said)}"
-    if set(over) & {"size", "mode"} or only_together:
+    if set(over) & {"size", "mode"} or together is not None:
         summary += "; size, mode and bytes describe the file, not the patient"
         advice = (
             "Make files of all labels alike (crop, resize, one colour mode, one encoder), and score a model "
@@ -243,5 +252,5 @@ def features(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], list[str]]:
     return codes, missing
 
 
-def _upper(result: Mapping[str, object]) -> float:
+def _upper(result: Mapping[str, Any]) -> float:
     return np.inf if result["high"] is None else result["high"]

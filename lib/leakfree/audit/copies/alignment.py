@@ -65,9 +65,9 @@ def agreement(first: np.ndarray, second: np.ndarray, affine: np.ndarray | None =
         return best
     inverse = cv2.invertAffineTransform(start).astype(np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-5)
-    bands = (_band(square, _ALIGNED) for square in small)
+    ours, theirs = (_band(square, _ALIGNED) for square in small)
     try:
-        _, refined = cv2.findTransformECC(*bands, inverse, cv2.MOTION_AFFINE, criteria, None, 3)
+        _, refined = cv2.findTransformECC(ours, theirs, inverse, cv2.MOTION_AFFINE, criteria, None, 3)  # type: ignore[call-overload]  # no mask
     except cv2.error:  # did not converge: the first estimate stands
         return best
     refined = cv2.invertAffineTransform(refined.astype(np.float64))

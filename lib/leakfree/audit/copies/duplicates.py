@@ -188,8 +188,8 @@ def find_copies(
     final = clusters.labels() if len(table) else group
     verified = candidates[candidates["verified"].astype(bool)] if len(candidates) else candidates
     touched = {int(final[row]) for row in verified["first"]}
-    near = [members for members in _groups(final) if int(final[members[0]]) in touched]
-    return Copies(same_file, exact, near, candidates, final, thorough, stages, verifier.unread)
+    alike = [members for members in _groups(final) if int(final[members[0]]) in touched]
+    return Copies(same_file, exact, alike, candidates, final, thorough, stages, verifier.unread)
 
 
 def common_frames(table: pd.DataFrame) -> np.ndarray:
@@ -213,7 +213,7 @@ def common_frames(table: pd.DataFrame) -> np.ndarray:
 def _groups(group: np.ndarray) -> list[list[int]]:
     """Rows of each group with more than one, in the order of their first rows."""
     order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, group[order][1:] != group[order][:-1]]) if len(group) else []
+    starts = np.flatnonzero(np.r_[True, group[order][1:] != group[order][:-1]][: len(group)])
     found = [part.tolist() for part in np.split(order, starts[1:])] if len(group) else []
     return sorted((part for part in found if len(part) > 1), key=lambda part: part[0])
 
@@ -254,6 +254,7 @@ def _hash_candidates(
 def _keypoint_candidates(scan: Scan, rows: np.ndarray, jobs: int) -> list[tuple[int, int, None, bool, int]]:
     from leakfree.audit.copies.keypoints import embed, neighbours
 
+    assert scan.keypoints is not None  # of a thorough scan
     vectors = embed([scan.keypoints[row] for row in rows])
     return [(int(rows[i]), int(rows[j]), None, False, -1) for i, j in neighbours(vectors, jobs=jobs).tolist()]
 
@@ -318,7 +319,9 @@ class _Verifier:
         first, second, symmetry, inverted, bits = item
         keypoints, affine = -1, None
         if bits < 0:
-            matched = match(self._scan.keypoints[first], self._scan.keypoints[second])
+            found = self._scan.keypoints
+            assert found is not None  # of a thorough scan
+            matched = match(found[first], found[second])
             if matched is None:
                 return None  # neighbours of the index whose keypoints do not agree on a map
             keypoints, affine = matched

@@ -61,7 +61,9 @@ def detect(square: np.ndarray) -> Keypoints:
     """Find the keypoints of an image, uint8 (128, 128)."""
     if not hasattr(_local, "sift"):
         cv2.setNumThreads(1)  # images are spread over threads already
-        _local.sift = cv2.SIFT_create(nfeatures=KEYPOINTS, contrastThreshold=0.02)
+        _local.sift = cv2.SIFT_create(  # type: ignore[attr-defined]  # not in the stubs
+            nfeatures=KEYPOINTS, contrastThreshold=0.02
+        )
     found, descriptors = _local.sift.detectAndCompute(square, None)
     if descriptors is None:
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
@@ -131,8 +133,9 @@ def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
     )
     words.train(reduced)
     centroids = words.centroids
+    assert centroids is not None  # trained just now
     pooled = np.zeros((len(films), centroids.size), dtype=np.float32)
-    for i in with_points:
+    for i in with_points.tolist():
         pooled[i] = _pool((films[i].unit() - centre) @ axes, centroids)
     vectors = _whiten(pooled, with_points[rng.permutation(len(with_points))[:3000]])
     vectors[[len(film.points) == 0 for film in films]] = 0.0

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from leakfree.audit.target import Reader, Target
 from leakfree.base.parallel import available_cores
 from leakfree.data.bounded import decode
 from leakfree.data.images import ImageError
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Problem
 
 #: Images that one task reads.
 SHARD = 128
@@ -90,7 +91,7 @@ def scan(target: Target, *, thorough: bool = False, jobs: int = 0, scheduler: st
     shards = [
         range(start, min(start + SHARD, len(target.table))) for start in range(0, len(target.table), SHARD)
     ]
-    parts: list[dict[str, object]] = []
+    parts: list[dict[str, Any]] = []
     with tqdm(total=len(target.table), desc="read images", unit="image", mininterval=0.5) as progress:
         for shard, part in zip(shards, _run(target.reader, shards, thorough, jobs, scheduler), strict=True):
             parts.append(part)
@@ -115,7 +116,7 @@ def scan(target: Target, *, thorough: bool = False, jobs: int = 0, scheduler: st
 
 def _run(
     reader: Reader, shards: Sequence[range], thorough: bool, jobs: int, scheduler: str | None
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     # A worker of a cluster is sent the names of its own files only.
     tasks = ((reader.only(shard), range(len(shard)), thorough) for shard in shards)
     if scheduler is None:
@@ -130,7 +131,7 @@ def _run(
         yield from Parallel()(delayed(scan_shard)(*task) for task in tasks)
 
 
-def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str, object]:
+def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str, Any]:
     """Read some rows; runs in a thread, or on a worker of a cluster."""
     out: dict[str, list] = {name: [] for name in ("rows", "problems", "keypoints", *FACTS)}
     larger, histograms, borders = [], [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from leakfree.audit.checks.findings import CHECKS, SCHEMA, Check, Report
@@ -120,7 +121,7 @@ def _lines(lines: list[str]) -> str:
     return "\n".join(one_line(line) for line in lines if line)
 
 
-def _check(name: str, entry: Mapping[str, object]) -> Check:
+def _check(name: str, entry: Mapping[str, Any]) -> Check:
     if name not in CHECKS:
         raise ValueError(f"no such check: {name}")
     return Check(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
@@ -29,7 +30,7 @@ from leakfree.audit.report.words import (
 )
 from leakfree.base.escape import one_line
 from leakfree.base.files import write_text
-from leakfree.data.reading.reading import reading_lines
+from leakfree.data.reading.report import reading_lines
 
 #: Longest side of an embedded picture in pixels.
 SIDE = 160
@@ -95,9 +96,9 @@ class _Gallery:
     def __init__(self, picture: Callable, describe: Callable | None) -> None:
         self._picture = picture
         self._describe = describe
-        self._known: dict[str, dict[str, object]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
 
-    def entry(self, image_id: str) -> dict[str, object]:
+    def entry(self, image_id: str) -> dict[str, Any]:
         if image_id not in self._known:
             source, width, height = self._embed(image_id)
             about = self._about(image_id)
@@ -130,7 +131,7 @@ class _Gallery:
             return ""
 
 
-def _section(check: Check, gallery: _Gallery) -> dict[str, object]:
+def _section(check: Check, gallery: _Gallery) -> dict[str, Any]:
     """Return what the template shows of one check; details without a form of their own go to ``rest``."""
     rest = {str(key): plain(value) for key, value in check.details.items()}
     by_scope = {}
@@ -165,7 +166,7 @@ def _section(check: Check, gallery: _Gallery) -> dict[str, object]:
     }
 
 
-def _chart(details: dict[str, object]) -> tuple[dict[str, object] | None, dict[str, object]]:
+def _chart(details: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Take the scores out of details: rows of an interval plot, and the details that are left."""
     rest = dict(details)
     scores = []
@@ -184,7 +185,7 @@ def _chart(details: dict[str, object]) -> tuple[dict[str, object] | None, dict[s
             continue
         scored = [entry for entry in entries if isinstance(entry, dict) and real(entry.get("auc"))]
         scores += [(_name(entry), entry) for entry in scored]
-        left = [entry for entry in entries if entry not in scored]
+        left: Any = [entry for entry in entries if entry not in scored]
         if more := {
             _name(entry): further
             for entry in scored
@@ -212,7 +213,7 @@ def _chart(details: dict[str, object]) -> tuple[dict[str, object] | None, dict[s
     }, rest
 
 
-def _row(entry: Mapping[str, object], at: Callable[[float], str]) -> dict[str, object]:
+def _row(entry: Mapping[str, Any], at: Callable[[float], str]) -> dict[str, Any]:
     permutation = entry.get("permutation")
     permutation = permutation if isinstance(permutation, Mapping) else {}
     mean, high = permutation.get("mean"), permutation.get("high")
@@ -227,7 +228,7 @@ def _row(entry: Mapping[str, object], at: Callable[[float], str]) -> dict[str, o
     }
 
 
-def _unplotted(entry: Mapping[str, object], *names: str) -> dict[str, object]:
+def _unplotted(entry: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Return what the row of an entry does not show."""
     rest = {key: value for key, value in entry.items() if key not in ("auc", "low", "high", *names)}
     if isinstance(shuffled := rest.get("permutation"), Mapping):
@@ -237,7 +238,7 @@ def _unplotted(entry: Mapping[str, object], *names: str) -> dict[str, object]:
     return rest
 
 
-def _name(entry: Mapping[str, object]) -> str:
+def _name(entry: Mapping[str, Any]) -> str:
     parts = entry.get("parts")
     if isinstance(parts, list):
         return " / ".join(map(str, parts))
@@ -252,7 +253,7 @@ def _alike(entries: list[object]) -> list[str]:
     return names if same and len(names) <= _COLUMNS else []
 
 
-def _flat(value: Mapping[str, object]) -> bool:
+def _flat(value: Mapping[str, Any]) -> bool:
     return not any(isinstance(entry, (Mapping, list)) for entry in value.values())
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from leakfree import __version__
@@ -43,7 +44,7 @@ class CodeScanningResult:
     accepted: str = ""
 
 
-def sarif(rules: Mapping[str, tuple[str, str]], results: Sequence[CodeScanningResult]) -> dict[str, object]:
+def sarif(rules: Mapping[str, tuple[str, str]], results: Sequence[CodeScanningResult]) -> dict[str, Any]:
     """Return a log of one run.
 
     Parameters
@@ -95,7 +96,7 @@ def write_sarif(report: Report, path: Path, root: str = "") -> Path:
     return save_sarif(sarif(rules, results), path)
 
 
-def save_sarif(log: dict[str, object], path: Path) -> Path:
+def save_sarif(log: dict[str, Any], path: Path) -> Path:
     """Write a log, atomically."""
     return write_text(path, json.dumps(log, indent=1) + "\n")
 
@@ -104,10 +105,10 @@ def _places(files: Sequence[str], root: str) -> tuple[tuple[str, int], ...]:
     return tuple((f"{root}/{file}" if root else file, 0) for file in files)
 
 
-def _result(result: CodeScanningResult, rule: int) -> dict[str, object]:
+def _result(result: CodeScanningResult, rule: int) -> dict[str, Any]:
     locations = []
     for file, line in result.places[:MOST_LOCATIONS]:
-        place: dict[str, object] = {
+        place: dict[str, Any] = {
             "artifactLocation": {"uri": quote(file.replace("\\", "/").removeprefix("./"))}
         }
         # Without a line the place is the whole file.
@@ -116,7 +117,7 @@ def _result(result: CodeScanningResult, rule: int) -> dict[str, object]:
         locations.append({"physicalLocation": place})
     # The same finding has the same print next time, so that a host does not show it as new.
     told = "\t".join([result.rule, *sorted(file for file, _ in result.places)])
-    content: dict[str, object] = {
+    content: dict[str, Any] = {
         "ruleId": result.rule,
         "ruleIndex": rule,
         "level": result.level,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TextIO
+from functools import partial
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -23,7 +24,7 @@ from leakfree.audit.report.words import (
     verdict,
 )
 from leakfree.base.escape import terminal
-from leakfree.data.reading.reading import reading_lines
+from leakfree.data.reading.report import reading_lines
 
 #: Columns where the output is no terminal, and the fewest in one.
 WIDTH = 80
@@ -42,7 +43,7 @@ _STYLES = {
 _VERDICTS = {"leak": "bold red", "failed": "bold red", "open": "bold magenta", "warning": "bold yellow"}
 
 
-def print_reading(reading: Mapping[str, object], stream: TextIO) -> None:
+def print_reading(reading: Mapping[str, Any], stream: TextIO) -> None:
     """Print how an input was understood; `reading` is as in the JSON report."""
     if not reading:
         return
@@ -117,10 +118,9 @@ class _Printer:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        options = {"file": stream, "markup": False, "emoji": False, "highlight": False}
-        self.console = Console(**options, force_jupyter=False)
-        width = max(self.console.width, _NARROW) if self.console.is_terminal else WIDTH
-        self.console = Console(**options, force_jupyter=False, width=width)
+        make = partial(Console, file=stream, markup=False, emoji=False, highlight=False, force_jupyter=False)
+        console = make()
+        self.console = make(width=max(console.width, _NARROW) if console.is_terminal else WIDTH)
 
     def text(self, value: object, style: str = "") -> Text:
         return Text(terminal(value, self.stream), style=style, overflow="fold")
@@ -159,7 +159,7 @@ def _checks(printer: _Printer, report: Report) -> Table:
     return table
 
 
-def _scopes(check: Check) -> list[tuple[str, dict]]:
+def _scopes(check: Check) -> list[tuple[str, Mapping[str, Any]]]:
     return list(scopes(check).items()) if check.name == "patients" else []
 
 

@@ -7,7 +7,7 @@ import numbers
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from leakfree.audit.checks.findings import FAIL_ON, Check, Report
 
@@ -38,6 +38,9 @@ WHY: dict[str, str] = {
 }
 
 
+Kind = Literal["leak", "failed", "open", "warning", "clean"]
+
+
 class Verdict(NamedTuple):
     """The outcome of an audit in words.
 
@@ -52,7 +55,7 @@ class Verdict(NamedTuple):
         Further sentences, possibly none.
     """
 
-    kind: Literal["leak", "failed", "open", "warning", "clean"]
+    kind: Kind
     headline: str
     text: str
 
@@ -68,6 +71,7 @@ def verdict(report: Report) -> Verdict:
     unanswered = [c for c in checks if c.status in ("INCONCLUSIVE", "NOT RUN")]
     warned = [c for c in checks if c.status == "WARN" and c not in leaking]
     sentences = []
+    kind: Kind
     if leaking:
         kind, headline = "leak", f"LEAK FOUND: {_counted(leaking)}"
         if not failing:
@@ -104,7 +108,7 @@ def not_checked(report: Report) -> list[str]:
     return lines
 
 
-def scopes(check: Check) -> dict[str, Mapping[str, object]]:
+def scopes(check: Check) -> dict[str, Mapping[str, Any]]:
     """Return the details of a check that are one rule of what a patient is each, by scope."""
     nested = check.details.get("scopes")
     entries = {**check.details, **(nested if isinstance(nested, Mapping) else {})}
@@ -120,7 +124,7 @@ def found(check: Check) -> int | None:
     return None if check.status == "NOT RUN" else check.count
 
 
-def scope_status(entry: Mapping[str, object]) -> str:
+def scope_status(entry: Mapping[str, Any]) -> str:
     """Return the status of a scope, or its severity where it has none."""
     return str(entry.get("status") or entry.get("severity") or "not stated")
 
@@ -147,12 +151,12 @@ def percent(value: object) -> str:
     return f"{float(value):.1%}".replace("%", " %") if real(value) else "–"
 
 
-def real(value: object) -> bool:
+def real(value: object) -> TypeGuard[float]:
     """Tell whether a value is a finite number."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def plain(value: object, *, ordered: bool = False) -> object:
+def plain(value: object, *, ordered: bool = False) -> Any:
     """Return what strict JSON can hold: no NaN, no numpy scalar, no set, names as text.
 
     Parameters

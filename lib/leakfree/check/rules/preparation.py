@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
 from leakfree.check.names import LEARNS, PREPARES
-from leakfree.check.values import ALL, LintFinding
+from leakfree.check.values import ALL, Event, LintFinding
 
 _LEVELS = {"selection": "error", "target encoding": "error"}
 
@@ -33,7 +33,7 @@ def preparation(flow: Flow) -> Iterator[LintFinding]:
             yield from _mixed(flow, event)
 
 
-def _mixed(flow: Flow, event) -> Iterator[LintFinding]:
+def _mixed(flow: Flow, event: Event) -> Iterator[LintFinding]:
     """Yield what was fitted to training and test rows together, where that test part is scored."""
     first = event.more["first"]
     if not {"train", "test"} <= first.parts:

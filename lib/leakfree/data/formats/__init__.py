@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from leakfree.data.formats.base import FormatError, Item
-from leakfree.data.sources.base import Problem
-from leakfree.data.sources.folder import IMAGE_SUFFIXES, list_files
+from leakfree.data.files import IMAGE_SUFFIXES, list_files
+from leakfree.data.formats.base import FormatError
+from leakfree.data.raw import Item, Problem
 
 __all__ = ["FORMATS", "FormatError", "Item", "ItemReader", "list_items", "of_file"]
 
@@ -68,8 +68,8 @@ def list_items(root: Path) -> tuple[list[Item], list[Problem]]:
 
     Raises
     ------
-    leakfree.data.sources.base.SourceError
-        As `leakfree.data.sources.folder.list_files`.
+    leakfree.data.raw.SourceError
+        As `leakfree.data.files.list_files`.
     """
     items: list[Item] = []
     problems: list[Problem] = []

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from leakfree.data.formats.base import Item
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import Finder
-from leakfree.data.sources.base import Problem
 
 #: Larger JSON files than this, in bytes, are left alone.
 _MOST = 500_000_000

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from leakfree.data.formats.base import FormatError, Item
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import FormatError
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "an archive", (".zip", ".tar", ".tgz"), ""
 _PICTURES = (
@@ -71,7 +71,7 @@ def _listed(path: str) -> tuple[list[str], dict[str, bytes]]:
             if entry.isfile():
                 names.append(entry.name)
                 if entry.name.endswith((".cls", ".json")) and entry.size < 100_000:
-                    small[entry.name] = archive.extractfile(entry).read()
+                    small[entry.name] = _member(archive, entry)
     return names, small
 
 
@@ -87,4 +87,9 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
         return
     with tarfile.open(path) as archive:
         for key in keys:
-            yield archive.extractfile(key).read() or Problem(key, "empty")
+            yield _member(archive, key) or Problem(key, "empty")
+
+
+def _member(archive: tarfile.TarFile, entry: tarfile.TarInfo | str) -> bytes:
+    stream = archive.extractfile(entry)
+    return b"" if stream is None else stream.read()  # a folder has none

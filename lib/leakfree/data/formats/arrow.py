@@ -6,16 +6,20 @@ import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from leakfree.data.formats.base import FormatError, Item
+from leakfree.data.formats.base import FormatError
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import ALIASES, plain
-from leakfree.data.sources.base import Problem
+
+if TYPE_CHECKING:  # imported where a file is read
+    import pyarrow as pa
 
 NAME, SUFFIXES, PACKAGE = "a data set of Hugging Face", (".arrow", ".parquet"), "pyarrow"
 
 
 @lru_cache(maxsize=2)
-def _table(path: str) -> object:
+def _table(path: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -28,7 +32,7 @@ def _table(path: str) -> object:
             return pa.ipc.open_file(source).read_all()
 
 
-def _pictures(schema: object) -> str:
+def _pictures(schema: pa.Schema) -> str:
     """Name the column of images: a structure with ``bytes``, or plain bytes."""
     import pyarrow as pa
 
@@ -75,7 +79,7 @@ def items(path: str, file: str) -> list[Item]:
     ]
 
 
-def _classes(schema: object, column: str) -> list[str]:
+def _classes(schema: pa.Schema, column: str) -> list[str]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return list(features[column]["names"])

@@ -1,43 +1,14 @@
-"""What a format hands over: items, and the encoded picture of each."""
+"""What a format is, and how arrays become encoded pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.data.sources.base import Problem
-
-
-class Item(NamedTuple):
-    """One image of an input.
-
-    Attributes
-    ----------
-    file : str
-        Its name in reports: the path relative to the input, with ``#`` and what is meant inside a container.
-    path : str
-        File on disk.
-    format : str
-        Name of the format that reads it; empty for a plain image file.
-    key : str
-        Which image of the file; empty for the file itself.
-    part, label, patient : str
-        As the file says; empty where it does not.
-    facts : tuple of (str, str)
-        Further fields by name, such as a study or a scanner.
-    """
-
-    file: str
-    path: str
-    format: str = ""
-    key: str = ""
-    part: str = ""
-    label: str = ""
-    patient: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
+from leakfree.data.raw import Item, Problem
 
 
 class FormatError(LeakfreeError):

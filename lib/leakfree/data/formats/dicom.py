@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from leakfree.data.formats.base import FormatError, Item, eight_bits, encoded, mosaic
+from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.patient_ids import is_unknown
-from leakfree.data.sources.base import Problem
 
 NAME, SUFFIXES, PACKAGE = "DICOM", (".dcm", ".dicom", ".ima"), "pydicom"
 #: Fields of the header that are read beside the patient.

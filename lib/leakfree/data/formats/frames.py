@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from leakfree.data.formats.base import Item, encoded
+from leakfree.data.formats.base import encoded
 from leakfree.data.images import MAX_PIXELS
-from leakfree.data.sources.base import Problem
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "several pictures in a file", (".tif", ".tiff", ".gif"), ""
 

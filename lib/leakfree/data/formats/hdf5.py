@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leakfree.data.formats.base import FormatError, Item, encoded
+from leakfree.data.formats.base import FormatError, encoded
+from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import TableError, named, read_table
-from leakfree.data.sources.base import Problem
+
+if TYPE_CHECKING:  # imported where a file is read
+    import h5py
 
 NAME, SUFFIXES, PACKAGE = "HDF5", (".h5", ".hdf5", ".mat"), "h5py"
 _STACKS = ("x", "images", "image", "data", "img")
@@ -65,7 +69,7 @@ def _labels(path: str, content: object, n: int) -> list[str]:
     return _column(content, n)
 
 
-def _column(content: object, n: int) -> list[str]:
+def _column(content: h5py.File, n: int) -> list[str]:
     for name in _LABELS:
         if name in content and content[name].shape[:1] == (n,):
             return [str(value) for value in np.asarray(content[name]).reshape(n, -1)[:, 0]]

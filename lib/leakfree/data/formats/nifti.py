@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from leakfree.data.formats.base import Item, eight_bits, encoded, mosaic
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import eight_bits, encoded, mosaic
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "NIfTI", (".nii", ".nii.gz"), "nibabel"
 
@@ -21,7 +22,8 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
     """Yield the volume, scaled by its own range, as a mosaic of up to 16 slices."""
     import nibabel
 
-    values = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+    image: Any = nibabel.load(path)
+    values = np.asarray(image.dataobj, dtype=np.float32)
     while values.ndim > 3:
         values = values[..., 0]
     if values.ndim == 3:

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from leakfree.data.formats.base import FormatError, Item, encoded
-from leakfree.data.sources.base import Problem
+from leakfree.data.formats.base import FormatError, encoded
+from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "arrays of NumPy", (".npz",), ""
 _ENDS = ("_images", "images", "_x", "x")
@@ -28,7 +28,7 @@ def items(path: str, file: str) -> list[Item]:
             for name in arrays.files:
                 end = next((end for end in _ENDS if name.lower().endswith(end)), None)
                 images = arrays[name] if end is not None else np.empty(0)
-                if images.ndim not in (3, 4):
+                if end is None or images.ndim not in (3, 4):
                     continue
                 part = name[: -len(end)]
                 names = [f"{part}{other}" for other in ("_labels", "labels", "_y", "y")]

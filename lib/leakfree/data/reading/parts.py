@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 #: Words that name a part, by the kind of part; in the order in which parts are shown.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -201,7 +202,8 @@ def folder_parts(paths: Sequence[Sequence[str]]) -> FolderParts:
     inside: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
     for way in good:
         for depth in range(1, len(way)):
-            inside[way[:depth]].add(known[way[-1]].key)
+            if (found := known[way[-1]]) is not None:
+                inside[way[:depth]].add(found.key)
     places, names, folds = [], [], []
     doubtful = sorted({way[-1] for way in seen if known[way[-1]] is not None and way not in good})
     for folders in paths:
@@ -211,7 +213,8 @@ def folder_parts(paths: Sequence[Sequence[str]]) -> FolderParts:
         chosen = -1
         for depth in candidates:
             within = {kind for kind, _ in inside[ways[depth]]} - {"fold"}
-            if known[folders[depth]].kind == "fold" and within:
+            found = known[folders[depth]]
+            if found is not None and found.kind == "fold" and within:
                 fold = folders[depth]
             elif len(inside[ways[depth]]) < 2:
                 chosen = depth
@@ -239,8 +242,8 @@ def one_spelling(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, 
         The spellings of each part that has several.
     """
     names = [name.strip() for name in names]
-    groups: dict[object, dict[str, int]] = defaultdict(dict)
-    keys: dict[str, object] = {}
+    groups: dict[Any, dict[str, int]] = defaultdict(dict)
+    keys: dict[str, Any] = {}
     for name in names:
         if not name:
             continue
@@ -262,15 +265,15 @@ def one_spelling(names: Iterable[str]) -> tuple[list[str], dict[str, tuple[str, 
             for name, n in groups.pop(key).items():
                 groups[pieces[0]][name] = n
                 keys[name] = pieces[0]
-    title: dict[object, str] = {}
-    spellings = {}
+    title: dict[Any, str] = {}
+    spellings: dict[str, tuple[str, ...]] = {}
     for key, group in groups.items():
         if len(group) == 1:
             title[key] = next(iter(group))
             continue
         plain = next((name for name in group if isinstance(key, tuple) and name == key[0]), None)
         whole = joined and key == pieces[0]
-        spelled = "".join(key) if isinstance(key, tuple) else max(group, key=group.get)
+        spelled = "".join(key) if isinstance(key, tuple) else max(group, key=group.__getitem__)
         title[key] = plain or (key[0] if whole else spelled)
         spellings[title[key]] = tuple(sorted(group))
     return [title[keys[name]] if name else "" for name in names], spellings

@@ -90,7 +90,8 @@ def read_ids(values: Sequence[str], parts: Sequence[str] = ()) -> Ids:
     ('12', '12', '')
     """
     parts = parts or [""] * len(values)
-    clean, unknown = [], defaultdict(int)
+    clean: list[str] = []
+    unknown: dict[str, int] = defaultdict(int)
     known: dict[str, bool] = {}
     for value in values:
         if value not in known:

@@ -14,6 +14,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -130,7 +131,7 @@ def _text(data: bytes, columns: Sequence[str]) -> pd.DataFrame:
     if lines[0].startswith("sep=") and len(lines[0]) == 5:
         lines.pop(0)
     separator = _separator([line for line in lines[:50] if line.strip()], columns)
-    options: dict[str, object] = {"sep": separator}
+    options: dict[str, Any] = {"sep": separator}
     if separator == " ":
         options = {"sep": r"\s+", "engine": "python"}
     with warnings.catch_warnings():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from leakfree.data.sources.base import Problem, RawImage, Source, SourceError
+from leakfree.data.raw import Problem, RawImage, Source, SourceError
 
 __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
 
 HUB_ADDRESS = "hub://activeloop/chest-xray-train"
 
 
-def open_source(data: str, **options: object) -> Source:
+def open_source(data: str, **options: Any) -> Source:
     """Turn the value of ``--data`` into a source.
 
     Parameters

@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from leakfree.data.sources.base import Problem, RawImage, SourceError
+from leakfree.data.raw import Problem, RawImage, SourceError
 
 #: ``labels`` of the hub: class index to label.
 HUB_LABELS = {0: "normal", 1: "bacterial", 2: "viral"}
@@ -42,7 +43,7 @@ class HubSource:
         If the dataset cannot be reached or lacks a tensor.
     """
 
-    modules = ("leakfree/data/sources/hub",)
+    modules: tuple[str, ...] = ("leakfree/data/sources/hub",)
 
     def __init__(self, address: str, token: str | None = None) -> None:
         import deeplake
@@ -61,7 +62,7 @@ class HubSource:
         )
         quoted = address.replace('"', "")
         try:
-            arguments = {"token": token} if token else {}
+            arguments: dict[str, Any] = {"token": token} if token else {}
             self._view = deeplake.query(f'select * from "{quoted}"', **arguments)
         except Exception as error:  # deeplake raises bare RuntimeErrors whose text spans lines
             raise SourceError(f"{address}: cannot be read: {_reason(error)}") from error
@@ -82,7 +83,7 @@ class HubSource:
             rows = slice(start, min(start + _CHUNK, len(self)))
             blobs = self._view["images"].get_bytes(rows)
             labels = np.asarray(self._view["labels"][rows]).reshape(-1)
-            numbers = self._view["person_num"][rows]
+            numbers: Any = self._view["person_num"][rows]
             for offset, (blob, label, number) in enumerate(zip(blobs, labels, numbers, strict=True)):
                 file = f"row-{start + offset:05d}"
                 number = np.asarray(number).reshape(-1)
@@ -98,7 +99,8 @@ class HubSource:
         """Return a digest over address, number of rows, labels and person numbers."""
         digest = hashlib.sha256(f"{self.address}\n{len(self)}\n".encode())
         digest.update(np.asarray(self._view["labels"][:]).astype(np.int64).tobytes())
-        for number in self._view["person_num"][:]:
+        numbers: Any = self._view["person_num"][:]
+        for number in numbers:
             digest.update(np.asarray(number).astype(np.int64).tobytes() + b";")
         return digest.hexdigest()
 

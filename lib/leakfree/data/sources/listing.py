@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from leakfree.data.files import IMAGE_SUFFIXES, list_files
+from leakfree.data.raw import Problem, SourceError
 from leakfree.data.reading.folders import folder_labels, masks
 from leakfree.data.reading.parts import folder_parts, kind_of, one_spelling
 from leakfree.data.reading.patient_ids import read_ids
 from leakfree.data.reading.tables import Finder, TableError, boolean_parts, label_set, read_table
-from leakfree.data.sources.base import Problem, SourceError
-from leakfree.data.sources.folder import IMAGE_SUFFIXES, list_files
 from leakfree.data.study_file import CsvColumn, OwnStudy, PathPattern, StudyFileError
 
 
@@ -45,7 +45,7 @@ def images_below(root: Path) -> dict[str, Path]:
 
     Raises
     ------
-    leakfree.data.sources.base.SourceError
+    leakfree.data.raw.SourceError
         If the folder cannot be read.
     """
     root = Path(root)
@@ -176,7 +176,7 @@ def list_study(study: OwnStudy, base: Path) -> tuple[list[Listed], list[Problem]
 
     Raises
     ------
-    StudyFileError, leakfree.data.sources.base.SourceError
+    StudyFileError, leakfree.data.raw.SourceError
         One line.
     """
     root = Path(base) / study.data

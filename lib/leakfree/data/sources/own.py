@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from leakfree.data.sources.base import Problem, RawImage, SourceError
+from leakfree.data.raw import Problem, RawImage, SourceError, readable
 from leakfree.data.sources.listing import Listed, list_study
 from leakfree.data.study_file import OwnStudy, StudyFileError, read_study
 
@@ -31,7 +31,7 @@ class OwnSource:
     """
 
     # What its files and its CSV say is in the fingerprint.
-    modules = ("leakfree/data/study_file", "leakfree/data/sources/own")
+    modules: tuple[str, ...] = ("leakfree/data/study_file", "leakfree/data/sources/own")
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -80,7 +80,7 @@ class OwnSource:
         if not data:
             return Problem(image.file, "foreign: not a regular file" if data is None else "empty")
         # Text columns of the store are UTF-8.
-        subject = image.patient.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        subject = readable(image.patient)
         return RawImage(image.file, data, image.label, part, subject=subject)
 
     def fingerprint(self) -> str:

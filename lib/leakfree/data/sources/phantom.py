@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from leakfree.data.sources.base import RawImage
+from leakfree.data.raw import RawImage
 from leakfree.data.sources.phantom_image import draw_film
 from leakfree.data.sources.phantom_plan import PhantomSettings, PlannedImage, make_plan
 
@@ -90,7 +90,7 @@ class PhantomSource:
 
     name = "phantom"
 
-    modules = (
+    modules: tuple[str, ...] = (
         "leakfree/data/sources/phantom",
         "leakfree/data/sources/phantom_image",
         "leakfree/data/sources/phantom_plan",

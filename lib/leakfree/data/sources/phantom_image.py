@@ -262,9 +262,11 @@ def draw_film(
         (size, size) uint8, 0 is black.
     """
     patient, rng = np.random.default_rng(patient_seed), np.random.default_rng(image_seed)
-    latents = _mix(*(np.clip(r.standard_normal(len(ANATOMY)), -2.2, 2.2) for r in (patient, rng)), identity)
+    own, new = (np.clip(r.standard_normal(len(ANATOMY)), -2.2, 2.2) for r in (patient, rng))
+    latents = _mix(own, new, identity)
     a = dict(zip(ANATOMY, latents.tolist(), strict=True))
-    field = _mix(*(r.standard_normal(VESSEL_SHAPE) for r in (patient, rng)), identity).astype(np.float32)
+    own, new = (r.standard_normal(VESSEL_SHAPE) for r in (patient, rng))
+    field = _mix(own, new, identity).astype(np.float32)
     film = _film(rng)
 
     gx, gy = _grid(size)

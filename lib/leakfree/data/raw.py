@@ -1,10 +1,10 @@
-"""What every source of images hands over: encoded files with what their origin says about them."""
+"""What sources and formats hand over: images, not yet decoded, with what their origin says about them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from leakfree.base.errors import LeakfreeError
 
@@ -47,6 +47,35 @@ class RawImage:
     subject: str | None = None
 
 
+class Item(NamedTuple):
+    """One image of an input.
+
+    Attributes
+    ----------
+    file : str
+        Its name in reports: the path relative to the input, with ``#`` and what is meant inside a container.
+    path : str
+        File on disk.
+    format : str
+        Name of the format that reads it; empty for a plain image file.
+    key : str
+        Which image of the file; empty for the file itself.
+    part, label, patient : str
+        As the file says; empty where it does not.
+    facts : tuple of (str, str)
+        Further fields by name, such as a study or a scanner.
+    """
+
+    file: str
+    path: str
+    format: str = ""
+    key: str = ""
+    part: str = ""
+    label: str = ""
+    patient: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class Problem:
     """A file that the source lists but that cannot be an image of the cohort.
@@ -79,3 +108,8 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """Return a hex digest that changes when the content may have changed (cheap: no decoding)."""
+
+
+def readable(text: str) -> str:
+    """Keep a name in another encoding readable: tables, JSON and HTML are UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
