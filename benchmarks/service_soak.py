@@ -160,7 +160,7 @@ def mix() -> tuple[list[Kind], list[Kind], Kind]:
         Kind("image in chunks", 3, chunks(body, 3000)),
         Kind("two in one go", 3, one + http("GET", "/health"), answers=2),
         Kind("page", 3, http("GET", "/")),
-        Kind("metrics", 3, http("GET", "/metrics")),
+        Kind("metrics", 3, http("GET", "/metrics"), (404,)),
         Kind("health", 4, http("GET", "/health")),
         Kind("openapi.json", 2, http("GET", "/openapi.json")),
         *(

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib import resources
 
 import numpy as np
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, abort, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from leakfree.data.bounded import DecodersBusyError
@@ -25,11 +25,14 @@ from leakfree.serving.openapi import document
 from leakfree.serving.settings import ServiceSettings
 from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 
-#: Nothing on the page comes from elsewhere, or is framed by anybody.
-_CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
+#: Of every answer. Nothing on the page comes from elsewhere, or is framed by anybody.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
@@ -64,15 +67,18 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
         g.started = time.perf_counter()
         g.request_id = monitoring.request_id(request.headers.get("X-Request-ID"))
         g.films = 0
+        # Counts of diagnoses are not for everyone who may ask: they have an address of their own, with
+        # nothing else on it.
+        own = request.environ.get("SERVER_PORT") == str(settings.metrics_address[1])
+        if own != (request.path == "/metrics"):
+            abort(404)
 
     @app.after_request
     def finish(response: Response) -> Response:
         seconds = time.perf_counter() - g.started
         path = request.url_rule.rule if request.url_rule else "unknown"
         response.headers["X-Request-ID"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Content-Security-Policy"] = _CONTENT_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.update(HEADERS)
         if not request.path.startswith("/static/"):
             response.headers["Cache-Control"] = "no-store"
         monitoring.REQUESTS.labels(_method(), path, response.status_code).inc()
@@ -138,6 +144,8 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
 
     @app.get("/metrics")
     def metrics() -> Response:
+        if monitoring.lost:  # a part of the counts would be taken for all
+            raise RefusedError(503, "no counters", monitoring.lost[0])
         monitoring.WAITING.set(batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
 

@@ -83,7 +83,6 @@ def document(settings: ServiceSettings) -> dict[str, object]:
                     },
                 }
             },
-            "/metrics": {"get": _plain("Counters for Prometheus", "metrics", "text/plain")},
             "/openapi.json": {"get": _plain("This document", "openapi", "application/json")},
             "/": {"get": _plain("The page", "page", "text/html")},
         },
