@@ -2,9 +2,9 @@
 
 TARGET is ``decode`` (accept and decode an image), ``tables`` (tables, lists and names of images), ``study``
 (``study.yaml``) or ``http`` (bytes of a connection, by gunicorn's reader into the application). It needs
-``pip install atheris`` beside the packages of the study, on Linux. Seeds are made here, by code. What is found
-is written to ``build/fuzz/TARGET/``, and every finding becomes a test. A finding is any error that is no
-`LeakfreeError`, an answer of 5xx, or an input that takes over 25 s or 4 GB.
+``pip install atheris`` beside the packages of the study, on Linux. Seeds are made here, by code. What is
+found is written to ``build/fuzz/TARGET/``, and every finding becomes a test. A finding is any error that is
+no `LeakfreeError`, an answer of 5xx, or an input that takes over 25 s or 4 GB.
 """
 
 from __future__ import annotations
