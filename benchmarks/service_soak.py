@@ -160,7 +160,7 @@ def mix() -> tuple[list[Kind], list[Kind], Kind]:
         Kind("image in chunks", 3, chunks(body, 3000)),
         Kind("two in one go", 3, one + http("GET", "/health"), answers=2),
         Kind("page", 3, http("GET", "/")),
-        Kind("metrics", 3, http("GET", "/metrics")),
+        Kind("metrics", 3, http("GET", "/metrics"), (404,)),
         Kind("health", 4, http("GET", "/health")),
         Kind("openapi.json", 2, http("GET", "/openapi.json")),
         *(
@@ -170,7 +170,7 @@ def mix() -> tuple[list[Kind], list[Kind], Kind]:
         Kind("bad base64", 1, predict({"image": "?" * 99}), (400,)),
         Kind("half a JSON", 1, http("POST", "/predict", body[:99], "application/json"), (400,)),
         Kind("no field", 1, predict({"film": "x"}), (400,)),
-        Kind("deep JSON", 1, http("POST", "/predict", b"[" * 99_999, "application/json"), (400,)),
+        Kind("deep JSON", 1, http("POST", "/predict", b"[" * 99_999, "application/json"), (413,)),
         Kind("too many images", 1, predict({"images": [text(films[0][:99])] * (MOST + 1)}), (413,)),
         Kind("wrong type", 1, http("POST", "/predict", body, "text/plain"), (415,)),
         Kind("no type", 1, http("POST", "/predict", body), (415,)),

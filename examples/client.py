@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class ServiceError(Exception):
@@ -45,27 +45,38 @@ def predict(url: str, film: bytes, seconds: float = 30) -> dict[str, object]:
         If the service cannot be reached, refuses, or answers something else.
     """
     body = json.dumps({"image": base64.b64encode(film).decode("ascii")}).encode()
+    at = urlsplit(url)
+    if at.scheme not in ("http", "https") or not at.hostname:
+        raise ServiceError(f"{url}: no address such as http://127.0.0.1:9696")
+    kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
     try:
-        request = urllib.request.Request(
-            f"{url.rstrip('/')}/predict", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=seconds) as response:
-            answer = json.load(response)
-        return {**answer, "diagnosis": str(answer["diagnosis"]), "confidence": float(answer["confidence"])}
-    except urllib.error.HTTPError as error:
-        raise ServiceError(f"{url} refused: {error.code} {_reason(error)}") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ServiceError(f"{url} cannot be reached: {reason}") from error
+        connection = kind(at.hostname, at.port, timeout=seconds)
+        with contextlib.closing(connection):
+            # A service that refuses a large body answers before it has read all of it, and hangs up.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(
+                    "POST", f"{at.path.rstrip('/')}/predict", body, {"Content-Type": "application/json"}
+                )
+            response = connection.getresponse()
+            said = response.read()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ServiceError(f"{url} cannot be reached: {error or type(error).__name__}") from error
+    try:
+        answer = json.loads(said)
+        if response.status == 200:
+            return {
+                **answer,
+                "diagnosis": str(answer["diagnosis"]),
+                "confidence": float(answer["confidence"]),
+            }
+        reason = str(answer["error"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{url}: no answer of such a service: {type(error).__name__} {error}") from error
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return str(error.reason)
+        if response.status == 200:
+            raise ServiceError(
+                f"{url}: no answer of such a service: {type(error).__name__} {error}"
+            ) from error
+        reason = response.reason
+    raise ServiceError(f"{url} refused: {response.status} {reason}")
 
 
 def main() -> int:

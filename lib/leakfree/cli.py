@@ -310,11 +310,15 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = commands.add_parser(
         "serve",
         help="answer POST /predict, and show a page for images",
-        description="Serve a published model over HTTP: a page at /, POST /predict, GET /health, "
-        "/metrics and /openapi.json. Not a medical device.",
+        description="Serve a published model over HTTP: a page at /, POST /predict, GET /health and "
+        "/openapi.json; /metrics at an address of its own. Not a medical device.",
     )
     serve.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     serve.add_argument("--port", type=int, metavar="N", help="default: 9696")
+    serve.add_argument("--metrics-host", help="address of /metrics alone (default: 127.0.0.1)")
+    serve.add_argument(
+        "--metrics-port", type=int, metavar="N", help="of /metrics alone (default: the one after --port)"
+    )
     _add_model(serve)
     for name, what in (
         ("workers", "processes (default: one for each four cores)"),

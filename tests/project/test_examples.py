@@ -178,6 +178,12 @@ def test_another_service_s_answer_is_one_line(examples, status, body, said):
     one_line(client(examples, examples / "sample.png", "--url", "nonsense"), 1, "client: nonsense: ")
 
 
+def test_a_body_over_the_limit_is_told_as_that(examples, url, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(30_000_000))
+    done = client(examples, tmp_path / "large.png", "--url", url)
+    one_line(done, 1, f"client: {url} refused: 413 the request is over the limit of 32,000,000 bytes")
+
+
 def test_the_plain_contract_is_all_that_the_client_needs(examples):
     seen = []
 

@@ -85,8 +85,8 @@ def decode(data: bytes) -> tuple[ImageFacts, Image.Image]:
 def to_grey(data: bytes, size: int | None) -> np.ndarray:
     """Decode to grey and resize to a square.
 
-    Colour is reduced by ITU-R 601 luma, transparency is laid on black, 16-bit data is scaled by its own
-    range, and the aspect ratio is not kept: the images are squashed to the square, as in the
+    Colour is reduced by ITU-R 601 luma, transparency is laid on black, 16-bit data is scaled by the bits
+    that it uses, and the aspect ratio is not kept: the images are squashed to the square, as in the
     distribution that the study uses.
 
     Parameters
@@ -123,7 +123,10 @@ def _grey(image: Image.Image) -> Image.Image:
     """Turn by EXIF orientation and reduce to 8 bits of grey."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
-        values = np.asarray(image, dtype=np.float64)
+        values = np.asarray(image)
+        if image.mode != "F" and values.min() >= 0 and values.max() < 1 << 16:
+            return Image.fromarray(_eight_bits(values.astype(np.uint16)))
+        values = values.astype(np.float64)
         finite = np.isfinite(values)
         low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
         # A float image may hold infinities and values that are none: as white, and as black.
@@ -134,3 +137,22 @@ def _grey(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     return image if image.mode == "L" else image.convert("L")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Reduce 16 bits to 8, so that a picture saved in both is the same one.
+
+    White is the largest value of 8, 10, 12, 14 or 16 bits where the picture fills at least half of them, and
+    else its own brightest; a few pixels beyond (one in 200, such as dead ones of a detector) decide nothing.
+    """
+    counts = np.bincount(values.ravel(), minlength=1 << 16)
+    levels = np.arange(1 << 16)
+    low, high = 0, 65535
+    if counts[levels % 257 > 0].any():  # else 8 bits, written twice: 0x7F7F
+        below = counts.cumsum()
+        low, high = map(int, np.searchsorted(below, (0.005 * below[-1], 0.995 * below[-1])))
+        white = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+        if high >= white / 2 and high - low >= white / 4:
+            low, high = 0, white
+    scaled = np.clip((levels - low) * (255.0 / max(high - low, 1)), 0, 255)
+    return np.rint(scaled).astype(np.uint8)[values] if high > low else np.zeros(values.shape, np.uint8)

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, abort, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from leakfree.data.bounded import DecodersBusyError
@@ -27,11 +27,14 @@ from leakfree.serving.openapi import document
 from leakfree.serving.settings import ServiceSettings
 from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 
-#: Nothing on the page comes from elsewhere, or is framed by anybody.
-_CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
+#: Of every answer. Nothing on the page comes from elsewhere, or is framed by anybody.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
@@ -43,7 +46,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the provider that Flask has
     service = _Service(classifier, settings)
     app.extensions["batcher"] = service.batcher
-    _observe(app)
+    _observe(app, settings)
     _answer(app, service)
     _refuse(app, settings)
     return app
@@ -114,7 +117,7 @@ class _Service:
         return self._decoding if plain(data) else nullcontext()
 
 
-def _observe(app: Flask) -> None:
+def _observe(app: Flask, settings: ServiceSettings) -> None:
     """Give each request an id, time it, log it, and protect its answer."""
 
     @app.before_request
@@ -122,15 +125,18 @@ def _observe(app: Flask) -> None:
         g.started = time.perf_counter()
         g.request_id = monitoring.request_id(request.headers.get("X-Request-ID"))
         g.images = 0
+        # Counts of diagnoses are not for everyone who may ask: they have an address of their own, with
+        # nothing else on it.
+        own = request.environ.get("SERVER_PORT") == str(settings.metrics_address[1])
+        if own != (request.path == "/metrics"):
+            abort(404)
 
     @app.after_request
     def finish(response: Response) -> Response:
         seconds = time.perf_counter() - g.started
         path = request.url_rule.rule if request.url_rule else "unknown"
         response.headers["X-Request-ID"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Content-Security-Policy"] = _CONTENT_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.update(HEADERS)
         if not request.path.startswith("/static/"):
             response.headers["Cache-Control"] = "no-store"
         monitoring.REQUESTS.labels(_method(), path, response.status_code).inc()
@@ -165,6 +171,8 @@ def _answer(app: Flask, service: _Service) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
+        if monitoring.lost:  # a part of the counts would be taken for all
+            raise RefusedError(503, "no counters", monitoring.lost[0])
         monitoring.WAITING.set(service.batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
 

@@ -6,15 +6,72 @@ No log line holds anything of an image: no pixels, no file name, no answer.
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import re
 import sys
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from pythonjsonlogger.json import JsonFormatter
+
+log = logging.getLogger("leakfree.service")
+
+#: Bytes of a file of counters: a few times what all their labels together can take.
+COUNTERS_BYTES = 1 << 17
+#: Why this process cannot share its counters; empty where it can.
+lost: list[str] = []
+
+
+class _Reserved(MmapedDict):
+    """Counters in a file whose room is taken before it is used; in memory where there is none.
+
+    prometheus_client maps a file with holes, and a disk that is full then ends the process by SIGBUS.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            reserve(Path(filename))
+            super().__init__(filename, read_mode)
+        except OSError as error:
+            without_counters(error)
+            self._f = None  # type: ignore[assignment]  # the parent always has a file
+            self._fname, self._positions = filename, {}
+            self._capacity, self._used = COUNTERS_BYTES, 8
+            self._m = mmap.mmap(-1, self._capacity)
+
+
+def reserve(path: Path) -> None:
+    """Write a new file of zeros; raises OSError, and leaves no file, where there is no room."""
+    try:
+        with path.open("ab") as file:
+            if not file.tell():
+                file.write(bytes(COUNTERS_BYTES))
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def without_counters(error: OSError) -> None:
+    """Say once that counting stops, and why."""
+    if not lost:
+        lost.append(f"no room for counters: {error.strerror or error}: see TMPDIR")
+        if log.handlers:
+            log_lost()
+
+
+def log_lost() -> None:
+    """Log why nothing is counted."""
+    log.error(f"predictions go on without /metrics: {lost[0]}")
+
+
+values.MmapedDict = _Reserved  # type: ignore[misc]  # the one place where the package takes it from
 
 REQUESTS = Counter("leakfree_requests_total", "Requests", ["method", "path", "status"])
 SECONDS = Histogram(
@@ -29,7 +86,6 @@ REFUSED = Counter("leakfree_refused_total", "Requests refused", ["reason"])
 BATCH = Histogram("leakfree_batch_films", "Images predicted at once", buckets=(1, 2, 3, 4, 6, 8, 16, 32, 64))
 WAITING = Gauge("leakfree_waiting_films", "Images that wait now", multiprocess_mode="livesum")
 
-log = logging.getLogger("leakfree.service")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

@@ -55,7 +55,6 @@ def document(settings: ServiceSettings) -> dict[str, Any]:
                     },
                 }
             },
-            "/metrics": {"get": _plain("Counters for Prometheus", "metrics", "text/plain")},
             "/openapi.json": {"get": _plain("This document", "openapi", "application/json")},
             "/": {"get": _plain("The page", "page", "text/html")},
         },

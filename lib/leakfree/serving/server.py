@@ -34,21 +34,47 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
     OSError
         If the address cannot be listened on.
     """
-    _refuse_taken(settings)
+    _refuse_taken(settings.host, settings.port)
+    if settings.metrics_port:
+        _refuse_taken(*settings.metrics_address)
     _give_memory_back()
     logging.captureWarnings(True)  # Pillow warns of damaged metadata: lines of the log like all others
     forks = hasattr(os, "fork") if forks is None else forks
-    counters = tempfile.mkdtemp(prefix="leakfree-counters-") if forks else None
-    if counters:
-        # Read when the counters are imported: workers count together.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+    counters = failed = None
     try:
+        if forks:
+            try:
+                counters = tempfile.mkdtemp(prefix="leakfree-counters-")
+                # Read when the counters are imported: workers count together.
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+            except OSError as error:
+                failed = error
+        from leakfree.serving import monitoring
+
+        logging.config.dictConfig(monitoring.log_as_json())
+        if failed:
+            monitoring.without_counters(failed)
+        elif monitoring.lost:  # while they were imported, when nothing was logged yet
+            monitoring.log_lost()
         app = _application(settings)
         (_gunicorn if forks else _waitress)(app, settings)
     finally:
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         if counters:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
             shutil.rmtree(counters, ignore_errors=True)
+
+
+def _addresses(settings: ServiceSettings) -> list[str]:
+    """Return what to listen on; without that of /metrics where nobody asked for it and it is taken."""
+    from leakfree.serving.monitoring import log
+
+    addresses = [(settings.host, settings.port)]
+    try:
+        _refuse_taken(*settings.metrics_address)
+        addresses.append(settings.metrics_address)
+    except (OSError, OverflowError) as error:
+        log.warning("no /metrics: %s: give --metrics-port", error)
+    return [f"{_bracketed(host)}:{port}" for host, port in addresses]
 
 
 def _give_memory_back() -> None:
@@ -66,16 +92,16 @@ def _give_memory_back() -> None:
         allocator.mallopt(trim_threshold, 128 << 20)
 
 
-def _refuse_taken(settings: ServiceSettings) -> None:
+def _refuse_taken(host: str, port: int) -> None:
     """Raise at once where the servers would try again and again."""
-    family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:
         if os.name != "nt":  # there it means that a taken address may be taken again
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.port}") from error
+            raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
 
 
 def _application(settings: ServiceSettings) -> Flask:
@@ -104,7 +130,7 @@ def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
     from leakfree.serving.worker import with_deadline
 
     options: dict[str, Any] = {
-        "bind": f"{_bracketed(settings.host)}:{settings.port}",
+        "bind": _addresses(settings),
         "workers": settings.processes(),
         "threads": settings.threads,
         "worker_class": with_deadline(settings.receive_seconds),
@@ -136,20 +162,17 @@ def _gunicorn(app: Flask, settings: ServiceSettings) -> None:
 def _waitress(app: Flask, settings: ServiceSettings) -> None:
     from waitress import create_server
 
-    from leakfree.serving.monitoring import log_as_json
-
-    logging.config.dictConfig(log_as_json())
     _start(app)
+    addresses = " ".join(_addresses(settings))
     server = create_server(
         app,
-        host=settings.host,
-        port=settings.port,
+        listen=addresses,
         threads=settings.threads,
         max_request_body_size=settings.body_bytes,
         channel_timeout=int(settings.receive_seconds),
         clear_untrusted_proxy_headers=True,
     )
-    logging.getLogger("waitress").info("listening", extra={"port": server.effective_port})
+    logging.getLogger("waitress").info("listening", extra={"addresses": addresses})
     try:
         server.run()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from leakfree.base.parallel import available_cores
 from leakfree.data.intake import Limits
@@ -18,6 +18,8 @@ class ServiceSettings(BaseModel):
     model: Path = Field(description="folder of published models, or one's description in it")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: int = Field(9696, ge=0, le=65535)
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics, which is not on the other port")
+    metrics_port: int = Field(0, ge=0, le=65535, description="of /metrics; 0: the one after `port`")
     workers: int = Field(0, ge=0, le=64, description="processes; 0: one for each four cores")
     threads: int = Field(32, ge=2, le=256, description="requests at the same time, in each worker")
     inference_threads: int = Field(0, ge=0, le=64, description="in each worker; 0: the cores, shared out")
@@ -30,10 +32,22 @@ class ServiceSettings(BaseModel):
     decode_wait_seconds: float = Field(10.0, gt=0, description="for an unusual image to wait for a decoder")
     grace_seconds: int = Field(30, ge=1, description="for requests to be finished when the service stops")
 
+    @field_validator("metrics_port")
+    @classmethod
+    def _apart(cls, port: int, others: ValidationInfo) -> int:
+        if port and port == others.data.get("port"):
+            raise ValueError("must be another port than the service's")
+        return port
+
     @property
     def limits(self) -> Limits:
         """What is accepted as an image."""
         return Limits()
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of /metrics."""
+        return self.metrics_host, self.metrics_port or self.port + 1
 
     def cores(self) -> int:
         """Count the cores that this process may use, limits of a container included."""

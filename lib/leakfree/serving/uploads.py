@@ -13,7 +13,7 @@ from typing import Any
 from flask import Request
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.serving.schema import PredictRequest
@@ -88,6 +88,10 @@ def read_upload(request: Request, settings: ServiceSettings) -> Upload:
         whole = request.content_length is None or len(body) == request.content_length
     except (OSError, ClientDisconnected):
         whole = False
+    except HTTPException:
+        raise
+    except Exception as error:  # the server's reader of chunks has types of its own
+        raise RefusedError(400, "framing", "the body comes in chunks, and one is malformed") from error
     if not whole:
         # The server stops reading from a sender that takes too long, and some senders go.
         raise RefusedError(408, "not received", "the request did not arrive whole, or not in time")

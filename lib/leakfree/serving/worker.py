@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import logging
 import selectors
 import socket
 import time
+from collections.abc import Iterator
 from concurrent import futures
 from functools import partial
+from http import HTTPStatus
 from typing import Any, ClassVar
 
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.http.message import Request
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from leakfree.serving import monitoring
+from leakfree.serving.app import HEADERS
+
+#: What is no HTTP is answered with 400, but for these.
+_STATUS = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 
 
 class DeadlineWorker(ThreadWorker):
@@ -69,6 +83,43 @@ class DeadlineWorker(ThreadWorker):
         finally:
             self._reading.pop(conn, None)
 
+    def handle_request(self, req: Request, conn: TConn) -> bool:
+        """Answer a request; what follows a chunk that is malformed is none."""
+        if isinstance(req.body.reader, ChunkedReader):
+            req.body.reader.parser = _last_where_malformed(req, req.body.reader.parser)
+        return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        # What is left of a body whose answer is sent already may be malformed.
+        with contextlib.suppress(ParseException):
+            return super()._keepalive_after(conn, keepalive)
+        return False
+
+    def handle_error(self, req: Request | None, client: socket.socket, addr: object, exc: Exception) -> None:
+        """Answer what is no HTTP as the application answers: in one line, with an id that the log has."""
+        status = 500
+        if isinstance(exc, ParseException):
+            status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 400)
+        request_id, reason = monitoring.request_id(None), HTTPStatus(status).phrase
+        monitoring.REQUESTS.labels("other", "unknown", status).inc()
+        about = {"request_id": request_id, "method": "other", "path": "unknown", "status": status}
+        about["error"] = type(exc).__name__
+        monitoring.log.log(
+            logging.ERROR if status == 500 else logging.INFO,
+            "request",
+            extra=about,
+            exc_info=exc if status == 500 else None,
+        )
+        said = f"not HTTP as this service reads it: {reason.lower()}" if status < 500 else reason.lower()
+        body = json.dumps({"error": said, "request_id": request_id}).encode() + b"\n"
+        headers = {
+            "Connection": "close", "Content-Type": "application/json", "Content-Length": len(body),
+            "Cache-Control": "no-store", "X-Request-ID": request_id, **HEADERS,
+        }  # fmt: skip
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with contextlib.suppress(OSError):  # gone
+            write_nonblock(client, f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + body)
+
     def murder_pending(self) -> None:
         """End what is overdue; gunicorn's main loop calls this each second."""
         super().murder_pending()
@@ -78,6 +129,15 @@ class DeadlineWorker(ThreadWorker):
                 self._reading.pop(conn, None)
                 with contextlib.suppress(OSError):  # closed meanwhile
                     conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _last_where_malformed(req: Request, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read chunks; end the connection after a malformed one, since nobody knows where the next request is."""
+    try:
+        yield from chunks
+    except ParseException:
+        req.force_close()
+        raise
 
 
 def _asks_health(connection: socket.socket) -> bool:

@@ -77,6 +77,36 @@ def test_sixteen_bit_is_scaled_by_its_own_range(format):
     assert (grey.min(), grey.max()) == (0, 255)
 
 
+def sample():
+    """A picture with dark and bright places, 8 bits."""
+    x, y = np.meshgrid(np.linspace(0, 3, 60), np.linspace(0, 4, 80))
+    return np.rint(127.5 + 120 * np.sin(x) * np.cos(y)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("bits", "off"), [("16 by bytes", 0), (16, 1), (14, 1), (12, 1), (10, 1), (8, 0)])
+def test_a_picture_of_16_bits_is_the_one_of_8(format, bits, off):
+    wide = (
+        sample().astype(np.uint16) * 257 if bits == "16 by bytes" else sample().astype(np.uint16) << bits - 8
+    )
+    for dtype in (np.uint16, np.int32) if format == "TIFF" else (np.uint16,):
+        grey = to_grey(save(Image.fromarray(wide.astype(dtype)), format), None).astype(int)
+        assert np.abs(grey - sample()).max() <= off
+    hot = wide.copy()
+    hot[3, 5] = 65535
+    with_hot = to_grey(save(Image.fromarray(hot), format), None).astype(int)
+    hot[3, 5] = wide[3, 5]
+    assert np.abs(np.delete(with_hot.ravel() - sample().ravel().astype(int), 3 * 60 + 5)).max() <= off
+
+
+def test_16_bits_that_use_a_narrow_range_are_scaled_by_it():
+    narrow = (32768 + 4 * sample().astype(np.int64)).astype(np.uint16)  # as Hounsfield units are written
+    grey = to_grey(save(Image.fromarray(narrow)), None)
+    assert (grey.min(), grey.max()) == (0, 255) and len(np.unique(grey)) > 200
+    dark = sample().astype(np.uint16) // 3 * 257  # dark in 8 bits is as dark in 16
+    assert (to_grey(save(Image.fromarray(dark)), None) == sample() // 3).all()
+
+
 def test_constant_sixteen_bit_is_black_and_not_a_division_by_zero():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

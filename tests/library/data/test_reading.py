@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import zipfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from deferred import deferred
 from leakfree.cli import main
+from leakfree.data.reading import tables
 from leakfree.data.reading.folders import folder_labels, is_chest_xray, masks
 from leakfree.data.reading.parts import folder_parts, one_spelling, part_name
 from leakfree.data.reading.patient_ids import canonical, is_unknown, read_ids
-from leakfree.data.reading.tables import Finder, TableError, label_set, read_table
+from leakfree.data.reading.tables import Finder, TableError, label_set, read_list, read_table
 from leakfree.data.reading.wishes import Wishes
 
 with deferred:
@@ -279,6 +281,28 @@ def test_excel_and_parquet(images, kind):
     write = frame.to_excel if kind == "xlsx" else frame.to_parquet
     write(root / f"list.{kind}", index=False)
     assert open_target(str(root / f"list.{kind}")).table["patient"].tolist() == ["7", "8"]
+
+
+DAMAGED = gzip.compress(b"a,b\n" * 99)[:10] + b"\xff" * 40
+
+
+@pytest.mark.parametrize("read", [read_table, read_list])
+def test_a_packed_table_that_is_damaged_or_a_bomb_is_one_line(tmp_path, monkeypatch, read):
+    (tmp_path / "list.csv.gz").write_bytes(DAMAGED)
+    with pytest.raises(TableError, match=r"list\.csv\.gz: cannot be read: "):
+        read(tmp_path / "list.csv.gz")
+    monkeypatch.setattr(tables, "MOST_BYTES", 1000)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 10_000))
+    with pytest.raises(TableError, match=r"bomb\.csv\.gz: has more than 1,000 bytes"):
+        read(tmp_path / "bomb.csv.gz")
+
+
+def test_an_excel_file_that_is_a_bomb_is_one_line(tmp_path):
+    pytest.importorskip("openpyxl")
+    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("xl/worksheets/sheet1.xml", bytes(tables.MOST_BYTES // 4 + 1))
+    with pytest.raises(TableError, match=r"bomb\.xlsx: has more than [\d,]+ bytes when it is unpacked"):
+        read_table(tmp_path / "bomb.xlsx")
 
 
 def test_a_table_without_a_header_needs_the_names_of_its_columns(images):

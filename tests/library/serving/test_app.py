@@ -22,6 +22,10 @@ with deferred:
     from leakfree.serving.batching import BusyError
 
 
+#: The port after the default one.
+METRICS = "http://127.0.0.1:9697"
+
+
 @pytest.fixture(scope="module")
 def app(models):
     made = create_app(Classifier.load(models), ServiceSettings(model=models, images=4, body_bytes=300_000))
@@ -210,7 +214,7 @@ def test_a_log_line_has_the_request_and_nothing_of_the_image(client, films, capl
 
 def test_counters_count(client, films):
     def value(name):
-        lines = client.get("/metrics").text.splitlines()
+        lines = client.get("/metrics", base_url=METRICS).text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     answered = 'leakfree_requests_total{method="POST",path="/predict",status="200"}'
@@ -221,7 +225,9 @@ def test_counters_count(client, films):
     client.get("/a-path-that-nobody-knows")
     after = value(answered), value('leakfree_refused_total{reason="image"}'), value("leakfree_films_total")
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 3]
-    assert "BREW" not in client.get("/metrics").text and "nobody-knows" not in client.get("/metrics").text
+    text_ = client.get("/metrics", base_url=METRICS).text
+    assert "BREW" not in text_ and "nobody-knows" not in text_
+    assert client.get("/metrics").status_code == client.get("/", base_url=METRICS).status_code == 404
 
 
 def test_pages_may_load_nothing_from_elsewhere(client):
@@ -236,5 +242,5 @@ def test_pages_may_load_nothing_from_elsewhere(client):
 def test_the_document_names_every_address(app, client):
     document = client.get("/openapi.json").json
     served = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}
-    assert set(document["paths"]) == served
+    assert set(document["paths"]) == served - {"/metrics"}, "which is at another address"
     assert document["components"]["schemas"]["PredictRequest"]["properties"]["images"]["maxItems"] == 4

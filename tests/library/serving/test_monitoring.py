@@ -49,6 +49,35 @@ def test_the_configuration_is_one_that_logging_takes():
             logging.getLogger(name).handlers[:], logging.getLogger(name).propagate = handlers, propagate
 
 
+def test_counters_without_room_count_in_memory_and_are_said_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(monitoring, "lost", [])
+    monkeypatch.setattr(monitoring.log, "handlers", [logging.NullHandler()])
+    whole = monitoring._Reserved(str(tmp_path / "counter_1.db"))
+    whole.write_value("a", 3.0, 0.0)
+    blocks = (tmp_path / "counter_1.db").stat().st_blocks
+    assert blocks * 512 >= monitoring.COUNTERS_BYTES, "a hole is where SIGBUS comes from"
+    with caplog.at_level(logging.ERROR, monitoring.log.name):
+        for number in range(3):
+            none = monitoring._Reserved(str(tmp_path / "none" / f"counter_{number}.db"))
+            none.write_value("a", 2.0, 0.0)
+            assert none.read_value("a") == (2.0, 0.0)
+            none.close()
+    assert [r.getMessage() for r in caplog.records] == [
+        "predictions go on without /metrics: no room for counters: No such file or directory: see TMPDIR"
+    ]
+
+
+def test_a_file_of_counters_that_does_not_fit_is_not_left_in_part(tmp_path, monkeypatch):
+    def full(path, *mode):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "open", full)
+    with pytest.raises(OSError, match="No space"):
+        monitoring.reserve(tmp_path / "counter_1.db")
+    assert not list(tmp_path.iterdir())
+
+
 def test_counters_are_shown_in_prometheus_text():
     monitoring.IMAGES.labels("Normal").inc()
     text = monitoring.exposition().decode()

@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,12 +19,21 @@ from PIL import Image
 
 from conftest import free_port
 from leakfree.cli import main
+from leakfree.serving import server as server_module
+from leakfree.serving.settings import ServiceSettings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn needs fork")
 
 
+def most_bytes_of_a_file(most):
+    """Limit the files that a process may write: what a full disk says, without one."""
+    import resource
+
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
 @contextmanager
-def serving(models, log, *options):
+def serving(models, log, *options, before=None):
     """Start `leakfree serve` and wait until it is healthy."""
     port = free_port()
     command = [
@@ -38,7 +48,7 @@ def serving(models, log, *options):
         *options,
     ]
     with log.open("w") as stream:
-        process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, preexec_fn=before)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -104,11 +114,15 @@ def test_what_pillow_warns_of_is_a_line_like_all_others(server, films):
     assert any("Warning" in line["message"] for line in lines(log))
 
 
-def test_workers_count_together(server, body):
+def test_workers_count_together_at_an_address_of_their_own(server, body):
     port, *_ = server
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % (port + 1))
+        assert connection.recv(999).startswith(b"HTTP/1.0 404 ")
+    assert call(port + 1, "GET", "/health")[0] == call(port + 1, "POST", "/predict", body)[0] == 404
 
     def counted():
-        text = call(port, "GET", "/metrics")[1].decode().splitlines()
+        text = call(port + 1, "GET", "/metrics")[1].decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in text if line.startswith("leakfree_films_total"))
 
     before = counted()
@@ -154,6 +168,71 @@ def test_what_is_no_http_harms_nobody(server, body):
             connection.shutdown(socket.SHUT_WR)
             assert b" 500 " not in connection.recv(999)
     assert call(port, "POST", "/predict", body)[0] == 200
+
+
+def answers(port, sent):
+    """Send bytes, and return all that comes back until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+CHUNKS = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+NEXT = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (CHUNKS + b"-5\r\nabc\r\n0\r\n\r\n" + NEXT, 400),
+        (CHUNKS + b"5\r\nabcdeX0\r\n\r\n" + NEXT, 400),
+        (CHUNKS + b"2\r\n{}\r\n0\r\nX: a\nb\r\n\r\n" + NEXT, 400),
+        (CHUNKS.replace(b"application/json", b"text/plain") + b"zz\r\n\r\n" + NEXT, 415),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n", 417),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ],
+)
+def test_what_is_malformed_is_one_answer_like_all_others(server, sent, status):
+    port, _, log = server
+    got = answers(port, sent)
+    assert got.count(b"HTTP/1.1 ") == 1, "what follows is no request"
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert status == 415 or b"\r\nConnection: close" in head, "only that one was answered before it was read"
+    assert b"nosniff" in head and b"default-src 'none'" in head and b"no-store" in head
+    said = json.loads(body)
+    assert set(said) == {"error", "request_id"} and f"X-Request-ID: {said['request_id']}".encode() in head
+    (line,) = (line for line in lines(log) if line.get("request_id") == said["request_id"])
+    assert (line["message"], line["status"]) == ("request", status) and "exc_info" not in line
+
+
+def test_without_room_for_counters_predictions_go_on(models, body, tmp_path):
+    (tmp_path / "log").touch()
+    with serving(models, tmp_path / "log", before=most_bytes_of_a_file(60_000)) as (port, _):
+        assert all(call(port, "POST", "/predict", body)[0] == 200 for _ in range(3))
+        status, said = call(port + 1, "GET", "/metrics")
+        assert status == 503 and b"no room for counters: File too large" in said
+    errors = [line["message"] for line in lines(tmp_path / "log") if line["level"] == "ERROR"]
+    assert errors == ["predictions go on without /metrics: no room for counters: File too large: see TMPDIR"]
+
+
+def test_where_the_port_of_metrics_is_taken_it_is_left_out_or_refused(models, caplog, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with caplog.at_level(logging.WARNING, "leakfree.service"):
+            found = server_module._addresses(ServiceSettings(model=models, port=port - 1, host="::1"))
+        assert found == [f"[::1]:{port - 1}"] and f"127.0.0.1:{port}" in caplog.text
+        options = ["--model", str(models), "--port", str(free_port()), "--metrics-port", str(port)]
+        assert main(["serve", *options]) == 2
+        assert f"127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
 
 
 def test_a_body_in_chunks_is_taken_and_limited(server, body):
@@ -217,7 +296,7 @@ def test_a_stop_finishes_what_it_began(models, films, tmp_path):
         for caller in callers:
             caller.start()
         deadline = time.monotonic() + 20
-        while b"leakfree_batch_films_count" not in (text := call(port, "GET", "/metrics")[1]) or (
+        while b"leakfree_batch_films_count" not in (text := call(port + 1, "GET", "/metrics")[1]) or (
             float(text.split(b"leakfree_batch_films_count ")[1].split()[0]) < 4
         ):
             assert time.monotonic() < deadline
@@ -249,7 +328,8 @@ def test_waitress_serves_where_nothing_forks(models, body, tmp_path):
                 time.sleep(0.1)
         assert status == 200 and json.loads(answer)["diagnosis"]
         assert call(port, "POST", "/predict", b"{")[0] == 400
-        assert b"leakfree_films_total" in call(port, "GET", "/metrics")[1]
+        assert b"leakfree_films_total" in call(port + 1, "GET", "/metrics")[1]
+        assert call(port, "GET", "/metrics")[0] == 404
     finally:
         process.kill()
         process.wait()
@@ -261,6 +341,10 @@ def test_waitress_serves_where_nothing_forks(models, body, tmp_path):
     [
         (["--model", "nowhere"], "leakfree serve: nowhere: No such file or directory"),
         (["--port", "99999"], "leakfree serve: --port: Input should be less than or equal to 65535"),
+        (
+            ["--metrics-port", "9696"],
+            "leakfree serve: --metrics-port: must be another port than the service's",
+        ),
         (["--threads", "1"], "leakfree serve: --threads: Input should be greater than or equal to 2"),
     ],
 )

@@ -11,8 +11,10 @@ import lzma
 import re
 import unicodedata
 import warnings
+import zipfile
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +25,9 @@ from leakfree.base.errors import LeakfreeError
 #: Endings of files that are tables; each may also be packed (`.gz`, `.bz2`, `.xz`).
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list", ".dat")
 TABLES = (*TEXT, ".xlsx", ".xlsm", ".parquet", ".jsonl", ".ndjson", ".json")
-_PACKED = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+_PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+#: Most bytes of a table; a packed one is not unpacked any further.
+MOST_BYTES = 1 << 30
 _SEPARATORS = (",", ";", "\t", "|")
 #: Endings of names that tables may write.
 _ENDING = re.compile(
@@ -65,13 +69,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         One line.
     """
     path = Path(path)
-    suffix = table_suffix(path)
-    try:
-        data = path.read_bytes()
-        if path.suffix.lower() in _PACKED:
-            data = _PACKED[path.suffix.lower()](data)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise TableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    suffix, data = table_suffix(path), _bytes(path)
     try:
         if suffix in (".xlsx", ".xlsm"):
             table = _excel(data, columns)
@@ -95,6 +93,18 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         table.columns = list(columns)
     table.columns = [str(name).strip().lstrip("\ufeff") for name in table.columns]
     return table
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file, and unpack it."""
+    try:
+        with _PACKED.get(path.suffix.lower(), open)(path, "rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise TableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > MOST_BYTES:
+        raise TableError(f"{path}: has more than {MOST_BYTES:,} bytes: no table of images has so many")
+    return data
 
 
 def _decoded(data: bytes) -> str:
@@ -171,6 +181,9 @@ def _separator(lines: Sequence[str], columns: Sequence[str]) -> str:
 def _excel(data: bytes, columns: Sequence[str]) -> pd.DataFrame:
     import openpyxl
 
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        if sum(entry.file_size for entry in packed.infolist()) > MOST_BYTES // 4:
+            raise TableError(f"has more than {MOST_BYTES // 4:,} bytes when it is unpacked")
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     rows = [[_cell(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
     rows = [row for row in rows if any(row)]
@@ -476,13 +489,11 @@ def read_list(path: Path) -> list[str]:
         table = read_table(path)
         column = (named(table, "path") or list(table.columns))[0]
         return [value for value in table[column] if value.strip()]
+    data = _bytes(path)
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() in _PACKED:
-            data = _PACKED[path.suffix.lower()](data)
         text = _decoded(data)
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: cannot be read: {error}") from error
     except TableError as error:
         raise TableError(f"{path}: {error}") from error
     lines = [line.strip().strip('"') for line in text.splitlines()]
