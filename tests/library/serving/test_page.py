@@ -437,7 +437,7 @@ def test_paper_has_the_answer_both_pictures_and_the_warning(open_page):
     page = open_page(color_scheme="dark")
     choose(page)
     answered(page)
-    page.get_by_role("button", name="Film").click()
+    page.get_by_role("button", name="Image", exact=True).click()
     page.emulate_media(media="print")
     for seen in ("#warning", "h2", "#bars", "#film", "#overlay", "#facts"):
         expect(page.locator(seen)).to_be_visible()
