@@ -6,7 +6,7 @@ from deferred import deferred
 from leakfree.audit.copies import alignment as module
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
 from leakfree.audit.copies.alterations import alter
-from leakfree.audit.copies.hashes import SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.copies.hashes import SYMMETRIES, distance, image_hashes, transform
 from leakfree.audit.copies.keypoints import detect, match
 from leakfree.data.images import to_grey
 
@@ -144,7 +144,7 @@ def test_a_refinement_for_the_worse_is_dropped(films, monkeypatch):
 @pytest.mark.parametrize("inverted", [False, True])
 def test_squares_are_turned_as_hashes_are(films, symmetry, inverted):
     film = cv2.resize(square(films[0][4]), (64, 64), interpolation=cv2.INTER_AREA)
-    hashes = film_hashes(np.stack([film, turned(film, symmetry, inverted=inverted)]))
+    hashes = image_hashes(np.stack([film, turned(film, symmetry, inverted=inverted)]))
     assert distance(transform(hashes[:1], symmetry, inverted=inverted)[0], hashes[1]) <= 2
     if symmetry or inverted:
         assert distance(hashes[0], hashes[1]) > 20

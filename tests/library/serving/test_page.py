@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 from deferred import deferred
 from leakfree.data.intake import Limits
-from leakfree.data.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_image import draw_image
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
@@ -93,7 +93,7 @@ def page(open_page):
 def encoded(seed=0, format="PNG", size=(280, 210)):
     """A phantom image; no real one is needed to look at a page."""
     buffer = io.BytesIO()
-    film = draw_film(256, "bacterial", 1.0, 1.0, (1, 0, seed), (1, 1, seed))
+    film = draw_image(256, "bacterial", 1.0, 1.0, (1, 0, seed), (1, 1, seed))
     Image.fromarray(film).resize(size).save(buffer, format)
     return buffer.getvalue()
 

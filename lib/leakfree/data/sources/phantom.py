@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from leakfree.data.raw import RawImage
-from leakfree.data.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_image import draw_image
 from leakfree.data.sources.phantom_plan import PhantomSettings, PlannedImage, make_plan
 
 __all__ = ["PhantomSettings", "PhantomSource", "PlannedImage", "encode", "make_plan"]
@@ -28,7 +28,7 @@ TRUTH_COLUMNS = (
 
 
 def encode(
-    film: np.ndarray,
+    grey: np.ndarray,
     width: int,
     height: int,
     mode: str = "L",
@@ -58,7 +58,7 @@ def encode(
     bytes
         The JPEG file.
     """
-    image = Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR)
+    image = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
     if shift != (0, 0) or gain != 1.0:
         pixels = np.asarray(image, dtype=np.float32) * gain
         pixels = ndimage.shift(pixels, (shift[1], shift[0]), order=0, mode="nearest")
@@ -110,7 +110,7 @@ class PhantomSource:
         """Draw and encode one image of the plan; safe to call from threads, in any order."""
         s = self.settings
         # The middle number keeps the streams of patients and of images apart.
-        film = draw_film(
+        grey = draw_image(
             s.size,
             image.drawn,
             s.identity,
@@ -118,7 +118,7 @@ class PhantomSource:
             (s.seed, 0, image.patient_number),
             (s.seed, 1, image.number),
         )
-        data = encode(film, image.width, image.height, image.mode, image.quality, image.shift, image.gain)
+        data = encode(grey, image.width, image.height, image.mode, image.quality, image.shift, image.gain)
         return RawImage(file=image.file, data=data, label=image.label, part=image.part)
 
     def fingerprint(self) -> str:
