@@ -33,8 +33,8 @@ class Manifest:
     name : str
         For instance ``patient-level-binary``.
     kind : str
-        ``image-level``, ``patient-level``, ``linked-groups``, ``repaired``, ``official``, ``grouped-k-fold``,
-        ``draw`` or ``no-test-set``; only the last may have an image in two parts.
+        ``image-level``, ``patient-level``, ``linked-groups``, ``repaired``, ``official``, ``draw`` or
+        ``no-test-set``; only the last may have an image in two parts.
     parts : dict of str to tuple of str
         Part to image ids, in cohort order.
     seed : int or None
