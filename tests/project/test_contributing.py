@@ -228,7 +228,7 @@ def test_the_set_up_names_tools_that_are_pinned(sections, repository):
     known = [marker.split(":")[0] for marker in markers["markers"]]
     assert re.findall(r'-m "not (\w+)"', commands) == ["slow"] and "slow" in known
     hooks = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    assert {"ruff-check", "ruff-format", "nbstripout"} == {hook["id"] for hook in hooks}
+    assert {"ruff-check", "ruff-format", "mypy", "nbstripout"} == {hook["id"] for hook in hooks}
 
 
 def test_commands_of_the_guide_are_known(guide, capsys):
