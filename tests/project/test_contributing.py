@@ -172,9 +172,9 @@ def test_add_a_leak(copy, examples):
 def test_add_a_source(copy, examples):
     _, files = copy.follow(examples["Add a source"])
     keeps_the_rules(copy, files)
-    films = {path.name for path in (copy.root / "artifacts/films").rglob("*.jpeg")}
+    images = {path.name for path in (copy.root / "artifacts/films").rglob("*.jpeg")}
     cohort = pd.read_csv(copy.root / "artifacts/from-zip/cohort.csv", dtype=str)
-    assert films and {Path(image_id).name for image_id in cohort["image_id"]} == films
+    assert images and {Path(image_id).name for image_id in cohort["image_id"]} == images
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def test_identity_strength_ties_the_images_of_a_patient():
     assert likeness(0.5) < likeness(1.0)
 
 
-def test_disease_strength_zero_draws_the_same_film_for_every_label():
+def test_disease_strength_zero_draws_the_same_image_for_every_label():
     films = [draw_image(48, k, 1.0, 0.0, (1, 0, 5), (1, 1, 9)) for k in CLASS_SHARE]
     assert np.array_equal(films[0], films[1]) and np.array_equal(films[0], films[2])
 

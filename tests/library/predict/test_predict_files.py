@@ -169,7 +169,7 @@ def test_overlays_are_written_under_names_of_their_own(folder, models, capsys, t
         assert picture.size == film.size and picture.mode == "RGB"
 
 
-def test_every_film_of_many_gets_its_own_picture(models, films, tmp_path):
+def test_every_image_of_many_gets_its_own_picture(models, films, tmp_path):
     classifier = Classifier.load(models)
     many = [ImageFile(f"{i:02d}.png", data) for i, data in enumerate(films)]  # more than one batch
     list(predict_images(classifier, many, jobs=2, overlays=tmp_path, progress=False))
