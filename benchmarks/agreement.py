@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
 from leakfree.audit.copies.alterations import ALTERATIONS
 from leakfree.audit.copies.duplicates import TURNED_RADIUS, find_copies
-from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, image_hashes, transform
 from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match
 from leakfree.audit.copies.scan import Scan, scan, thumbnail
 from leakfree.audit.copies.vectors import COSINE
@@ -31,7 +31,7 @@ from leakfree.data.images import decode, to_grey
 
 def by_hash(first: bytes, second: bytes) -> bool:
     """Tell whether the hash search proposes a pair."""
-    one, other = (film_hashes(np.asarray(thumbnail(decode(data)[1]))[None]) for data in (first, second))
+    one, other = (image_hashes(np.asarray(thumbnail(decode(data)[1]))[None]) for data in (first, second))
     ways = [(symmetry, inverted) for symmetry in (None, *SYMMETRIES) for inverted in (False, True)]
     apart = [int(distance(transform(one, way, inverted=inverted), other)[0]) for way, inverted in ways]
     return apart[0] <= RADIUS or min(apart[1:]) <= TURNED_RADIUS

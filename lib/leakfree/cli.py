@@ -552,8 +552,8 @@ def _predict(given: argparse.Namespace) -> int:
     from leakfree.predict.classifier import Classifier
     from leakfree.predict.predict_files import (
         FORMATS,
-        find_films,
-        predict_films,
+        find_images,
+        predict_images,
         refuse_input,
         report_unusable,
     )
@@ -561,17 +561,17 @@ def _predict(given: argparse.Namespace) -> int:
 
     if given.jobs < 0:
         raise LeakfreeError(f"--jobs: must be 0 or more, not {given.jobs}")
-    films, left_out = find_films(given.images, sys.stdin.buffer.read)
+    images, left_out = find_images(given.images, sys.stdin.buffer.read)
     if given.out:
         writable(given.out)
-        refuse_input(given.out, films)
+        refuse_input(given.out, images)
     if given.overlay:
         writable(given.overlay / "overlay.png")
     classifier = Classifier.load(given.model or default_model())
     rows = list(
-        predict_films(
+        predict_images(
             classifier,
-            films,
+            images,
             jobs=given.jobs or available_cores(),
             overlays=given.overlay,
             progress=not given.quiet,

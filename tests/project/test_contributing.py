@@ -172,9 +172,9 @@ def test_add_a_leak(copy, examples):
 def test_add_a_source(copy, examples):
     _, files = copy.follow(examples["Add a source"])
     keeps_the_rules(copy, files)
-    films = {path.name for path in (copy.root / "artifacts/films").rglob("*.jpeg")}
+    images = {path.name for path in (copy.root / "artifacts/films").rglob("*.jpeg")}
     cohort = pd.read_csv(copy.root / "artifacts/from-zip/cohort.csv", dtype=str)
-    assert films and {Path(image_id).name for image_id in cohort["image_id"]} == films
+    assert images and {Path(image_id).name for image_id in cohort["image_id"]} == images
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_the_set_up_names_tools_that_are_pinned(sections, repository):
     known = [marker.split(":")[0] for marker in markers["markers"]]
     assert re.findall(r'-m "not (\w+)"', commands) == ["slow"] and "slow" in known
     hooks = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    assert {"ruff-check", "ruff-format", "nbstripout"} == {hook["id"] for hook in hooks}
+    assert {"ruff-check", "ruff-format", "mypy", "nbstripout"} == {hook["id"] for hook in hooks}
 
 
 def test_commands_of_the_guide_are_known(guide, capsys):

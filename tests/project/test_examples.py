@@ -83,7 +83,7 @@ def one_line(done, code, beginning):
     assert done.stderr.startswith(beginning) and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_the_sample_is_the_drawn_film_that_the_readme_says(examples, tmp_path):
+def test_the_sample_is_the_drawn_image_that_the_readme_says(examples, tmp_path):
     readme = (examples / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r'^python -c "\n(.*?)^"$', readme, re.MULTILINE | re.DOTALL)
     done = subprocess.run(

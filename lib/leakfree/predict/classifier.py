@@ -178,22 +178,22 @@ class Classifier:
         except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
             raise ImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
-    def probabilities(self, films: np.ndarray) -> np.ndarray:
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Predict images, uint8 (n, size, size): probabilities float64 (n, k), not calibrated yet.
 
         Its neighbours in the batch change an image's numbers by at most
         `leakfree.base.precision.SAME_PROBABILITY`.
         """
         with torch.inference_mode(), autocast(self.precision):
-            logits = self.network(self._normalised(films)).double()
+            logits = self.network(self._normalised(images)).double()
         return torch.softmax(logits, dim=1).numpy()
 
-    def answer(self, films: np.ndarray) -> list[Answer]:
+    def answer(self, images: np.ndarray) -> list[Answer]:
         """Say all that there is to say of images, uint8 (n, size, size), one answer each."""
-        scaled = scale(self.probabilities(films), self.calibrated.temperature)
+        scaled = scale(self.probabilities(images), self.calibrated.temperature)
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
-        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(films).tolist()
+        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
         return [self._answer(*row) for row in zip(scaled, sets, novelty, strict=True)]
 
     def _answer(self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None) -> Answer:
@@ -221,7 +221,7 @@ class Classifier:
             tuple(warnings),
         )
 
-    def heat(self, films: np.ndarray, classes: Sequence[int] | None = None) -> np.ndarray:
+    def heat(self, images: np.ndarray, classes: Sequence[int] | None = None) -> np.ndarray:
         """Compute Grad-CAM as `leakfree_study.networks.explain.grad_cam` does, without what that imports.
 
         Parameters
@@ -236,9 +236,9 @@ class Classifier:
             From 0 to 1 within each image; all 0 where nothing speaks for the class.
         """
         with self._explaining:
-            return self._heat(films, classes)
+            return self._heat(images, classes)
 
-    def _heat(self, films: np.ndarray, classes: Sequence[int] | None) -> np.ndarray:
+    def _heat(self, images: np.ndarray, classes: Sequence[int] | None) -> np.ndarray:
         maps: list[torch.Tensor] = []
 
         def keep(_module: nn.Module, _input: object, output: torch.Tensor) -> torch.Tensor:
@@ -249,7 +249,7 @@ class Classifier:
         handle = last_map(self._explained).register_forward_hook(keep)
         try:
             with torch.enable_grad(), autocast(self.precision):
-                logits = self._explained(self._normalised(films)).float()
+                logits = self._explained(self._normalised(images)).float()
                 chosen = logits.argmax(dim=1) if classes is None else torch.tensor(classes, dtype=torch.int64)
                 of_class = logits.gather(1, chosen.unsqueeze(1)).sum()
             (gradient,) = torch.autograd.grad(of_class, maps[0])
@@ -257,14 +257,14 @@ class Classifier:
             handle.remove()
         weights = gradient.float().mean(dim=(2, 3), keepdim=True)
         heat = torch.relu((weights * maps[0].detach().float()).sum(dim=1, keepdim=True))
-        heat = nn.functional.interpolate(heat, films.shape[1:], mode="bilinear")[:, 0]
+        heat = nn.functional.interpolate(heat, images.shape[1:], mode="bilinear")[:, 0]
         peak = heat.amax(dim=(1, 2), keepdim=True)
         return (heat / torch.where(peak > 0, peak, torch.ones_like(peak))).numpy()
 
-    def _normalised(self, films: np.ndarray) -> torch.Tensor:
+    def _normalised(self, images: np.ndarray) -> torch.Tensor:
         """Normalise as `leakfree.models.training.Normalisation.apply` does, to the bit: channels last."""
         mean, std = self.description.mean, self.description.std
-        x = torch.from_numpy(np.require(films, requirements=("C", "W"))).unsqueeze(1)
+        x = torch.from_numpy(np.require(images, requirements=("C", "W"))).unsqueeze(1)
         x = x.to(memory_format=torch.channels_last, dtype=torch.float32)
         return x.mul_(1.0 / (255.0 * std)).sub_(mean / std)
 

@@ -81,9 +81,9 @@ class Novelty:
             fitted.mean, fitted.components, float(np.quantile(fitted.score(held_out), KEPT)), manifest_hash
         )
 
-    def score(self, films: np.ndarray) -> np.ndarray:
+    def score(self, images: np.ndarray) -> np.ndarray:
         """Return residuals in units of the limit, float64 (n,), of uint8 (n, size, size); over 1 is novel."""
-        centred = _small(films) - self.mean
+        centred = _small(images) - self.mean
         components = self.components.astype(np.float64)
         # Both parts are orthogonal, but the difference of two large sums is not exact; the residual is.
         left = centred - (centred @ components.T) @ components
@@ -129,11 +129,11 @@ class Novelty:
         return found
 
 
-def _small(films: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+def _small(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Shrink images, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
     shrunk = [
-        np.asarray(Image.fromarray(film).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
-        for film in films
+        np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
+        for image in images
     ]
     small = np.array(shrunk, dtype=np.float64).reshape(len(shrunk), SIDE**2)
     spread = np.maximum(small.std(axis=1, keepdims=True), _FLAT)

@@ -32,9 +32,9 @@ def draw_overlay(data: bytes, heat: np.ndarray, *, wait: float | None = None) ->
     bytes
         PNG with the image's own aspect.
     """
-    film = shrunk(data, LONGER_SIDE, wait=wait)
-    grey = np.asarray(film, dtype=np.float32)[..., None]
-    smooth = Image.fromarray(heat.astype(np.float32)).resize(film.size, Image.Resampling.BICUBIC)
+    image = shrunk(data, LONGER_SIDE, wait=wait)
+    grey = np.asarray(image, dtype=np.float32)[..., None]
+    smooth = Image.fromarray(heat.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
     share = STRONGEST * np.clip(np.asarray(smooth), 0, 1)[..., None]
     blended = grey * (1 - share) + np.array(_COLOUR, dtype=np.float32) * share
     buffer = io.BytesIO()

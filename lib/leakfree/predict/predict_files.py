@@ -38,7 +38,7 @@ class InputError(LeakfreeError):
 
 
 @dataclass(frozen=True)
-class Film:
+class ImageFile:
     """A file to predict, or bytes that came in another way under that name."""
 
     name: str
@@ -65,7 +65,7 @@ class Row:
     error: str | None = None
 
 
-def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tuple[list[Film], int]:
+def find_images(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tuple[list[ImageFile], int]:
     """Find what to predict.
 
     Parameters
@@ -88,30 +88,30 @@ def find_films(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> tu
     InputError
         If an input is not there, or nothing is found.
     """
-    films: list[Film] = []
+    images: list[ImageFile] = []
     left_out = 0
     for given in inputs:
         path = Path(given)
         if given == "-":
-            films += _from_standard_input(standard_input())
+            images += _from_standard_input(standard_input())
         elif path.is_dir():
             found, others = _in_folder(path)
             left_out += others
-            films += found
+            images += found
         elif path.exists():
-            films.append(Film(given))
+            images.append(ImageFile(given))
         elif matching := sorted(glob.glob(given, recursive=True)):
-            films += [Film(p) for p in matching if Path(p).is_file()]
+            images += [ImageFile(p) for p in matching if Path(p).is_file()]
         else:
             raise InputError(f"{given}: no such file, folder or pattern")
-    if not films:
+    if not images:
         dicom = any(next(Path(given).rglob("*.dcm"), None) for given in inputs if Path(given).is_dir())
         told = "; its DICOM files have to be exported as PNG or JPEG" if dicom else ""
         raise InputError(f"no image found in {', '.join(inputs)}{told}")
-    return films, left_out
+    return images, left_out
 
 
-def _in_folder(folder: Path) -> tuple[list[Film], int]:
+def _in_folder(folder: Path) -> tuple[list[ImageFile], int]:
     """List a folder with all below, and count what has no name of an image.
 
     A folder that cannot be read and a link to nothing are listed too, so that they become rows with a reason.
@@ -119,12 +119,12 @@ def _in_folder(folder: Path) -> tuple[list[Film], int]:
     unread: list[Path] = []
     walk = os.walk(folder, onerror=lambda error: unread.append(Path(error.filename)))
     files = [Path(place, name) for place, _, names in walk for name in names]
-    images = [file for file in files if file.suffix.lower() in SUFFIXES and _is_file_or_lost(file)]
-    listed = sorted([*images, *unread])
+    named = [file for file in files if file.suffix.lower() in SUFFIXES and _is_file_or_lost(file)]
+    listed = sorted([*named, *unread])
     left_out = sum(file.suffix.lower() not in SUFFIXES and file.is_file() for file in files)
-    if unread and not images:
+    if unread and not named:
         raise InputError(f"{unread[0]}: cannot be read")
-    return [Film(str(file)) for file in listed], left_out
+    return [ImageFile(str(file)) for file in listed], left_out
 
 
 def _is_file_or_lost(file: Path) -> bool:
@@ -134,17 +134,17 @@ def _is_file_or_lost(file: Path) -> bool:
         return True
 
 
-def refuse_input(out: Path, films: Sequence[Film]) -> None:
+def refuse_input(out: Path, images: Sequence[ImageFile]) -> None:
     """Raise `InputError` where the file to write is one of the images."""
     if not out.exists():
         return
-    for film in films:
+    for image in images:
         with suppress(OSError, ValueError):  # reported when it is read
-            if film.data is None and os.path.samefile(out, film.name):
+            if image.data is None and os.path.samefile(out, image.name):
                 raise InputError(f"--out {out}: is one of the images")
 
 
-def _from_standard_input(data: bytes) -> list[Film]:
+def _from_standard_input(data: bytes) -> list[ImageFile]:
     if not data.strip():
         raise InputError("standard input is empty: send an image, or names of files, one a line")
     try:
@@ -155,14 +155,14 @@ def _from_standard_input(data: bytes) -> list[Film]:
             text = data.decode("utf-8")
             lines = text.split("\0") if "\0" in text else text.splitlines()
         except UnicodeDecodeError:
-            return [Film("-", data)]  # no list either: reported with its reason, as any file
-        return [Film(line.strip()) for line in lines if line.strip()]
-    return [Film("-", data)]
+            return [ImageFile("-", data)]  # no list either: reported with its reason, as any file
+        return [ImageFile(line.strip()) for line in lines if line.strip()]
+    return [ImageFile("-", data)]
 
 
-def predict_films(
+def predict_images(
     classifier: Classifier,
-    films: Sequence[Film],
+    images: Sequence[ImageFile],
     *,
     jobs: int,
     overlays: Path | None = None,
@@ -182,15 +182,15 @@ def predict_films(
         Show a bar on standard error.
     """
     limits = Limits()
-    names = _overlay_names(films) if overlays is not None else None
+    names = _overlay_names(images) if overlays is not None else None
 
     def work(start: int) -> list[Row]:
-        batch = films[start : start + _BATCH]
+        batch = images[start : start + _BATCH]
         errors: dict[int, str] = {}
         ready: dict[int, np.ndarray] = {}
-        for number, film in enumerate(batch):
+        for number, image in enumerate(batch):
             try:
-                ready[number] = classifier.prepare(film.read(), limits)
+                ready[number] = classifier.prepare(image.read(), limits)
             except ImageError as error:
                 errors[number] = " ".join(str(error).split())
         answers: dict[int, Answer] = {}
@@ -201,29 +201,29 @@ def predict_films(
             for number, heat in zip(ready, classifier.heat(pixels), strict=True):
                 with replacing(overlays / names[start + number]) as temporary:
                     temporary.write_bytes(draw_overlay(batch[number].read(), heat))
-        return [Row(film.name, answers.get(n), errors.get(n)) for n, film in enumerate(batch)]
+        return [Row(image.name, answers.get(n), errors.get(n)) for n, image in enumerate(batch)]
 
     threads = torch.get_num_threads()
     try:
         with (
             ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
             tqdm(
-                total=len(films), desc="predict", unit="image", disable=not progress, mininterval=0.5
+                total=len(images), desc="predict", unit="image", disable=not progress, mininterval=0.5
             ) as bar,
         ):
-            for rows in pool.map(work, range(0, len(films), _BATCH)):
+            for rows in pool.map(work, range(0, len(images), _BATCH)):
                 bar.update(len(rows))
                 yield from rows
     finally:
         torch.set_num_threads(threads)
 
 
-def _overlay_names(films: Sequence[Film]) -> list[str]:
+def _overlay_names(images: Sequence[ImageFile]) -> list[str]:
     """Name the pictures after the files; files of one name in several folders get numbers."""
     taken: dict[str, int] = {}
     names = []
-    for film in films:
-        stem = "stdin" if film.name == "-" else Path(film.name).stem
+    for image in images:
+        stem = "stdin" if image.name == "-" else Path(image.name).stem
         taken[stem] = taken.get(stem, 0) + 1
         number = f"-{taken[stem]}" if taken[stem] > 1 else ""
         names.append(f"{stem}{number}_overlay.png")

@@ -65,19 +65,19 @@ class Batcher:
                 target=self._work, args=(number,), name=f"inference-{number}", daemon=True
             )
             work.start()
-        film = np.zeros((self.classifier.size, self.classifier.size), dtype=np.uint8)
-        self.submit(film).result()
-        self.batch = max(1, min(self.batch, int(self._batch_seconds / self._seconds_of(film))))
+        image = np.zeros((self.classifier.size, self.classifier.size), dtype=np.uint8)
+        self.submit(image).result()
+        self.batch = max(1, min(self.batch, int(self._batch_seconds / self._seconds_of(image))))
         self.ready = True
 
-    def _seconds_of(self, film: np.ndarray) -> float:
+    def _seconds_of(self, image: np.ndarray) -> float:
         """Measure one image on one core, in a thread of its own, since the number of cores is a thread's."""
 
         def measure() -> None:
             torch.set_num_threads(1)
             for _ in range(3):
                 started = time.perf_counter()
-                self.classifier.answer(film[None])
+                self.classifier.answer(image[None])
                 taken.append(time.perf_counter() - started)
 
         taken: list[float] = []
@@ -86,7 +86,7 @@ class Batcher:
         thread.join()
         return min(taken)
 
-    def submit(self, film: np.ndarray) -> Future[Answer]:
+    def submit(self, image: np.ndarray) -> Future[Answer]:
         """Ask for an answer to an image, uint8 (size, size).
 
         Raises
@@ -98,7 +98,7 @@ class Batcher:
         with self._changed:
             if len(self._queue) >= self._most:
                 raise BusyError(f"{self._most} images wait already")
-            self._queue.append((film, future))
+            self._queue.append((image, future))
             self._changed.notify_all()
         return future
 
@@ -126,7 +126,7 @@ class Batcher:
                 torch.set_num_threads(cores := wanted)
             self._observe(len(taken))
             try:
-                answers = self.classifier.answer(np.stack([film for film, _ in taken]))
+                answers = self.classifier.answer(np.stack([image for image, _ in taken]))
                 for (_, future), answer in zip(taken, answers, strict=True):
                     future.set_result(answer)
             except Exception as error:  # of the model: the requests get it, the thread lives on

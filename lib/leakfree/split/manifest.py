@@ -33,8 +33,8 @@ class Manifest:
     name : str
         For instance ``patient-level-binary``.
     kind : str
-        ``image-level``, ``patient-level``, ``linked-groups``, ``repaired``, ``official``, ``grouped-k-fold``,
-        ``draw`` or ``no-test-set``; only the last may have an image in two parts.
+        ``image-level``, ``patient-level``, ``linked-groups``, ``repaired``, ``official``, ``draw`` or
+        ``no-test-set``; only the last may have an image in two parts.
     parts : dict of str to tuple of str
         Part to image ids, in cohort order.
     seed : int or None
@@ -257,37 +257,6 @@ def official(table: pd.DataFrame, **description: Any) -> Manifest:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     present = [part for part in ("train", "val", "test", "unsplit") if (parts == part).any()]
     return _manifest("official", _ordered(ids, parts, present), None, None, {}, description)
-
-
-def grouped_k_fold(
-    ids: Sequence[str],
-    groups: np.ndarray,
-    strata: np.ndarray,
-    *,
-    folds: int,
-    seed: int,
-    scope: str,
-    **description: Any,
-) -> list[Manifest]:
-    """Make k folds over linked groups, stratified by class (scikit-learn's `StratifiedGroupKFold`).
-
-    Returns
-    -------
-    list of Manifest
-        One a fold, with parts ``train`` and ``test``; the test parts together are the cohort.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    manifests = []
-    for fold, (train, test) in enumerate(splitter.split(ids, strata, groups)):
-        part_of = np.empty(len(ids), dtype=object)
-        part_of[train], part_of[test] = "train", "test"
-        settings = {"folds": folds, "fold": fold}
-        parts = _ordered(ids, part_of, ["train", "test"])
-        named = {**description, "name": f"{description.get('name', 'grouped-k-fold')}-{fold}"}
-        manifests.append(_manifest("grouped-k-fold", parts, seed, scope, settings, named))
-    return manifests
 
 
 def equalise(

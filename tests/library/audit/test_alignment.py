@@ -6,7 +6,7 @@ from deferred import deferred
 from leakfree.audit.copies import alignment as module
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
 from leakfree.audit.copies.alterations import alter
-from leakfree.audit.copies.hashes import SYMMETRIES, distance, film_hashes, transform
+from leakfree.audit.copies.hashes import SYMMETRIES, distance, image_hashes, transform
 from leakfree.audit.copies.keypoints import detect, match
 from leakfree.data.images import to_grey
 
@@ -52,7 +52,7 @@ def test_copies_in_place_agree_as_they_lie(films, kind):
         assert agreement(square(data), square(alter(data, kind, rng))) >= AGREEMENT
 
 
-def test_other_films_do_not_agree(films):
+def test_other_images_do_not_agree(films):
     data, patients = films
     squares = [square(one) for one in data]
     keypoints = [detect(to_square(one)) for one in squares]
@@ -72,43 +72,43 @@ def test_other_films_do_not_agree(films):
     assert siblings >= 10 and compared >= 10  # phantoms match far more often than real images
 
 
-def test_flat_films_never_agree(films):
-    film = square(films[0][0])
+def test_flat_images_never_agree(films):
+    image = square(films[0][0])
     for level in (0, 128, 255):
         flat = np.full((DETAIL, DETAIL), level, np.uint8)
-        assert agreement(flat, flat) == 0 and agreement(flat, film) == 0 and agreement(film, flat) == 0
+        assert agreement(flat, flat) == 0 and agreement(flat, image) == 0 and agreement(image, flat) == 0
     # Hardly anything to see: an image that rounds to two grey levels is not a picture.
     faint = (100 + (np.random.default_rng(0).random((DETAIL, DETAIL)) < 0.02)).astype(np.uint8)
     assert agreement(faint, faint) == 0
 
 
 def test_agreement_is_a_correlation(films):
-    film = square(films[0][1])
-    assert agreement(film, film) == pytest.approx(1.0, abs=1e-5)
-    assert agreement(film, 255 - film) == pytest.approx(-1.0, abs=1e-5)
-    half = (film // 2 + 40).astype(np.uint8)
-    assert agreement(film, half) > 0.99
+    image = square(films[0][1])
+    assert agreement(image, image) == pytest.approx(1.0, abs=1e-5)
+    assert agreement(image, 255 - image) == pytest.approx(-1.0, abs=1e-5)
+    half = (image // 2 + 40).astype(np.uint8)
+    assert agreement(image, half) > 0.99
     # Broad shading is left out.
-    shade = np.clip(film * 0.6 + np.linspace(0, 90, DETAIL)[None, :], 0, 255).astype(np.uint8)
-    assert agreement(film, shade) > 0.97
+    shade = np.clip(image * 0.6 + np.linspace(0, 90, DETAIL)[None, :], 0, 255).astype(np.uint8)
+    assert agreement(image, shade) > 0.97
 
 
 def test_too_little_overlap_is_no_agreement(films):
-    film = square(films[0][2])
+    image = square(films[0][2])
     for share, agrees in ((0.25, True), (0.75, False)):
         move = round(SIDE * share)
         far = move * DETAIL // SIDE
-        moved = np.zeros_like(film)
-        moved[:, : DETAIL - far] = film[:, far:]
-        value = agreement(film, moved, np.array([[1.0, 0, move], [0, 1.0, 0]]))
+        moved = np.zeros_like(image)
+        moved[:, : DETAIL - far] = image[:, far:]
+        value = agreement(image, moved, np.array([[1.0, 0, move], [0, 1.0, 0]]))
         assert (value >= AGREEMENT) if agrees else value == 0
 
 
 OFF = np.array([[1.006, 0.008, 0.5], [-0.006, 0.996, 0.6]])
 
 
-def as_given(film, affine):
-    return module._correlation(film, film, module._scaled(affine, DETAIL), module._COMPARED)
+def as_given(image, affine):
+    return module._correlation(image, image, module._scaled(affine, DETAIL), module._COMPARED)
 
 
 def test_a_map_is_carried_over_to_larger_squares():
@@ -143,8 +143,8 @@ def test_a_refinement_for_the_worse_is_dropped(films, monkeypatch):
 @pytest.mark.parametrize("symmetry", [None, *SYMMETRIES])
 @pytest.mark.parametrize("inverted", [False, True])
 def test_squares_are_turned_as_hashes_are(films, symmetry, inverted):
-    film = cv2.resize(square(films[0][4]), (64, 64), interpolation=cv2.INTER_AREA)
-    hashes = film_hashes(np.stack([film, turned(film, symmetry, inverted=inverted)]))
+    image = cv2.resize(square(films[0][4]), (64, 64), interpolation=cv2.INTER_AREA)
+    hashes = image_hashes(np.stack([image, turned(image, symmetry, inverted=inverted)]))
     assert distance(transform(hashes[:1], symmetry, inverted=inverted)[0], hashes[1]) <= 2
     if symmetry or inverted:
         assert distance(hashes[0], hashes[1]) > 20

@@ -311,7 +311,7 @@ def test_a_file_that_may_not_be_read(write_folder, encode, monkeypatch):
     assert report.problems == ({"file": "train/A/locked.png", "reason": "unreadable: Permission denied"},)
 
 
-def test_thousands_of_films_in_one_folder(tmp_path):
+def test_thousands_of_images_in_one_folder(tmp_path):
     folder = tmp_path / "films/train/A"
     folder.mkdir(parents=True)
     stream = io.BytesIO()

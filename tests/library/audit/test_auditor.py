@@ -164,8 +164,8 @@ def faulty(write_folder, encode):
             seed=i if i % 10 else i // 20, size=size, quality=60 + i % 30
         )
     turned = io.BytesIO()
-    film = Image.open(io.BytesIO(files["test/NORMAL/IM-0001-0005.jpeg"])).convert("L")
-    film.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG")
+    image = Image.open(io.BytesIO(files["test/NORMAL/IM-0001-0005.jpeg"])).convert("L")
+    image.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG")
     files["val/PNEUMONIA/person900_virus_1.png"] = turned.getvalue()
     files |= {"train/NORMAL/broken.jpeg": b"x", "train/NORMAL/list.txt": b"x", "stray.jpeg": encode(seed=999)}
     return write_folder(files)
@@ -300,7 +300,7 @@ def test_the_checksum_follows_names_parts_labels_and_bytes(complete, tmp_path):
     assert len({first, *map(checksum, changed)}) == 5
 
 
-def test_pictures_are_those_of_the_films(write_folder, encode):
+def test_pictures_are_those_of_the_images(write_folder, encode):
     rgb = encode("RGB", (40, 30), "PNG", seed=3)
     root = write_folder(
         {"a.png": b"broken", "train/A/b.png": rgb, "train/c.png": encode(size=(20, 10), format="PNG")}
@@ -320,13 +320,13 @@ def test_pictures_are_those_of_the_films(write_folder, encode):
     assert pictures.picture("train/A/b.png") is None and pictures.picture("train/c.png") is None
 
 
-def test_a_film_listed_twice_has_a_picture(complete, tmp_path):
+def test_an_image_listed_twice_has_a_picture(complete, tmp_path):
     path = tmp_path / "films.csv"
-    film = complete / "person1_virus_1.jpeg"
-    path.write_text(f"path,part\n{film},train\n{film},test\n")
+    image = complete / "person1_virus_1.jpeg"
+    path.write_text(f"path,part\n{image},train\n{image},test\n")
     target = from_csv(path)
     report, read = audit_and_scan(target, AuditSettings(skip=SKIP))
-    assert report.leaks and Pictures(target, read).picture(str(film)).size == (24, 24)
+    assert report.leaks and Pictures(target, read).picture(str(image)).size == (24, 24)
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +338,7 @@ def real_report(real_data, tmp_path_factory):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_real_films_have_copies_inside_parts_only(real_report):
+def test_real_images_have_copies_inside_parts_only(real_report):
     code, report = real_report
     exact = report["checks"]["exact_duplicates"]
     assert code == 0 and report["problems"] == []

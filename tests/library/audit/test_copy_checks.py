@@ -117,7 +117,7 @@ def test_labels_that_may_not_be_read_are_no_label():
     assert mixed.status == "WARN" and mixed.files == ("i0", "i1", "i2")
 
 
-def test_no_film_at_all_is_no_pass_of_labels():
+def test_no_image_at_all_is_no_pass_of_labels():
     empty = table([])
     copies = Copies(
         [], [], [], pd.DataFrame(columns=list(CANDIDATE_COLUMNS)), np.empty(0, np.int64), False, {}

@@ -166,7 +166,7 @@ def test_cropped_share(film, kind, share):
     assert len(places) > 1
 
 
-def test_brightened_goes_both_ways_and_spares_dark_and_bright_films(film):
+def test_brightened_goes_both_ways_and_spares_dark_and_bright_images(film):
     before = grey(film).mean()
     means = [grey(alter(film, "brightened", rng(seed))).mean() - before for seed in range(12)]
     assert min(means) < -8 and max(means) > 8

@@ -76,8 +76,8 @@ def test_copies_are_the_planted_ones(copies, phantom_source):
     for fault in planted.itertuples():
         assert together[fault.file] == together[fault.of], f"{fault.planted} {fault.file}"
     original = truth["of"].where(truth["of"].notna(), truth["file"])
-    film = dict(zip(truth["file"], original, strict=True))
-    assert all(len({film[image_id] for image_id in ids}) == 1 for ids in copies.groups)
+    image = dict(zip(truth["file"], original, strict=True))
+    assert all(len({image[image_id] for image_id in ids}) == 1 for ids in copies.groups)
 
 
 def test_a_clean_split_passes_and_tells_what_was_checked(table, copies):

@@ -14,8 +14,8 @@ from leakfree.audit.copies.hashes import (
     RADIUS,
     SYMMETRIES,
     distance,
-    film_hashes,
     guaranteed_radius,
+    image_hashes,
     near_pairs,
     transform,
 )
@@ -27,11 +27,11 @@ EMPTY = np.empty((0, 4), dtype=np.uint64)
 TURNED = {
     "mirrored": np.fliplr,
     "flipped": np.flipud,
-    "turned by 180": lambda film: np.rot90(film, 2),
+    "turned by 180": lambda image: np.rot90(image, 2),
     "transposed": np.transpose,
     "turned by 90": np.rot90,
-    "turned by 270": lambda film: np.rot90(film, 3),
-    "anti-transposed": lambda film: np.rot90(film, 2).T,
+    "turned by 270": lambda image: np.rot90(image, 3),
+    "anti-transposed": lambda image: np.rot90(image, 2).T,
 }
 
 
@@ -85,30 +85,30 @@ def coefficients(films):
 @pytest.mark.parametrize("inverted", [False, True])
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
-def test_the_hash_of_a_turned_film_follows_from_the_hash(symmetry, inverted, seed):
+def test_the_hash_of_a_turned_image_follows_from_the_hash(symmetry, inverted, seed):
     films = np.random.default_rng(seed).integers(0, 256, (3, 64, 64), dtype=np.uint8)
     # A coefficient that is zero up to rounding has no sign to follow from.
     assume(np.abs(coefficients(films)).reshape(3, -1)[:, 1:].min() > 0.2)
-    turned = np.stack([TURNED.get(symmetry, np.asarray)(film) for film in films])
+    turned = np.stack([TURNED.get(symmetry, np.asarray)(image) for image in films])
     turned = 255 - turned if inverted else turned
-    hashes = film_hashes(films)
-    np.testing.assert_array_equal(film_hashes(turned), transform(hashes, symmetry, inverted=inverted))
+    hashes = image_hashes(films)
+    np.testing.assert_array_equal(image_hashes(turned), transform(hashes, symmetry, inverted=inverted))
     if symmetry or inverted:
-        assert (distance(hashes, film_hashes(turned)) > RADIUS).all()
+        assert (distance(hashes, image_hashes(turned)) > RADIUS).all()
 
 
-def test_a_hash_of_a_film_does_not_depend_on_the_films_beside_it():
+def test_a_hash_of_an_image_does_not_depend_on_the_images_beside_it():
     films = np.random.default_rng(0).integers(0, 256, (1030, 64, 64), dtype=np.uint8)
-    hashes = film_hashes(films)
+    hashes = image_hashes(films)
     assert hashes.shape == (1030, 4) and hashes.dtype == np.uint64
-    np.testing.assert_array_equal(hashes[[0, 1023, 1024, 1029]], film_hashes(films[[0, 1023, 1024, 1029]]))
+    np.testing.assert_array_equal(hashes[[0, 1023, 1024, 1029]], image_hashes(films[[0, 1023, 1024, 1029]]))
     assert len(np.unique(hashes, axis=0)) == 1030
-    assert film_hashes(films[:0]).shape == (0, 4)
+    assert image_hashes(films[:0]).shape == (0, 4)
 
 
 def test_the_bits_are_the_signs_of_the_coefficients():
     films = np.random.default_rng(4).integers(0, 256, (50, 64, 64), dtype=np.uint8)
-    bits = np.unpackbits(film_hashes(films).view(np.uint8), axis=1).reshape(-1, 16, 16)
+    bits = np.unpackbits(image_hashes(films).view(np.uint8), axis=1).reshape(-1, 16, 16)
     expected = coefficients(films)
     assert not bits[:, 0, 0].any()
     expected[:, 0, 0] = -1
@@ -116,11 +116,11 @@ def test_the_bits_are_the_signs_of_the_coefficients():
     np.testing.assert_array_equal(bits[clear] == 1, expected[clear] > 0)
 
 
-def test_flat_films_hash_to_zero_and_brightness_does_not_count():
+def test_flat_images_hash_to_zero_and_brightness_does_not_count():
     flat = np.arange(256, dtype=np.uint8)[:, None, None].repeat(64, axis=1).repeat(64, axis=2)
-    assert not film_hashes(flat).any()
-    film = np.random.default_rng(1).integers(0, 200, (1, 64, 64), dtype=np.uint8)
-    np.testing.assert_array_equal(film_hashes(film), film_hashes(film + 40))
+    assert not image_hashes(flat).any()
+    image = np.random.default_rng(1).integers(0, 200, (1, 64, 64), dtype=np.uint8)
+    np.testing.assert_array_equal(image_hashes(image), image_hashes(image + 40))
 
 
 def test_distance_counts_bits():
@@ -183,9 +183,9 @@ def test_turned_copies_are_found_with_queries(symmetry, inverted):
     assert len(near_pairs(hashes, 16)) == 0
 
 
-def test_a_film_is_no_copy_of_itself_turned():
+def test_an_image_is_no_copy_of_itself_turned():
     films = np.random.default_rng(0).integers(0, 128, (3, 64, 64), dtype=np.uint8)
-    hashes = film_hashes(films + films.transpose(0, 2, 1))
+    hashes = image_hashes(films + films.transpose(0, 2, 1))
     turned = transform(hashes, "transposed")
     assert distance(hashes, turned).tolist() == [0, 0, 0]
     assert len(near_pairs(hashes, 16, turned)) == 0

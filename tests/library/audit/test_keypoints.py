@@ -62,7 +62,7 @@ def test_copies_agree_on_a_map(films, kind):
         assert np.linalg.det(affine[:, :2]) == pytest.approx(1.0, abs=0.5)
 
 
-def test_the_map_leads_from_the_second_film_to_the_first(films):
+def test_the_map_leads_from_the_second_image_to_the_first(films):
     data, keypoints = films
     square = to_square(to_grey(data[0], None))
     moved = np.zeros_like(square)
@@ -119,7 +119,7 @@ def test_scattered_points_agree_on_no_map():
     assert match(first, second) is None
 
 
-def test_the_match_depends_on_nothing_but_the_films():
+def test_the_match_depends_on_nothing_but_the_images():
     """OpenCV's RANSAC takes its random numbers from a generator of its own, the same for every call."""
     pairs = [scattered(np.random.default_rng(seed), 60, outliers=36, noise=1.3)[:2] for seed in range(60)]
 
@@ -145,7 +145,7 @@ def test_detection_is_the_same_in_every_thread(films):
         assert 20 < len(one.points) <= KEYPOINTS and one.descriptors.dtype == np.uint8
 
 
-def test_a_flat_film_has_no_keypoints():
+def test_a_flat_image_has_no_keypoints():
     flat = detect(np.full((SIDE, SIDE), 90, np.uint8))
     assert (
         flat.points.shape == (0, 2) and flat.descriptors.shape == (0, 128) and flat.unit().shape == (0, 128)
@@ -181,7 +181,7 @@ def test_vectors_and_neighbours_depend_on_the_seed_alone(films):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_few_films_and_none(films, count):
+def test_few_images_and_none(films, count):
     vectors = embed(films[1][:count])
     assert len(vectors) == count and np.isfinite(vectors).all()
     assert len(neighbours(vectors)) == count // 2

@@ -45,7 +45,7 @@ def test_facts_are_those_of_the_pixels(write_folder):
     assert row["inode"] == f"{stat.st_dev}:{stat.st_ino}"
 
 
-def test_pixels_tell_films_apart_and_join_what_is_stored_otherwise(write_folder):
+def test_pixels_tell_images_apart_and_join_what_is_stored_otherwise(write_folder):
     grey = film()
     turned = np.ascontiguousarray(grey.T)
     root = write_folder(

@@ -37,7 +37,7 @@ def png_header(width, height):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_films_of_every_format_pass_whatever_their_name(format):
+def test_images_of_every_format_pass_whatever_their_name(format):
     check(saved(grey(), format), LIMITS)
 
 

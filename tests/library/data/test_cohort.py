@@ -59,7 +59,7 @@ def entries(folder):
 
 
 @pytest.fixture
-def films(write_folder, encode):
+def images(write_folder, encode):
     """A folder of five good images in two parts."""
     return write_folder(
         {
@@ -73,28 +73,28 @@ def films(write_folder, encode):
 
 
 @pytest.fixture
-def damaged(films):
+def damaged(images):
     """The same folder with one file of each kind that cannot be used."""
-    (films / "train/NORMAL/IM-0003-0001.jpeg").write_bytes(b"not a film")
-    (films / "train/NORMAL/IM-0004-0001.jpeg").write_bytes(b"")
-    (films / "train/NORMAL/notes.txt").write_bytes(b"x")
-    whole = (films / "train/NORMAL/IM-0001-0001.jpeg").read_bytes()
-    (films / "train/NORMAL/IM-0005-0001.jpeg").write_bytes(whole[: len(whole) // 2])
-    return films
+    (images / "train/NORMAL/IM-0003-0001.jpeg").write_bytes(b"not a film")
+    (images / "train/NORMAL/IM-0004-0001.jpeg").write_bytes(b"")
+    (images / "train/NORMAL/notes.txt").write_bytes(b"x")
+    whole = (images / "train/NORMAL/IM-0001-0001.jpeg").read_bytes()
+    (images / "train/NORMAL/IM-0005-0001.jpeg").write_bytes(whole[: len(whole) // 2])
+    return images
 
 
-def test_the_encoded_bytes_come_back_unchanged(films, tmp_path):
-    cohort = ingest(FolderSource(films), tmp_path / "store")
+def test_the_encoded_bytes_come_back_unchanged(images, tmp_path):
+    cohort = ingest(FolderSource(images), tmp_path / "store")
     assert cohort.table.columns.tolist() == COLUMNS
     assert len(cohort) == len(cohort.table) == 5
     seen = []
     for ids, blobs in cohort.iterate():
         for image_id, blob in zip(ids, blobs, strict=True):
-            assert blob == (films / image_id).read_bytes()
+            assert blob == (images / image_id).read_bytes()
             seen.append(image_id)
     assert seen == cohort.table["image_id"].tolist() == sorted(seen)
     row = cohort.table.set_index("image_id").loc["train/PNEUMONIA/person1_virus_2.png"]
-    data = (films / row.name).read_bytes()
+    data = (images / row.name).read_bytes()
     assert (row["width"], row["height"], row["mode"], row["bytes"]) == (40, 20, "RGBA", len(data))
     assert row["sha256"] == hashlib.sha256(data).hexdigest()
     assert (row["label"], row["part"]) == ("viral", "train")
@@ -169,7 +169,7 @@ def test_a_failing_source_leaves_no_store(tmp_path, error):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
-def test_a_killed_ingest_leaves_no_store_at_the_target(films, tmp_path):
+def test_a_killed_ingest_leaves_no_store_at_the_target(images, tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from leakfree.data import cohort\n"
         "from leakfree.data.sources.folder import FolderSource\n"
@@ -177,11 +177,11 @@ def test_a_killed_ingest_leaves_no_store_at_the_target(films, tmp_path):
         "cohort.ingest(FolderSource(Path(sys.argv[1])), Path(sys.argv[2]) / 'store')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, films, tmp_path / "s"], capture_output=True, check=False
+        [sys.executable, "-c", code, images, tmp_path / "s"], capture_output=True, check=False
     )
     assert done.returncode == -9
     assert not (tmp_path / "s" / "store").exists()
-    assert len(ingest(FolderSource(films), tmp_path / "s" / "store")) == 5
+    assert len(ingest(FolderSource(images), tmp_path / "s" / "store")) == 5
 
 
 def test_no_image_at_all_is_refused(tmp_path):
@@ -284,19 +284,19 @@ def test_the_same_source_gives_the_same_cohort_on_any_number_of_threads(
     pd.testing.assert_frame_equal(again.table, phantom_cohort.table)
 
 
-def test_a_cached_store_is_found_again(films, tmp_path, monkeypatch):
-    first = open_cohort(str(films), tmp_path / "cache")
+def test_a_cached_store_is_found_again(images, tmp_path, monkeypatch):
+    first = open_cohort(str(images), tmp_path / "cache")
     assert entries(tmp_path / "cache" / "cohorts") == [first.path.name]
     assert first.path.name.startswith("films-")
     monkeypatch.setattr("leakfree.data.open.ingest", None)  # calling it would raise
-    again = open_cohort(str(films), tmp_path / "cache")
+    again = open_cohort(str(images), tmp_path / "cache")
     assert again.path == first.path
     assert again.checksum == first.checksum
 
 
 @pytest.mark.parametrize("changed", ["leakfree/data/images", "leakfree/data/sources/folder"])
-def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, changed):
-    first = open_cohort(str(films), tmp_path / "cache")
+def test_a_store_that_other_code_made_is_replaced(images, tmp_path, monkeypatch, changed):
+    first = open_cohort(str(images), tmp_path / "cache")
     made = []
     monkeypatch.setattr(
         "leakfree.data.open.ingest",
@@ -306,17 +306,17 @@ def test_a_store_that_other_code_made_is_replaced(films, tmp_path, monkeypatch, 
     monkeypatch.setattr(
         provenance, "package_digest", lambda names: "new" if changed in names else kept(names)
     )
-    again = open_cohort(str(films), tmp_path / "cache")
+    again = open_cohort(str(images), tmp_path / "cache")
     assert len(made) == 1 and again.path == first.path and again.checksum == first.checksum
-    open_cohort(str(films), tmp_path / "cache")
+    open_cohort(str(images), tmp_path / "cache")
     assert len(made) == 1
     assert Cohort(again.path).checksum == first.checksum, "a store that is named is read as it is"
 
 
-def test_a_changed_source_is_read_again(films, tmp_path):
-    first = open_cohort(str(films), tmp_path / "cache")
-    (films / "train/NORMAL/IM-0001-0001.jpeg").unlink()
-    second = open_cohort(str(films), tmp_path / "cache")
+def test_a_changed_source_is_read_again(images, tmp_path):
+    first = open_cohort(str(images), tmp_path / "cache")
+    (images / "train/NORMAL/IM-0001-0001.jpeg").unlink()
+    second = open_cohort(str(images), tmp_path / "cache")
     assert second.path != first.path
     assert (len(first), len(second)) == (5, 4)
 
@@ -363,8 +363,8 @@ def test_what_is_no_store_is_refused(tmp_path):
         Cohort(tmp_path / "future")
 
 
-def test_progress_is_shown(films, tmp_path, capsys):
-    ingest(FolderSource(films), tmp_path / "store")
+def test_progress_is_shown(images, tmp_path, capsys):
+    ingest(FolderSource(images), tmp_path / "store")
     assert "ingest films" in capsys.readouterr().err
 
 

@@ -21,7 +21,7 @@ with deferred:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from leakfree.data.sources.phantom_image import draw_film
+    from leakfree.data.sources.phantom_image import draw_image
 
 PERSON = re.compile(r"person(\d+)_(bacteria|virus)_\d+\.jpeg$")
 NORMAL = re.compile(r"(NORMAL2-IM|IM)-(\d{4})-0001(-\d{4})?\.jpeg$")
@@ -219,7 +219,7 @@ def likeness(identity):
     """Return mean correlation of images within and between 12 patients of one label, mean image removed."""
     films = np.array(
         [
-            draw_film(48, "normal", identity, 0.0, (3, 0, p), (3, 1, 10 * p + i)).astype(float).ravel()
+            draw_image(48, "normal", identity, 0.0, (3, 0, p), (3, 1, 10 * p + i)).astype(float).ravel()
             for p in range(12)
             for i in range(4)
         ]
@@ -235,15 +235,15 @@ def test_identity_strength_ties_the_images_of_a_patient():
     assert likeness(0.5) < likeness(1.0)
 
 
-def test_disease_strength_zero_draws_the_same_film_for_every_label():
-    films = [draw_film(48, k, 1.0, 0.0, (1, 0, 5), (1, 1, 9)) for k in CLASS_SHARE]
+def test_disease_strength_zero_draws_the_same_image_for_every_label():
+    films = [draw_image(48, k, 1.0, 0.0, (1, 0, 5), (1, 1, 9)) for k in CLASS_SHARE]
     assert np.array_equal(films[0], films[1]) and np.array_equal(films[0], films[2])
 
 
 def test_disease_strength_whitens_the_lungs_only_of_the_ill():
     def change(label):
         pairs = [
-            [draw_film(48, label, 1.0, s, (1, 0, i), (1, 1, i)).astype(float).mean() for s in (0.0, 1.0)]
+            [draw_image(48, label, 1.0, s, (1, 0, i), (1, 1, i)).astype(float).mean() for s in (0.0, 1.0)]
             for i in range(15)
         ]
         return float(np.mean([b - a for a, b in pairs]))
@@ -258,7 +258,7 @@ def test_consolidation_lies_on_one_side_and_haze_on_both():
         shares = []
         for i in range(20):
             healthy, ill = (
-                draw_film(48, label, 1.0, s, (1, 0, i), (1, 1, i)).astype(float) for s in (0.0, 1.5)
+                draw_image(48, label, 1.0, s, (1, 0, i), (1, 1, i)).astype(float) for s in (0.0, 1.5)
             )
             left, right = (ill - healthy)[:, :24].clip(0).sum(), (ill - healthy)[:, 24:].clip(0).sum()
             shares.append(max(left, right) / (left + right + 1e-9))

@@ -48,7 +48,7 @@ def test_the_pixels_are_those_of_the_rows_with_these_ids(phantom_cohort, tmp_pat
         assert cache.digests[image_id] == pixel_digest(pixels)
 
 
-def grey_film(value):
+def grey_image(value):
     buffer = io.BytesIO()
     Image.new("L", (16, 16), value).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -64,7 +64,7 @@ class Numbered:
 
     def __iter__(self):
         for i in range(len(self)):
-            yield RawImage(f"film-{i:03d}-grey-{i * 7 % 256}.png", grey_film(i * 7 % 256), "normal", "train")
+            yield RawImage(f"film-{i:03d}-grey-{i * 7 % 256}.png", grey_image(i * 7 % 256), "normal", "train")
 
     def fingerprint(self):
         return "0" * 64
@@ -103,19 +103,19 @@ def test_the_cache_gives_the_same_without_decoding(phantom_cohort, tmp_path, dec
     assert all(type(image_id) is str for image_id in [*first.ids, *again.ids])
 
 
-def test_other_sizes_rows_and_cohorts_have_caches_of_their_own(phantom_cohort, tmp_path, films_cohort):
+def test_other_sizes_rows_and_cohorts_have_caches_of_their_own(phantom_cohort, tmp_path, images_cohort):
     table = phantom_cohort.table
     load_pixels(phantom_cohort, table, 24, tmp_path)
     assert load_pixels(phantom_cohort, table, 16, tmp_path).size == 16
     assert len(load_pixels(phantom_cohort, table[:5], 24, tmp_path)) == 5
     turned = load_pixels(phantom_cohort, table[::-1], 24, tmp_path)
     assert turned.ids.tolist() == table["image_id"].tolist()[::-1]
-    load_pixels(films_cohort[0], films_cohort[0].table, 24, tmp_path)
+    load_pixels(images_cohort[0], images_cohort[0].table, 24, tmp_path)
     assert len(stored(tmp_path)) == 5
 
 
 @pytest.fixture
-def films_cohort(write_folder, encode, tmp_path):
+def images_cohort(write_folder, encode, tmp_path):
     """Two cohorts of the same names whose images differ."""
     name = "NORMAL/IM-0001-0001.jpeg"
     return [
@@ -124,8 +124,8 @@ def films_cohort(write_folder, encode, tmp_path):
     ]
 
 
-def test_a_changed_image_is_not_served_from_the_old_cache(films_cohort, tmp_path):
-    one, two = (load_pixels(cohort, cohort.table, 24, tmp_path) for cohort in films_cohort)
+def test_a_changed_image_is_not_served_from_the_old_cache(images_cohort, tmp_path):
+    one, two = (load_pixels(cohort, cohort.table, 24, tmp_path) for cohort in images_cohort)
     assert one.ids.tolist() == two.ids.tolist()
     assert dict(one.digests) != dict(two.digests)
 

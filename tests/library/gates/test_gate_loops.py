@@ -33,10 +33,10 @@ def ledger(pixels):
 
 
 @pytest.fixture
-def films(pixels):
+def images(pixels):
     """A function: a dataset of stamped rows, as tuples or dicts."""
 
-    class Films(Dataset):
+    class Images(Dataset):
         def __init__(self, as_dict):
             self.as_dict = as_dict
 
@@ -50,7 +50,7 @@ def films(pixels):
             return IDS[row], pixels[row], label
 
     def make(rows, as_dict=False):
-        scaled = Stamped(Films(as_dict), lambda image: torch.tensor(image, dtype=torch.float32) / 255)
+        scaled = Stamped(Images(as_dict), lambda image: torch.tensor(image, dtype=torch.float32) / 255)
         return Subset(scaled, rows)
 
     return make
@@ -61,28 +61,28 @@ def agrees(ledger):
     return ledger.check(manifest, CLEAN, {name: n for n, name in enumerate(IDS)})
 
 
-def test_batches_are_entered_as_they_are_handed_out(films, ledger):
+def test_batches_are_entered_as_they_are_handed_out(images, ledger):
     for part, rows in (("train", range(12)), ("val", range(12, 18)), ("test", range(18, 24))):
-        for x, y in keras_batches(DataLoader(films(list(rows)), 4), ledger, part):
+        for x, y in keras_batches(DataLoader(images(list(rows)), 4), ledger, part):
             assert x.shape == (len(y), 6, 6) and x.dtype == torch.float32
     assert agrees(ledger)["images"] == 0
 
 
-def test_a_loader_that_gives_all_rows_is_found_out(films, ledger):
-    list(keras_batches(DataLoader(films(list(range(24))), 4), ledger, "train"))
+def test_a_loader_that_gives_all_rows_is_found_out(images, ledger):
+    list(keras_batches(DataLoader(images(list(range(24))), 4), ledger, "train"))
     for part, rows in (("val", range(12, 18)), ("test", range(18, 24))):
-        list(keras_batches(DataLoader(films(list(rows)), 4), ledger, part))
+        list(keras_batches(DataLoader(images(list(rows)), 4), ledger, part))
     with pytest.raises(LedgerError, match="12 of another part"):
         agrees(ledger)
 
 
-def test_keras_fit_and_evaluate(films, ledger, monkeypatch):
+def test_keras_fit_and_evaluate(images, ledger, monkeypatch):
     monkeypatch.setitem(os.environ, "KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
 
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
-    loaders = {part: DataLoader(films([IDS.index(name) for name in PARTS[part]]), 4) for part in PARTS}
+    loaders = {part: DataLoader(images([IDS.index(name) for name in PARTS[part]]), 4) for part in PARTS}
     model.fit(
         keras_batches(loaders["train"], ledger, "train", epochs=2),
         steps_per_epoch=len(loaders["train"]), epochs=2, verbose=0,
@@ -93,7 +93,7 @@ def test_keras_fit_and_evaluate(films, ledger, monkeypatch):
     assert set(ledger.consumed("train").values()) == {2}
 
 
-def test_lightning_fit_and_test(films, ledger, tmp_path):
+def test_lightning_fit_and_test(images, ledger, tmp_path):
     lightning = pytest.importorskip("lightning")
 
     class Module(lightning.LightningModule):
@@ -117,7 +117,7 @@ def test_lightning_fit_and_test(films, ledger, tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    loaders = {part: DataLoader(films([IDS.index(name) for name in PARTS[part]]), 4) for part in PARTS}
+    loaders = {part: DataLoader(images([IDS.index(name) for name in PARTS[part]]), 4) for part in PARTS}
     trainer = lightning.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path,
@@ -130,7 +130,7 @@ def test_lightning_fit_and_test(films, ledger, tmp_path):
     assert set(ledger.consumed("train").values()) == {2} and set(ledger.consumed("test").values()) == {1}
 
 
-def test_hugging_face_trainer(films, ledger, tmp_path):
+def test_hugging_face_trainer(images, ledger, tmp_path):
     from torch.utils.data import default_collate
 
     transformers = pytest.importorskip("transformers")
@@ -145,7 +145,7 @@ def test_hugging_face_trainer(films, ledger, tmp_path):
             logits = self.layer(pixels.flatten(1))
             return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
-    rows = {part: films([IDS.index(name) for name in PARTS[part]], as_dict=True) for part in PARTS}
+    rows = {part: images([IDS.index(name) for name in PARTS[part]], as_dict=True) for part in PARTS}
     arguments = TrainingArguments(
         output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=4, report_to=[],
         per_device_eval_batch_size=4, remove_unused_columns=False, use_cpu=True, save_strategy="no",

@@ -24,7 +24,7 @@ N = 120
 BATCH = 16
 
 
-def films(n=N, size=8, seed=0):
+def images(n=N, size=8, seed=0):
     """Make decoded images of noise with the digests that were taken when they were decoded."""
     pixels = np.random.default_rng(seed).integers(0, 256, (n, size, size), dtype=np.uint8)
     ids = np.array([f"train/X/film-{row:04d}.jpeg" for row in range(n)], dtype=object)
@@ -32,7 +32,7 @@ def films(n=N, size=8, seed=0):
     return PixelCache(ids, pixels, digests)
 
 
-CACHE = films()
+CACHE = images()
 #: Three images a patient; classes alternate by patient.
 GROUP = np.arange(N) // 3
 GROUPS = dict(zip(CACHE.ids, GROUP.tolist(), strict=True))
@@ -591,7 +591,7 @@ def test_a_state_file_that_cannot_be_read_says_so(book, tmp_path, content):
 
 def test_ledgers_of_other_images_are_not_merged(book):
     with pytest.raises(LedgerError, match="their reference digests differ"):
-        book.merge(Ledger(films(seed=1).digests))
+        book.merge(Ledger(images(seed=1).digests))
     with pytest.raises(LedgerError, match="cannot be merged with itself"):
         book.merge(book)
 

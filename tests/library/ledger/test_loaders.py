@@ -29,7 +29,7 @@ with deferred:
     from leakfree.ledger.ledger import Ledger, LedgerError
     from leakfree.ledger.loaders import Recorded, Stamp, Stamped, StampedRow, StampedStream, digests_of, watch
     from leakfree.split.manifest import Manifest, patient_level
-    from recorded_films import (
+    from recorded_images import (
         BATCH,
         DIGESTS,
         GROUPS,
@@ -37,9 +37,9 @@ with deferred:
         LABELS,
         PIXELS,
         SIZE,
-        FilmDicts,
-        Films,
-        FilmStream,
+        ImageDicts,
+        Images,
+        ImageStream,
         N,
     )
 
@@ -66,7 +66,7 @@ def book():
 
 def consume(book, manifest, parts=("train", "val", "test"), **options):
     for part in parts:
-        loader = DataLoader(Subset(Stamped(Films()), manifest.rows(part, IDS)), BATCH, **options)
+        loader = DataLoader(Subset(Stamped(Images()), manifest.rows(part, IDS)), BATCH, **options)
         for _ in watch(loader, book, part):
             pass
     return book
@@ -97,7 +97,7 @@ def study(make_loader, manifest, book, num_workers=0):
     assert sorted(row for rows in indices.values() for row in rows) == list(range(N))
     for part, rows in indices.items():
         loader = make_loader(
-            Stamped(Films(), scaled),
+            Stamped(Images(), scaled),
             indices=rows,
             batch_size=BATCH,
             shuffle=part == "train",
@@ -130,7 +130,7 @@ def test_the_same_study_with_an_honest_loader_passes(book, manifest):
 def test_another_rows_pixels_under_the_right_id_are_stopped(book, num_workers):
     faulty = PIXELS.copy()
     faulty[17] = PIXELS[18]
-    loader = DataLoader(Stamped(Films(pixels=faulty)), BATCH, num_workers=num_workers)
+    loader = DataLoader(Stamped(Images(pixels=faulty)), BATCH, num_workers=num_workers)
     with pytest.raises(LedgerError, match=r"train: the pixels that came as '.*film-0017.*' are not that"):
         for _ in watch(loader, book, "train"):
             pass
@@ -144,7 +144,7 @@ def test_augmentation_that_writes_into_the_data_set_is_stopped(book):
         pixels //= 2
         return pixels
 
-    loader = DataLoader(Stamped(Films(pixels=PIXELS.copy()), darken), BATCH)
+    loader = DataLoader(Stamped(Images(pixels=PIXELS.copy()), darken), BATCH)
     for _ in watch(loader, book, "train"):
         pass
     with pytest.raises(LedgerError, match=r"film-0000.jpeg' are not that image's"):
@@ -154,7 +154,7 @@ def test_augmentation_that_writes_into_the_data_set_is_stopped(book):
 def test_an_unknown_id_is_stopped():
     book = Ledger({image_id: DIGESTS[image_id] for image_id in IDS[:-1]})
     with pytest.raises(LedgerError, match=r"val: consumed '.*film-0059.jpeg', which is not in the cohort"):
-        for _ in watch(DataLoader(Stamped(Films()), BATCH), book, "val"):
+        for _ in watch(DataLoader(Stamped(Images()), BATCH), book, "val"):
             pass
 
 
@@ -178,7 +178,7 @@ def test_a_row_that_cannot_be_stamped_says_why(row, reason):
 
 @pytest.mark.parametrize("collate", [None, lambda rows: torch.zeros(3), lambda rows: {"image_id": IDS[:2]}])
 def test_a_loader_without_stamps_is_refused(book, collate):
-    loader = DataLoader(Films(), BATCH, collate_fn=collate)
+    loader = DataLoader(Images(), BATCH, collate_fn=collate)
     with pytest.raises(LedgerError, match="train: a batch carries no stamp; wrap its dataset in Stamped"):
         next(iter(watch(loader, book, "train")))
 
@@ -200,7 +200,7 @@ def test_every_digest_of_64_bits_survives_a_tensor(values):
 
 def test_digests_above_63_bits_occur_and_pass_the_loader(book):
     assert any(digest >= 2**63 for digest in DIGESTS.values())
-    batch = next(iter(DataLoader(Stamped(Films()), N)))
+    batch = next(iter(DataLoader(Stamped(Images()), N)))
     assert isinstance(batch[0], Stamp)
     assert batch[0].digest.dtype == torch.int64
     assert [d % 2**64 for d in batch[0].digest.tolist()] == list(DIGESTS.values())
@@ -213,7 +213,7 @@ def test_workers_and_shuffling(book, manifest):
     consume(book, manifest, ("val", "test"))
     rows = manifest.rows("train", IDS)
     loader = DataLoader(
-        Subset(Stamped(Films(), scaled), rows), BATCH, shuffle=True, num_workers=2, persistent_workers=True
+        Subset(Stamped(Images(), scaled), rows), BATCH, shuffle=True, num_workers=2, persistent_workers=True
     )
     watched = watch(loader, book, "train")
     assert len(watched) == len(loader) == -(-len(rows) // BATCH)
@@ -234,7 +234,7 @@ def test_workers_and_shuffling(book, manifest):
 @pytest.mark.parametrize("kind", ["map", "stream"])
 def test_a_worker_that_is_spawned_reads_the_same(book, kind):
     """Windows and macOS start a fresh process, which is sent the data set."""
-    dataset = Stamped(Films(), scaled) if kind == "map" else StampedStream(FilmStream(), scaled)
+    dataset = Stamped(Images(), scaled) if kind == "map" else StampedStream(ImageStream(), scaled)
     rows = [row for row in watch(DataLoader(dataset, BATCH, num_workers=0), book, "here")]
     options = {"num_workers": 1, "multiprocessing_context": "spawn"}
     for mine, theirs in zip(rows, watch(DataLoader(dataset, BATCH, **options), book, "train"), strict=True):
@@ -243,7 +243,7 @@ def test_a_worker_that_is_spawned_reads_the_same(book, kind):
 
 
 def test_rows_may_be_dicts_with_tensors(book):
-    for batch in watch(DataLoader(Stamped(FilmDicts(), scaled), BATCH, num_workers=1), book, "train"):
+    for batch in watch(DataLoader(Stamped(ImageDicts(), scaled), BATCH, num_workers=1), book, "train"):
         assert list(batch) == ["label", "image_id", "pixels"]
         assert all(isinstance(image_id, str) for image_id in batch["image_id"])
         assert batch["pixels"].dtype == torch.float32
@@ -252,7 +252,7 @@ def test_rows_may_be_dicts_with_tensors(book):
 
 @pytest.mark.parametrize("collate", [list, lambda rows: list(zip(*rows, strict=True))])
 def test_a_collation_of_ones_own_must_only_keep_the_stamps_in_place(book, collate):
-    loader = DataLoader(Stamped(Films()), BATCH, collate_fn=collate)
+    loader = DataLoader(Stamped(Images()), BATCH, collate_fn=collate)
     if collate is list:
         with pytest.raises(LedgerError, match="carries no stamp"):
             list(watch(loader, book, "train"))
@@ -263,7 +263,7 @@ def test_a_collation_of_ones_own_must_only_keep_the_stamps_in_place(book, collat
 
 
 def test_a_loader_that_does_not_batch(book):
-    for image_id, pixels, _ in watch(DataLoader(Stamped(Films()), batch_size=None), book, "train"):
+    for image_id, pixels, _ in watch(DataLoader(Stamped(Images()), batch_size=None), book, "train"):
         assert isinstance(image_id, str)
         assert pixels.shape == (SIZE, SIZE)
     assert book.consumed("train") == Counter(IDS)
@@ -272,7 +272,7 @@ def test_a_loader_that_does_not_batch(book):
 def test_breaking_out_leaves_only_what_was_yielded(book):
     """Workers have fetched further batches by then; nobody was given them."""
     seen = []
-    loader = DataLoader(Stamped(Films()), BATCH, shuffle=True, num_workers=2, prefetch_factor=2)
+    loader = DataLoader(Stamped(Images()), BATCH, shuffle=True, num_workers=2, prefetch_factor=2)
     for step, (ids, _, _) in enumerate(watch(loader, book, "train")):
         seen += ids
         if step == 2:
@@ -282,7 +282,7 @@ def test_breaking_out_leaves_only_what_was_yielded(book):
 
 
 def test_a_data_set_that_reads_many_rows_at_once_is_asked_for_many(book):
-    class Batched(Films):
+    class Batched(Images):
         calls = 0
 
         def __getitems__(self, indices):
@@ -297,7 +297,7 @@ def test_a_data_set_that_reads_many_rows_at_once_is_asked_for_many(book):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_streams(book, num_workers):
-    loader = DataLoader(StampedStream(FilmStream(), scaled), BATCH, num_workers=num_workers)
+    loader = DataLoader(StampedStream(ImageStream(), scaled), BATCH, num_workers=num_workers)
     for _, x, _ in watch(loader, book, "train"):
         assert x.dtype == torch.float32
     assert book.consumed("train") == Counter(IDS)
@@ -305,7 +305,7 @@ def test_streams(book, num_workers):
 
 def test_a_stream_that_forgot_to_shard_scores_the_test_part_twice(book, manifest):
     consume(book, manifest, ("train", "val"))
-    loader = DataLoader(StampedStream(FilmStream(sharded=False)), BATCH, num_workers=2)
+    loader = DataLoader(StampedStream(ImageStream(sharded=False)), BATCH, num_workers=2)
     for _ in watch(loader, book, "test"):
         pass
     assert set(book.consumed("test").values()) == {2}
@@ -320,7 +320,7 @@ def ranks(manifest, part, tmp_path, **options):
     """Let two ranks read a part, each with a ledger of its own that goes to a file; return the files."""
     files = []
     for rank in range(2):
-        data = Subset(Stamped(Films()), manifest.rows(part, IDS))
+        data = Subset(Stamped(Images()), manifest.rows(part, IDS))
         sampler = DistributedSampler(data, num_replicas=2, rank=rank, **options)
         book = Ledger(DIGESTS)
         for epoch in range(1 if part == "test" else 2):
@@ -397,7 +397,7 @@ def train_two_epochs(folder, reached=None):
     rows = manifest.rows("train", IDS)
     for epoch in range(first, 2):
         order = np.random.default_rng(epoch).permutation(rows)[done:]
-        loader = DataLoader(Subset(Stamped(Films(), scaled), order), BATCH, num_workers=1)
+        loader = DataLoader(Subset(Stamped(Images(), scaled), order), BATCH, num_workers=1)
         for ids, _, _ in watch(loader, book, "train"):
             if reached is not None and epoch == 1 and done == 2 * BATCH:
                 reached.set()
@@ -613,7 +613,7 @@ def page(repository, manifest, phantom_cohort, lake, tmp_path):
         scores.update(zip(image_ids, network(x.flatten(1)).tolist(), strict=True))
 
     names = {
-        "ids": IDS, "pixels": PIXELS, "labels": LABELS, "dataset": Films(), "manifest": manifest,
+        "ids": IDS, "pixels": PIXELS, "labels": LABELS, "dataset": Images(), "manifest": manifest,
         "groups": GROUPS, "prepare": scaled, "epochs": 2, "network": network, "step": step, "score": score,
         "folder": tmp_path, "checkpoint": tmp_path / "checkpoint.pt", "cohort": phantom_cohort,
         "store": lake, "rank": 0, "ranks": 1, "scores": scores,

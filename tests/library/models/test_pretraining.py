@@ -94,7 +94,7 @@ def places(n=400, side=32, seed=0):
     return tuple(((drawn(x, seed) - exposure) / (one - exposure))[:, 0] for x in (down, across))
 
 
-def test_a_view_keeps_the_shape_and_leaves_its_film():
+def test_a_view_keeps_the_shape_and_leaves_its_image():
     x = torch.rand(5, 1, 24, 24)
     before = x.clone()
     y = drawn(x)
@@ -114,7 +114,7 @@ def test_a_view_depends_on_its_generator_alone():
     assert not torch.equal(first, drawn(x, seed=1))
 
 
-def test_every_film_has_its_own_view():
+def test_every_image_has_its_own_view():
     x = torch.rand(1, 1, 24, 24).expand(6, -1, -1, -1).contiguous()
     y = drawn(x)
     assert all(not torch.allclose(y[0], other, atol=1e-3) for other in y[1:])
@@ -130,7 +130,7 @@ def test_a_view_never_mirrors():
         assert (profile[:, :half].mean(1) > profile[:, half:].mean(1) + 0.1).all()
 
 
-def test_a_view_is_a_crop_within_the_film():
+def test_a_view_is_a_crop_within_the_image():
     down, across = places()
     half = 16
     # The mean of four pixels around the centre, and the slope over the inner half, which no border clamps.
@@ -164,7 +164,7 @@ def test_contrast_and_exposure_change_as_said():
 # Training
 
 
-def films(n=80, seed=0):
+def images(n=80, seed=0):
     """Draw smooth images, of which a crop shows which one it is."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 3, 3), dtype=np.uint8)
     pixels = np.stack(
@@ -189,7 +189,7 @@ def weights_hash(net):
 
 def pretrained(epochs=1, seed=7, net=None, cache=None, ledger=None, train=TRAIN):
     """Return a network that was pretrained, and its losses."""
-    net, cache = net or network(), cache or films()
+    net, cache = net or network(), cache or images()
     ledger = Ledger(cache.digests) if ledger is None else ledger
     return net, pretrain(net, cache, train, epochs, seed=seed, ledger=ledger)
 
@@ -218,7 +218,7 @@ def test_the_head_is_left_alone():
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_the_ledger_has_the_training_part_and_nothing_else(epochs):
-    cache = films()
+    cache = images()
     ledger = Ledger(cache.digests)
     _, losses = pretrained(epochs, cache=cache, ledger=ledger)
     assert ledger.state()["stages"].keys() == {"train"}
@@ -227,8 +227,8 @@ def test_the_ledger_has_the_training_part_and_nothing_else(epochs):
     assert all(0 < loss < np.inf for loss in losses)
 
 
-def test_other_films_do_not_change_the_weights():
-    cache = films()
+def test_other_images_do_not_change_the_weights():
+    cache = images()
     rest = np.setdiff1d(np.arange(len(cache)), TRAIN)
     pixels = cache.pixels.copy()
     pixels[rest] = 0
@@ -238,14 +238,14 @@ def test_other_films_do_not_change_the_weights():
 
 
 @pytest.mark.slow
-def test_it_learns_to_know_a_film_again():
+def test_it_learns_to_know_an_image_again():
     _, losses = pretrained(8, train=np.arange(64))  # batches of one size have losses to compare
     assert losses[-1] < 0.6 * losses[0]
 
 
 def test_a_network_without_such_a_head_is_refused():
     net = build("simple-cnn-16", 2, SIZE)[0]
-    ledger = Ledger(films().digests)
+    ledger = Ledger(images().digests)
     with pytest.raises(ValueError, match="SimpleCNN has no last layer fc: pretraining is for ResNet"):
         pretrained(net=net, ledger=ledger)
     assert not ledger.consumed("train")

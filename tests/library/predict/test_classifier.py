@@ -40,7 +40,7 @@ def classifier(models):
 
 @pytest.fixture(scope="module")
 def pixels(classifier, films):
-    return np.stack([classifier.prepare(film) for film in films])
+    return np.stack([classifier.prepare(image) for image in films])
 
 
 def by_training(models, pixels, precision):
@@ -66,8 +66,8 @@ def by_training(models, pixels, precision):
 def test_training_command_and_service_give_the_same_probabilities(models, films, tmp_path, pixels):
     expected = by_training(models, pixels, Classifier.load(models).precision)[:, 1]
     assert expected.max() - expected.min() > 0.01, "images that all get one number would prove nothing"
-    for number, film in enumerate(films):
-        (tmp_path / f"{number:03d}.png").write_bytes(film)
+    for number, image in enumerate(films):
+        (tmp_path / f"{number:03d}.png").write_bytes(image)
     out = tmp_path / "out.json"
     assert (
         main(["predict", str(tmp_path), "--model", str(models), "--format", "json", "--out", str(out)]) == 0
@@ -77,12 +77,12 @@ def test_training_command_and_service_give_the_same_probabilities(models, films,
     app.extensions["batcher"].start()
     client = app.test_client()
     one_by_one = [
-        client.post("/predict", json={"image": base64.b64encode(film).decode()}).json["probabilities"][
+        client.post("/predict", json={"image": base64.b64encode(image).decode()}).json["probabilities"][
             "Pneumonia"
         ]
-        for film in films
+        for image in films
     ]
-    together = client.post("/predict", json={"images": [base64.b64encode(film).decode() for film in films]})
+    together = client.post("/predict", json={"images": [base64.b64encode(image).decode() for image in films]})
     at_once = [p["probabilities"]["Pneumonia"] for p in together.json["predictions"]]
     for found in (by_command, one_by_one, at_once):
         assert np.abs(np.array(found) - expected).max() < SAME_PROBABILITY
@@ -95,7 +95,7 @@ def test_both_precisions_are_those_of_training(models, pixels, precision):
     assert np.abs(found - by_training(models, pixels, precision)).max() < SAME_PROBABILITY
 
 
-def test_a_film_has_one_answer_whoever_stands_beside_it(classifier, pixels):
+def test_an_image_has_one_answer_whoever_stands_beside_it(classifier, pixels):
     together = classifier.probabilities(pixels)
     for size in (1, 2, 3, 7):
         parts = [classifier.probabilities(pixels[i : i + size]) for i in range(0, len(pixels), size)]
@@ -119,7 +119,7 @@ def test_an_answer_says_what_the_files_say(classifier, pixels):
         assert any("not look like" in w for w in answer.warnings) == (novelty > 1)
 
 
-def test_what_is_no_film_is_answered_with_a_warning(classifier, pixels):
+def test_what_is_no_image_is_answered_with_a_warning(classifier, pixels):
     noise = np.random.default_rng(0).integers(0, 256, (1, 48, 48), dtype=np.uint8)
     (answer,) = classifier.answer(noise)
     assert answer.novelty > 1 and "do not believe the class" in answer.warnings[0]
@@ -145,7 +145,7 @@ def test_the_heat_map_is_that_of_captum(models, pixels):
     assert np.array_equal(classifier.heat(pixels[:4]), classifier.heat(pixels[:4], probable))
 
 
-def test_films_are_explained_and_predicted_at_the_same_time(classifier, pixels):
+def test_images_are_explained_and_predicted_at_the_same_time(classifier, pixels):
     expected, heat = classifier.probabilities(pixels), classifier.heat(pixels)
     with ThreadPoolExecutor(4) as pool:
         explained = [pool.submit(classifier.heat, pixels) for _ in range(6)]

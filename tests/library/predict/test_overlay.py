@@ -31,18 +31,18 @@ def test_colour_is_where_the_heat_is():
     assert left == pytest.approx([0.4 * 100 + 0.6 * c for c in (230, 159, 0)], abs=6)
 
 
-def test_no_heat_leaves_the_film():
+def test_no_heat_leaves_the_image():
     assert np.abs(drawn(encoded(64, 64), np.zeros((8, 8), np.float32)) - 100).max() <= 2
 
 
 @pytest.mark.parametrize(("width", "height"), [(2000, 1000), (300, 700), (40, 50)])
-def test_the_shape_is_that_of_the_film_and_no_larger_than_needed(width, height):
+def test_the_shape_is_that_of_the_image_and_no_larger_than_needed(width, height):
     picture = drawn(encoded(width, height), np.ones((4, 4), np.float32))
     scale = min(1, LONGER_SIDE / max(width, height))
     assert picture.shape[:2] == (round(height * scale), round(width * scale))
 
 
-def test_a_film_that_lies_on_its_side_is_turned():
+def test_an_image_that_lies_on_its_side_is_turned():
     exif = Image.Exif()
     exif[274] = 6  # orientation: turn by 90 degrees
     assert drawn(encoded(80, 40, exif=exif), np.zeros((4, 4), np.float32)).shape[:2] == (80, 40)

@@ -17,7 +17,13 @@ from leakfree.predict.overlay import draw_overlay
 with deferred:
     from leakfree.data.images import ImageError
     from leakfree.predict.classifier import WARNING, Classifier
-    from leakfree.predict.predict_files import Film, InputError, find_films, predict_films, refuse_input
+    from leakfree.predict.predict_files import (
+        ImageFile,
+        InputError,
+        find_images,
+        predict_images,
+        refuse_input,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,27 +45,33 @@ def names(films):
 
 
 def test_files_folders_and_globs_are_found_in_order(folder):
-    films, left_out = find_films([str(folder)], bytes)
+    films, left_out = find_images([str(folder)], bytes)
     assert len(films) == 13 and left_out == 1
     assert names(films)[:3] == ["broken.jpeg", "film01.png", "film03.png"]
-    films, left_out = find_films([str(folder / "b" / "film02.png"), str(folder / "a")], bytes)
+    films, left_out = find_images([str(folder / "b" / "film02.png"), str(folder / "a")], bytes)
     assert names(films)[:2] == ["film02.png", "broken.jpeg"] and left_out == 0
-    assert names(find_films([str(folder / "*" / "film0[1-2].png")], bytes)[0]) == ["film01.png", "film02.png"]
-    assert len(find_films([str(folder / "**" / "film*.png")], bytes)[0]) == 11
+    assert names(find_images([str(folder / "*" / "film0[1-2].png")], bytes)[0]) == [
+        "film01.png",
+        "film02.png",
+    ]
+    assert len(find_images([str(folder / "**" / "film*.png")], bytes)[0]) == 11
     # A file that is named is read whatever its name.
-    assert names(find_films([str(folder / "b" / "notes.txt")], bytes)[0]) == ["notes.txt"]
+    assert names(find_images([str(folder / "b" / "notes.txt")], bytes)[0]) == ["notes.txt"]
 
 
 def test_a_name_with_pattern_signs_that_exists_is_a_file(tmp_path, films):
     path = tmp_path / "film[1].png"
     path.write_bytes(films[0])
-    assert find_films([str(path)], bytes)[0] == [Film(str(path))]
+    assert find_images([str(path)], bytes)[0] == [ImageFile(str(path))]
 
 
 def test_standard_input_is_an_image_or_a_list(films):
-    assert find_films(["-"], lambda: films[0])[0] == [Film("-", films[0])]
-    assert find_films(["-"], lambda: "a b.png\n\nü.png\n".encode())[0] == [Film("a b.png"), Film("ü.png")]
-    assert find_films(["-"], lambda: films[0][:300])[0] == [Film("-", films[0][:300])]
+    assert find_images(["-"], lambda: films[0])[0] == [ImageFile("-", films[0])]
+    assert find_images(["-"], lambda: "a b.png\n\nü.png\n".encode())[0] == [
+        ImageFile("a b.png"),
+        ImageFile("ü.png"),
+    ]
+    assert find_images(["-"], lambda: films[0][:300])[0] == [ImageFile("-", films[0][:300])]
 
 
 @pytest.mark.parametrize(
@@ -69,19 +81,19 @@ def test_standard_input_is_an_image_or_a_list(films):
 def test_what_is_not_there_is_said(given, reason, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=reason):
-        find_films(given, lambda: b" \n")
+        find_images(given, lambda: b" \n")
 
 
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(InputError, match="no image found"):
-        find_films([str(tmp_path)], bytes)
+        find_images([str(tmp_path)], bytes)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_answers_come_in_order_whatever_the_threads(models, films, jobs):
     classifier = Classifier.load(models)
-    many = [Film(f"{i}", data) for i, data in enumerate(films * 3)]
-    rows = list(predict_films(classifier, many, jobs=jobs, progress=False))
+    many = [ImageFile(f"{i}", data) for i, data in enumerate(films * 3)]
+    rows = list(predict_images(classifier, many, jobs=jobs, progress=False))
     assert [row.file for row in rows] == [film.name for film in many]
     expected = classifier.answer(np.stack([classifier.prepare(film) for film in films])) * 3
     found = [row.answer.confidence for row in rows]
@@ -157,10 +169,10 @@ def test_overlays_are_written_under_names_of_their_own(folder, models, capsys, t
         assert picture.size == film.size and picture.mode == "RGB"
 
 
-def test_every_film_of_many_gets_its_own_picture(models, films, tmp_path):
+def test_every_image_of_many_gets_its_own_picture(models, films, tmp_path):
     classifier = Classifier.load(models)
-    many = [Film(f"{i:02d}.png", data) for i, data in enumerate(films)]  # more than one batch
-    list(predict_films(classifier, many, jobs=2, overlays=tmp_path, progress=False))
+    many = [ImageFile(f"{i:02d}.png", data) for i, data in enumerate(films)]  # more than one batch
+    list(predict_images(classifier, many, jobs=2, overlays=tmp_path, progress=False))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"{i:02d}_overlay.png" for i in range(len(many))
     ]
@@ -205,7 +217,7 @@ def test_nothing_in_a_folder_is_lost_in_silence(tmp_path, films, monkeypatch):
         return walk(folder)
 
     monkeypatch.setattr(os, "walk", denied)
-    found, left_out = find_films([str(tmp_path)], bytes)
+    found, left_out = find_images([str(tmp_path)], bytes)
     assert names(found) == ["locked", "lost.png", "ok.png"] and left_out == 0
     for film in found[:2]:
         with pytest.raises(ImageError):
@@ -214,27 +226,27 @@ def test_nothing_in_a_folder_is_lost_in_silence(tmp_path, films, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file that never ends")
 def test_a_file_that_never_ends_is_a_reason():
-    assert len(Film("/dev/zero").read()) < 30_000_000
+    assert len(ImageFile("/dev/zero").read()) < 30_000_000
 
 
 def test_a_list_may_have_zeros_between_its_names():
-    assert find_films(["-"], lambda: b"a b.png\0c.png\0")[0] == [Film("a b.png"), Film("c.png")]
+    assert find_images(["-"], lambda: b"a b.png\0c.png\0")[0] == [ImageFile("a b.png"), ImageFile("c.png")]
     with pytest.raises(ImageError, match="null"):
-        Film("a\0b.png").read()
+        ImageFile("a\0b.png").read()
 
 
 def test_a_folder_of_dicom_says_so(tmp_path):
     (tmp_path / "film.dcm").write_bytes(bytes(128) + b"DICM")
     with pytest.raises(InputError, match="DICOM files have to be exported"):
-        find_films([str(tmp_path)], bytes)
+        find_images([str(tmp_path)], bytes)
 
 
 def test_the_answer_does_not_replace_an_image(tmp_path, films):
     image = tmp_path / "film.png"
     image.write_bytes(films[0])
     with pytest.raises(InputError, match="is one of the images"):
-        refuse_input(tmp_path / "." / "film.png", [Film("other.png"), Film(str(image))])
-    refuse_input(tmp_path / "new.csv", [Film(str(image))])
+        refuse_input(tmp_path / "." / "film.png", [ImageFile("other.png"), ImageFile(str(image))])
+    refuse_input(tmp_path / "new.csv", [ImageFile(str(image))])
 
 
 def test_output_that_cannot_be_written_is_refused_before_the_work(

@@ -352,7 +352,7 @@ def test_a_difference_of_several_is_that_of_their_mean_scores():
     assert both == pytest.approx(np.mean(alone))
 
 
-def test_a_difference_of_other_films_labels_or_patients_is_refused():
+def test_a_difference_of_other_images_labels_or_patients_is_refused():
     first, second = two_models()
     others = [
         replace(second, image_ids=second.image_ids[::-1].copy()),

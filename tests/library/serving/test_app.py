@@ -62,7 +62,7 @@ def test_an_answer_says_what_it_rests_on(client, films, models):
     assert said.json["coverage"] == pytest.approx(0.9) and "overlay" not in said.json
 
 
-def test_json_form_and_data_url_are_the_same_film(client, films):
+def test_json_form_and_data_url_are_the_same_image(client, films):
     by_json = client.post("/predict", json={"image": text(films[1])}).json
     by_url = client.post("/predict", json={"image": "data:image/png;base64," + text(films[1])}).json
     by_form = client.post("/predict", data={"image": (io.BytesIO(films[1]), "../<b>.exe")}).json
@@ -92,7 +92,7 @@ def test_an_overlay_is_drawn_where_it_is_asked_for(client, films):
     assert "overlay" not in none
 
 
-def test_a_picture_that_is_no_film_is_answered_with_a_warning(client):
+def test_a_picture_that_is_no_image_is_answered_with_a_warning(client):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(buffer, "PNG")
     said = client.post("/predict", json={"image": text(buffer.getvalue())}).json
@@ -140,7 +140,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line(client, sent, status, sa
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
-def test_a_form_that_was_cut_off_is_not_taken_for_a_film(client, films, share):
+def test_a_form_that_was_cut_off_is_not_taken_for_an_image(client, films, share):
     whole = EnvironBuilder(method="POST", data={"image": (io.BytesIO(films[0]), "f.png")}).get_request()
     body = whole.get_data()
     cut = body[: int(share * len(body))]

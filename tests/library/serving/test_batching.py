@@ -30,10 +30,10 @@ class Slow:
         self.sizes.append(len(films))
         if (films == 13).any():
             raise RuntimeError("bad image")
-        return [int(film[0, 0]) for film in films]
+        return [int(image[0, 0]) for image in films]
 
 
-def film(value):
+def image(value):
     return np.full((4, 4), value, np.uint8)
 
 
@@ -52,10 +52,10 @@ def test_what_waits_is_predicted_together_and_answers_find_their_way():
     slow, batcher = started(observe=observed.append)
     observed.clear()
     slow.may_go.clear()
-    first = batcher.submit(film(1))
+    first = batcher.submit(image(1))
     while batcher.waiting:
         time.sleep(0.001)  # the thread holds the first image
-    rest = [batcher.submit(film(value)) for value in range(20, 32)]
+    rest = [batcher.submit(image(value)) for value in range(20, 32)]
     assert batcher.waiting == 12
     slow.may_go.set()
     assert first.result(5) == 1 and [future.result(5) for future in rest] == list(range(20, 32))
@@ -65,11 +65,11 @@ def test_what_waits_is_predicted_together_and_answers_find_their_way():
 def test_threads_share_what_waits():
     slow, batcher = started(threads=2)
     slow.may_go.clear()
-    held = [batcher.submit(film(1)) for _ in range(2)]
+    held = [batcher.submit(image(1)) for _ in range(2)]
     deadline = time.monotonic() + 5
     while batcher.waiting and time.monotonic() < deadline:
         time.sleep(0.001)
-    rest = [batcher.submit(film(2)) for _ in range(8)]
+    rest = [batcher.submit(image(2)) for _ in range(8)]
     slow.may_go.set()
     for future in held + rest:
         future.result(5)
@@ -84,24 +84,24 @@ def test_batches_are_no_larger_than_the_time_they_may_take(allowed, largest):
     batcher = Batcher(slow, 1, 8, allowed, 64)
     batcher.start()
     slow.sizes.clear()
-    for future in [batcher.submit(film(value)) for value in range(20, 33)]:
+    for future in [batcher.submit(image(value)) for value in range(20, 33)]:
         future.result(10)
     assert batcher.batch == largest and max(slow.sizes) == largest
 
 
-def test_a_film_that_comes_alone_gets_all_cores_and_several_share_them(monkeypatch):
+def test_an_image_that_comes_alone_gets_all_cores_and_several_share_them(monkeypatch):
     given = {}
     monkeypatch.setattr(torch, "set_num_threads", lambda n: given.__setitem__(threading.get_ident(), n))
     slow, batcher = started(threads=2)
     used, plain = [], slow.answer
     slow.answer = lambda films: (used.append(given[threading.get_ident()]), plain(films))[1]
-    batcher.submit(film(1)).result(5)
+    batcher.submit(image(1)).result(5)
     assert used == [2]
     slow.may_go.clear()
-    waiting = [batcher.submit(film(2)) for _ in range(2)]
+    waiting = [batcher.submit(image(2)) for _ in range(2)]
     while batcher.waiting:
         time.sleep(0.001)
-    waiting += [batcher.submit(film(2)) for _ in range(6)]
+    waiting += [batcher.submit(image(2)) for _ in range(6)]
     slow.may_go.set()
     for future in waiting:
         future.result(5)
@@ -110,25 +110,25 @@ def test_a_film_that_comes_alone_gets_all_cores_and_several_share_them(monkeypat
 
 def test_nobody_waits_for_a_batch_to_fill():
     _, batcher = started()
-    assert batcher.submit(film(7)).result(2) == 7
+    assert batcher.submit(image(7)).result(2) == 7
 
 
 def test_a_failure_is_told_and_the_thread_lives_on():
     _, batcher = started()
     with pytest.raises(RuntimeError, match="bad image"):
-        batcher.submit(film(13)).result(5)
-    assert batcher.submit(film(9)).result(5) == 9
+        batcher.submit(image(13)).result(5)
+    assert batcher.submit(image(9)).result(5) == 9
 
 
 def test_more_than_may_wait_are_sent_away():
     slow, batcher = started(waiting=3)
     slow.may_go.clear()
-    held = batcher.submit(film(1))
+    held = batcher.submit(image(1))
     while batcher.waiting:
         time.sleep(0.001)
-    waiting = [batcher.submit(film(2)) for _ in range(3)]
+    waiting = [batcher.submit(image(2)) for _ in range(3)]
     with pytest.raises(BusyError, match="3 images wait"):
-        batcher.submit(film(3))
+        batcher.submit(image(3))
     slow.may_go.set()
     assert [future.result(5) for future in [held, *waiting]] == [1, 2, 2, 2]
 

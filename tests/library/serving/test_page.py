@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 from deferred import deferred
 from leakfree.data.intake import Limits
-from leakfree.data.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_image import draw_image
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
@@ -93,8 +93,8 @@ def page(open_page):
 def encoded(seed=0, format="PNG", size=(280, 210)):
     """A phantom image; no real one is needed to look at a page."""
     buffer = io.BytesIO()
-    film = draw_film(256, "bacterial", 1.0, 1.0, (1, 0, seed), (1, 1, seed))
-    Image.fromarray(film).resize(size).save(buffer, format)
+    image = draw_image(256, "bacterial", 1.0, 1.0, (1, 0, seed), (1, 1, seed))
+    Image.fromarray(image).resize(size).save(buffer, format)
     return buffer.getvalue()
 
 
@@ -177,7 +177,7 @@ def test_what_was_measured_is_said_without_numbers_of_its_own(page):
     assert "official test" in said and not re.search(r"\d", said)
 
 
-def test_a_film_is_answered_with_all_that_the_service_says(page, answer):
+def test_an_image_is_answered_with_all_that_the_service_says(page, answer):
     choose(page)
     answered(page)
     assert text(page, "h2") == answer["diagnosis"]
@@ -220,7 +220,7 @@ def test_the_set_is_one_plain_sentence(page, answer, names, coverage, said):
     assert text(page, "#set") == said
 
 
-def test_a_class_of_a_picture_that_is_no_film_is_not_to_be_believed(page, answer):
+def test_a_class_of_a_picture_that_is_no_image_is_not_to_be_believed(page, answer):
     warnings = ["This does not look like a chest X-ray.", "Nor like <b>anything</b>."]
     with answering(page, **(answer | {"novelty": 3.25, "warnings": warnings})):
         choose(page)
@@ -242,7 +242,7 @@ def test_certainty_is_never_shown(page, answer):
     assert "< 0.1 %" in text(page, "#bars") and "> 99.9 %" in text(page, "#bars")
 
 
-def test_a_file_that_is_no_film_gets_the_line_of_the_service(page, service):
+def test_a_file_that_is_no_image_gets_the_line_of_the_service(page, service):
     line = service[1].post("/predict", data={"image": (io.BytesIO(b"hello"), "f")}).json["error"]
     choose(page, b"hello", "<img src=x onerror=alert(1)>.txt")
     alert = failed(page)
@@ -302,7 +302,7 @@ def test_too_large_a_file_is_refused_before_it_is_sent(page):
     assert f"up to {most / 1e6:g} MB" in page.locator("#accepted").text_content()
 
 
-def test_a_film_can_be_dropped_anywhere_and_pasted(page):
+def test_an_image_can_be_dropped_anywhere_and_pasted(page):
     for kind in ("drop", "paste"):
         let_go(page, kind)
         expect(page.locator("#facts")).to_contain_text(f"{kind}0.png")
@@ -339,7 +339,7 @@ def test_the_keyboard_is_enough(page):
     expect(slider).to_have_value("100")
 
 
-def test_a_second_film_replaces_the_first_and_a_late_answer_is_dropped(page, answer):
+def test_a_second_image_replaces_the_first_and_a_late_answer_is_dropped(page, answer):
     held = []
     page.route("**/predict", lambda route: held.append(route))
     choose(page, name="first.png")
@@ -442,8 +442,8 @@ def test_paper_has_the_answer_both_pictures_and_the_warning(open_page):
     for seen in ("#warning", "h2", "#bars", "#film", "#overlay", "#facts"):
         expect(page.locator(seen)).to_be_visible()
     expect(page.locator("#overlay")).to_have_css("opacity", "1")
-    film, overlay = page.locator("#film").bounding_box(), page.locator("#overlay").bounding_box()
-    assert film["x"] + film["width"] <= overlay["x"]
+    image, overlay = page.locator("#film").bounding_box(), page.locator("#overlay").bounding_box()
+    assert image["x"] + image["width"] <= overlay["x"]
     for gone in ("#choose", "#fade"):
         expect(page.locator(gone)).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -107,8 +107,8 @@ def test_it_answers_and_logs_json_lines_only(server, body):
 def test_what_pillow_warns_of_is_a_line_like_all_others(server, films):
     port, _, log = server
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(films[0])) as film:
-        film.convert("L").save(buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    with Image.open(io.BytesIO(films[0])) as image:
+        image.convert("L").save(buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
     damaged = json.dumps({"image": base64.b64encode(buffer.getvalue()).decode()}).encode()
     assert call(port, "POST", "/predict", damaged)[0] == 200
     assert any("Warning" in line["message"] for line in lines(log))
@@ -285,7 +285,7 @@ def test_slow_senders_hold_no_thread_for_longer_than_the_deadline(models, body, 
 def test_a_stop_finishes_what_it_began(models, films, tmp_path):
     log = tmp_path / "log"
     many = json.dumps(
-        {"images": [base64.b64encode(film).decode() for film in films], "overlay": True}
+        {"images": [base64.b64encode(image).decode() for image in films], "overlay": True}
     ).encode()
     with serving(models, log, "--inference-threads", "1", "--batch", "1") as (port, process):
         found = []

@@ -72,7 +72,7 @@ def contract(app):
     # Two of three are images; the others are whatever else the document allows.
     schemathesis.openapi.format("binary", films | films | st.binary(max_size=60))
     data = films | films | st.binary(min_size=1, max_size=60)
-    schemathesis.openapi.format("byte", data.map(lambda film: base64.b64encode(film).decode()))
+    schemathesis.openapi.format("byte", data.map(lambda image: base64.b64encode(image).decode()))
 
     def loaded(examples, coverage):
         generation = {"deterministic": True, "no-shrink": True, "max-examples": examples}
@@ -155,7 +155,7 @@ def test_every_answer_is_one_that_the_document_promises(contract):
 )
 def test_a_service_that_breaks_its_promise_is_found(contract, monkeypatch, name, check):
     read, say = service.read_upload, service._said
-    film = encoded(1, "PNG", 32)
+    image = encoded(1, "PNG", 32)
 
     def fails(request, settings):
         try:
@@ -166,16 +166,16 @@ def test_a_service_that_breaks_its_promise_is_found(contract, monkeypatch, name,
             if name == "a status of its own":
                 raise RefusedError(418, "own", "a teapot") from error
             if name == "an answer to anything":
-                return Upload((film,), True, False)
+                return Upload((image,), True, False)
             raise
 
-    def no_film(request, settings):
+    def no_image(request, settings):
         raise RefusedError(400, "film", "no image is good enough")
 
     def page(message):
         return Response(message, content_type="text/html")
 
-    monkeypatch.setattr(service, "read_upload", no_film if name == "no answer to images" else fails)
+    monkeypatch.setattr(service, "read_upload", no_image if name == "no answer to images" else fails)
     if name == "no such field":
         monkeypatch.setattr(service, "_said", lambda *of: say(*of) | {"confidence": "very"})
     if name == "a page for JSON":

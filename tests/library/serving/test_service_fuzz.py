@@ -465,13 +465,13 @@ def test_a_hostile_image_is_refused(client, name, by):
 
 
 @pytest.mark.parametrize("name", ["jpeg-cmyk", "png-16", "png-rgba", "png-palette", "webp", "bmp"])
-def test_an_odd_but_whole_film_is_answered(client, name):
+def test_an_odd_but_whole_image_is_answered(client, name):
     answer = send(client, json_of({"image": base64_of(originals()[name])}), "application/json")
     assert answer.status_code == 200 and not wrong_with(answer)
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_a_film_is_turned_by_its_exif_and_nonsense_there_is_no_error(client, orientation):
+def test_an_image_is_turned_by_its_exif_and_nonsense_there_is_no_error(client, orientation):
     answer = send(client, form_of([part(encoded("JPEG", exif=turned(orientation)))]), FORM)
     assert answer.status_code == 200 and not wrong_with(answer)
 

@@ -19,7 +19,6 @@ with deferred:
         Manifest,
         ManifestError,
         equalise,
-        grouped_k_fold,
         image_level,
         official,
         patient_level,
@@ -205,42 +204,7 @@ def test_an_image_level_split_tears_patients():
         assert_groups_apart(image_level(ids, seed=42), ids, groups)
 
 
-# Folds, official parts
-
-
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(data=cohorts(least=12), seed=st.integers(0, 999), folds=st.integers(2, 5))
-@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
-def test_grouped_folds_partition_the_cohort(data, seed, folds):
-    ids, groups, _ = data
-    classes = np.array(["normal", "viral"], dtype=object)[groups % 2]
-    manifests = grouped_k_fold(ids, groups, classes, folds=folds, seed=seed, scope="person")
-    assert [m.settings for m in manifests] == [{"folds": folds, "fold": fold} for fold in range(folds)]
-    assert sorted(i for m in manifests for i in m.parts["test"]) == sorted(ids)
-    for manifest in manifests:
-        assert (manifest.kind, manifest.seed, manifest.scope) == ("grouped-k-fold", seed, "person")
-        assert_partition(manifest, ids)
-        assert_groups_apart(manifest, ids, groups)
-    again = grouped_k_fold(ids, groups, classes, folds=folds, seed=seed, scope="person")
-    assert [m.hash for m in manifests] == [m.hash for m in again]
-
-
-def test_grouped_folds_are_stratified_and_follow_the_seed():
-    ids, groups, classes = many()
-    manifests = grouped_k_fold(ids, groups, classes, folds=5, seed=1, scope="series")
-    label_of = pd.Series(classes, index=ids)
-    shares = label_of.value_counts(normalize=True)
-    for manifest in manifests:
-        assert len(manifest.parts["test"]) / len(ids) == pytest.approx(0.2, abs=0.01)
-        own = label_of.loc[list(manifest.parts["test"])].value_counts(normalize=True)
-        assert (own - shares).abs().max() < 0.02
-    other = grouped_k_fold(ids, groups, classes, folds=5, seed=2, scope="series")
-    assert manifests[0].parts != other[0].parts
-
-
-def test_folds_have_names_of_their_own():
-    manifests = grouped_k_fold(*many(60), folds=3, seed=1, scope="series", name="folds")
-    assert len({m.name for m in manifests}) == 3
+# Official parts
 
 
 def test_official_parts_are_those_of_the_table():

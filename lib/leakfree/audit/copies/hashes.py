@@ -45,7 +45,7 @@ SYMMETRIES = {
 }
 
 
-def film_hashes(thumbnails: np.ndarray) -> np.ndarray:
+def image_hashes(thumbnails: np.ndarray) -> np.ndarray:
     """Hash images.
 
     Parameters

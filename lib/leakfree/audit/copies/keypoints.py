@@ -103,7 +103,7 @@ def match(first: Keypoints, second: Keypoints) -> tuple[int, np.ndarray] | None:
     return (count, affine) if count >= INLIERS else None
 
 
-def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
+def embed(images: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
     """Pool each image's descriptors to one unit vector; the vocabulary is learnt from these images.
 
     Returns
@@ -114,11 +114,11 @@ def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
     import faiss
 
     rng = np.random.default_rng(seed)
-    with_points = np.flatnonzero([len(film.points) > 0 for film in films])
+    with_points = np.flatnonzero([len(image.points) > 0 for image in images])
     if len(with_points) == 0:
-        return np.zeros((len(films), 1), dtype=np.float32)
+        return np.zeros((len(images), 1), dtype=np.float32)
     few = rng.permutation(with_points)[:1000]
-    sample = np.concatenate([films[i].unit() for i in few])
+    sample = np.concatenate([images[i].unit() for i in few])
     sample = sample[rng.permutation(len(sample))[:30000]]
     centre = sample.mean(axis=0)
     axes = np.linalg.svd(sample - centre, full_matrices=False)[2][:_REDUCED].T
@@ -134,11 +134,11 @@ def embed(films: Sequence[Keypoints], seed: int = 0) -> np.ndarray:
     words.train(reduced)
     centroids = words.centroids
     assert centroids is not None  # trained just now
-    pooled = np.zeros((len(films), centroids.size), dtype=np.float32)
+    pooled = np.zeros((len(images), centroids.size), dtype=np.float32)
     for i in with_points.tolist():
-        pooled[i] = _pool((films[i].unit() - centre) @ axes, centroids)
+        pooled[i] = _pool((images[i].unit() - centre) @ axes, centroids)
     vectors = _whiten(pooled, with_points[rng.permutation(len(with_points))[:3000]])
-    vectors[[len(film.points) == 0 for film in films]] = 0.0
+    vectors[[len(image.points) == 0 for image in images]] = 0.0
     return vectors
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from leakfree.audit.copies.hashes import BITS, THUMBNAIL, film_hashes
+from leakfree.audit.copies.hashes import BITS, THUMBNAIL, image_hashes
 from leakfree.audit.target import Reader, Target
 from leakfree.base.parallel import available_cores
 from leakfree.data.bounded import decode
@@ -102,7 +102,7 @@ def scan(target: Target, *, thorough: bool = False, jobs: int = 0, scheduler: st
     table = target.table.iloc[rows].reset_index(drop=True)
     for name in FACTS:
         table[name] = [value for part in parts for value in part[name]]
-    keypoints = tuple(film for part in parts for film in part["keypoints"]) if thorough else None
+    keypoints = tuple(points for part in parts for points in part["keypoints"]) if thorough else None
     problems = [*target.problems, *(problem for part in parts for problem in part["problems"])]
     return Scan(
         table,
@@ -171,7 +171,7 @@ def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str,
     fold = THUMBNAIL // SMALL
     pooled = thumbnails.reshape(-1, SMALL, fold, SMALL, fold).mean(axis=(2, 4))
     out |= _statistics(np.array(histograms).reshape(-1, 256), np.array(borders).reshape(-1, 256))
-    return {**out, "hashes": film_hashes(thumbnails), "thumbnails": np.rint(pooled).astype(np.uint8)}
+    return {**out, "hashes": image_hashes(thumbnails), "thumbnails": np.rint(pooled).astype(np.uint8)}
 
 
 def thumbnail(grey: Image.Image) -> Image.Image:

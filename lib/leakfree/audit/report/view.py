@@ -47,7 +47,7 @@ def show(report: Report) -> View:
     Examples
     --------
     >>> from leakfree.audit.checks.findings import Report
-    >>> "NOTHING WAS CHECKED" in show(Report("films", {}, {}))._repr_html_()
+    >>> "NOTHING WAS CHECKED" in show(Report("images", {}, {}))._repr_html_()
     True
     """
     return View(report)

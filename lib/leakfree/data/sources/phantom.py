@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from leakfree.data.raw import RawImage
-from leakfree.data.sources.phantom_image import draw_film
+from leakfree.data.sources.phantom_image import draw_image
 from leakfree.data.sources.phantom_plan import PhantomSettings, PlannedImage, make_plan
 
 __all__ = ["PhantomSettings", "PhantomSource", "PlannedImage", "encode", "make_plan"]
@@ -27,44 +27,19 @@ TRUTH_COLUMNS = (
 )  # fmt: skip
 
 
-def encode(
-    film: np.ndarray,
-    width: int,
-    height: int,
-    mode: str = "L",
-    quality: int = 90,
-    shift: tuple[int, int] = (0, 0),
-    gain: float = 1.0,
-) -> bytes:
-    """Stretch an image to its size and encode it as JPEG.
+def encode(pixels: np.ndarray, planned: PlannedImage) -> bytes:
+    """Stretch a drawing, uint8 (size, size), to the size of its file and encode it as JPEG.
 
-    Parameters
-    ----------
-    image : numpy.ndarray
-        (size, size) uint8.
-    width, height : int
-        Size of the file in pixels.
-    mode : str
-        ``L`` or ``RGB``.
-    quality : int
-        JPEG quality.
-    shift : tuple of int
-        Pixels to the right and down, the edge repeated; for near-duplicates.
-    gain : float
-        Factor on the brightness; for near-duplicates.
-
-    Returns
-    -------
-    bytes
-        The JPEG file.
+    A near-duplicate is shifted, with the edge repeated, and brightened.
     """
-    image = Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR)
-    if shift != (0, 0) or gain != 1.0:
-        pixels = np.asarray(image, dtype=np.float32) * gain
-        pixels = ndimage.shift(pixels, (shift[1], shift[0]), order=0, mode="nearest")
-        image = Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+    image = Image.fromarray(pixels).resize((planned.width, planned.height), Image.Resampling.BILINEAR)
+    if planned.shift != (0, 0) or planned.gain != 1.0:
+        right, down = planned.shift
+        brighter = np.asarray(image, dtype=np.float32) * planned.gain
+        moved = ndimage.shift(brighter, (down, right), order=0, mode="nearest")
+        image = Image.fromarray(np.clip(np.round(moved), 0, 255).astype(np.uint8))
     buffer = io.BytesIO()
-    image.convert(mode).save(buffer, format="JPEG", quality=quality)
+    image.convert(planned.mode).save(buffer, format="JPEG", quality=planned.quality)
     return buffer.getvalue()
 
 
@@ -110,7 +85,7 @@ class PhantomSource:
         """Draw and encode one image of the plan; safe to call from threads, in any order."""
         s = self.settings
         # The middle number keeps the streams of patients and of images apart.
-        film = draw_film(
+        pixels = draw_image(
             s.size,
             image.drawn,
             s.identity,
@@ -118,7 +93,7 @@ class PhantomSource:
             (s.seed, 0, image.patient_number),
             (s.seed, 1, image.number),
         )
-        data = encode(film, image.width, image.height, image.mode, image.quality, image.shift, image.gain)
+        data = encode(pixels, image)
         return RawImage(file=image.file, data=data, label=image.label, part=image.part)
 
     def fingerprint(self) -> str:

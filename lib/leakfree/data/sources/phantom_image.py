@@ -76,7 +76,7 @@ def _mix(patient: np.ndarray, image: np.ndarray, strength: float) -> np.ndarray:
     return np.sqrt(share) * patient * max(strength, 1.0) + np.sqrt(1.0 - share) * image
 
 
-def _film(rng: np.random.Generator) -> dict[str, float]:
+def _shot(rng: np.random.Generator) -> dict[str, float]:
     """Draw what changes from one acquisition to the next, whoever the patient is."""
     z = np.clip(rng.standard_normal(12), -2.2, 2.2).tolist()
     return {
@@ -96,12 +96,12 @@ def _film(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _lungs(
-    a: dict[str, float], film: dict[str, float], x: np.ndarray, y: np.ndarray
+    a: dict[str, float], shot: dict[str, float], x: np.ndarray, y: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the geometry that the other parts share: lung mask, relative height, side distances."""
     half = 0.70 * (1.0 + 0.07 * a["width"])
     apex = -0.74 + 0.045 * a["apex"]
-    base = 0.56 + 0.06 * a["base"] + 0.045 * film["inspiration"]
+    base = 0.56 + 0.06 * a["base"] + 0.045 * shot["inspiration"]
     spine = 0.045 * a["tilt"] * y + 0.04 * a["bend"] * (y * y - 0.3)
     xs = x - spine
     across = np.abs(xs)
@@ -235,7 +235,7 @@ def _opacity(
     return severity * (0.40 * weights[0] * focal + 0.34 * weights[1] * diffuse)
 
 
-def draw_film(
+def draw_image(
     size: int,
     label: str,
     identity: float,
@@ -267,18 +267,18 @@ def draw_film(
     a = dict(zip(ANATOMY, latents.tolist(), strict=True))
     own, new = (r.standard_normal(VESSEL_SHAPE) for r in (patient, rng))
     field = _mix(own, new, identity).astype(np.float32)
-    film = _film(rng)
+    shot = _shot(rng)
 
     gx, gy = _grid(size)
-    cos, sin = math.cos(film["angle"]) / film["zoom"], math.sin(film["angle"]) / film["zoom"]
-    x = (gx - film["dx"]) * cos + (gy - film["dy"]) * sin
-    y = (gy - film["dy"]) * cos - (gx - film["dx"]) * sin
+    cos, sin = math.cos(shot["angle"]) / shot["zoom"], math.sin(shot["angle"]) / shot["zoom"]
+    x = (gx - shot["dx"]) * cos + (gy - shot["dy"]) * sin
+    y = (gy - shot["dy"]) * cos - (gx - shot["dx"]) * sin
 
     # No two images of a patient are the same picture moved: breath and pose bend each on its own.
     pose = np.random.default_rng((*image_seed, POSE_STREAM))
     x, y = x + BEND * _noise(pose, size, 4), y + BEND * _noise(pose, size, 4)
 
-    g = _lungs(a, film, x, y)
+    g = _lungs(a, shot, x, y)
     bones, heart = _centre(a, g, y)
     above = 1.0 - _soft(g["below"], 0.03)
     lung = g["mask"] * (1.0 - 0.88 * heart)
@@ -292,7 +292,7 @@ def draw_film(
     )
     density = density - 0.14 * _soft(gas, 0.12) * _soft(g["below"], 0.02)
 
-    air = 0.33 - 0.15 * _vessels(a, field, g, y) - film["haze"] - 0.02 * _noise(rng, size, 5)
+    air = 0.33 - 0.15 * _vessels(a, field, g, y) - shot["haze"] - 0.02 * _noise(rng, size, 5)
     # Opacity takes the place of air: where it is dense, vessels disappear in it.
     opacity = np.clip(_opacity(rng, label, disease, g, y, size), 0.0, 0.30)
     density = density - lung * air * (1.0 - opacity / 0.34)
@@ -300,14 +300,14 @@ def draw_film(
         nx, ny = 0.35 * a[f"nodule_{i}_x"], -0.05 + 0.3 * a[f"nodule_{i}_y"]
         density = density + 0.16 * np.exp(-((g["xs"] - nx) ** 2 + (y - ny) ** 2) / 0.022**2)
 
-    density = density * (1.0 + film["tilt"] * gx) * film["gain"]
-    density = ndimage.gaussian_filter(density, film["blur"] * size / 160.0, truncate=3.0)
+    density = density * (1.0 + shot["tilt"] * gx) * shot["gain"]
+    density = ndimage.gaussian_filter(density, shot["blur"] * size / 160.0, truncate=3.0)
     _stamp(density, rng, size)
     grain = rng.standard_normal((size, size), dtype=np.float32)
-    signal = np.clip(film["fog"] + 1.15 * density, 0.0, None)
+    signal = np.clip(shot["fog"] + 1.15 * density, 0.0, None)
     # The shoulder of the image's characteristic curve: dense tissue saturates softly.
     signal = signal / np.sqrt(np.sqrt(1.0 + (signal * signal / 0.92**2) ** 2))
-    tone = np.clip(signal + film["noise"] * grain, 0.0, 1.0) ** film["gamma"]
+    tone = np.clip(signal + shot["noise"] * grain, 0.0, 1.0) ** shot["gamma"]
     return np.round(255.0 * tone).astype(np.uint8)
 
 

@@ -14,7 +14,7 @@ DIGESTS = digests_of(IDS, PIXELS)
 GROUPS = {image_id: row // 3 for row, image_id in enumerate(IDS)}
 
 
-class Films(Dataset):
+class Images(Dataset):
     """A data set as anybody writes it: image id, pixels, class."""
 
     def __init__(self, rows=range(N), pixels=PIXELS):
@@ -28,17 +28,17 @@ class Films(Dataset):
         return IDS[row], self.pixels[row], int(LABELS[row])
 
 
-class FilmDicts(Films):
+class ImageDicts(Images):
     def __getitem__(self, index):
         image_id, pixels, label = super().__getitem__(index)
         return {"label": label, "image_id": image_id, "pixels": torch.from_numpy(pixels.copy())}
 
 
-class FilmStream(IterableDataset):
+class ImageStream(IterableDataset):
     def __init__(self, sharded=True):
         self.sharded = sharded
 
     def __iter__(self):
         worker = get_worker_info() if self.sharded else None
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        yield from (Films()[row] for row in range(first, N, step))
+        yield from (Images()[row] for row in range(first, N, step))
