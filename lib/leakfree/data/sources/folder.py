@@ -12,6 +12,9 @@ from pathlib import Path
 from leakfree.data.sources.base import Problem, RawImage, SourceError
 
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm"})
+#: What the audit reads and a study does not, and what is said of it.
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+DICOM = "DICOM, to be exported as PNG or JPEG"
 _PARTS = {"train": "train", "val": "val", "test": "test"}
 _CLASS_FOLDERS = {"normal": "normal", "pneumonia": "pneumonia"}
 _ETIOLOGY = {"bacteria": "bacterial", "virus": "viral"}
@@ -131,7 +134,8 @@ class FolderSource:
 
     def _read(self, entry: Entry) -> RawImage | Problem:
         if entry.path.suffix.lower() not in IMAGE_SUFFIXES:
-            return Problem(entry.file, "foreign: not the name of an image")
+            told = f": {DICOM}" if entry.path.suffix.lower() in DICOM_SUFFIXES else ""
+            return Problem(entry.file, f"foreign: not the name of an image{told}")
         label = label_from_path(entry.file)
         if label is None:
             return Problem(entry.file, "foreign: neither folder nor name tells the class")
