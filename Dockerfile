@@ -1,9 +1,10 @@
 # The prediction service: docker build -t leakfree . && docker run --rm -p 127.0.0.1:9696:9696 leakfree
 # container/replay.py follows this file step by step where there is no engine.
 
-# A tag and no digest: whoever builds decides when security updates come in. To freeze the base for good, append
-# the @sha256 digest that `docker pull` prints.
-FROM python:3.11-slim-bookworm AS builder
+# A tag and no digest: whoever builds decides when security updates come in. To freeze the base for good, build with
+# --build-arg BASE=python:3.11-slim-bookworm@sha256:... and the digest that `docker pull` prints.
+ARG BASE=python:3.11-slim-bookworm
+FROM $BASE AS builder
 
 # An index with CPU builds of PyTorch, as its installation page names it. The default index gives Linux the CUDA
 # build, several gigabytes that a container without a GPU never touches. The pinned version stays the same: pip
@@ -42,7 +43,7 @@ RUN chmod -R a+rX /opt/models \
     && python -c "from leakfree.predict.classifier import Classifier; Classifier.load('/opt/models')"
 
 
-FROM python:3.11-slim-bookworm
+FROM $BASE
 
 LABEL org.opencontainers.image.title="leakfree" \
       org.opencontainers.image.description="Pneumonia on chest X-rays, from a leak-free model. Not a medical device." \

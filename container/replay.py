@@ -93,16 +93,25 @@ def parse(text: str) -> list[Stage]:
     """Read a Dockerfile into its stages; raises `ReplayError` for what is not understood."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: list[Stage] = []
+    before: dict[str, str] = {}  # arguments of the base images, with their defaults
     for line in re.sub(r"\\\n", " ", "\n".join(lines)).splitlines():
         word, _, rest = line.strip().partition(" ")
         word, rest, flags = word.upper(), rest.strip(), {}
         while found := re.match(r"--([a-z-]+)=(\S+)\s+", rest):
             flags[found[1]], rest = found[2], rest[found.end() :]
-        if word not in WORDS or set(flags) - WORDS[word] or "<<" in rest or (word != "FROM" and not stages):
+        if (
+            word not in WORDS
+            or set(flags) - WORDS[word]
+            or "<<" in rest
+            or (word not in ("ARG", "FROM") and not stages)
+        ):
             raise ReplayError(f"Dockerfile: not understood: {line.strip()[:80]}")
         if word == "FROM":
-            image, *named = rest.split()
+            image, *named = expand(rest, before).split()
             stages.append(Stage(image, named[1] if named else str(len(stages))))
+        elif not stages:
+            name, _, value = rest.partition("=")
+            before[name] = value
         else:
             stages[-1].steps.append(Step(word, flags, rest))
     if not stages:

@@ -32,7 +32,18 @@ def test_workflow_is_whole_and_pinned(file):
     for step in steps(workflow):
         assert ("uses" in step) != ("run" in step)
         if "uses" in step:
-            assert re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", step["uses"])
+            # A tag can be moved; the commit cannot. The tag is beside it, for people.
+            assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+            assert re.search(rf"{step['uses']}  # v\d+\.\d+\.\d+$", file.read_text(), re.MULTILINE)
+
+
+def test_the_list_with_hashes_is_the_other_list():
+    plain = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    blocks = re.split(r"\n(?=\S)", (ROOT / "requirements.hashed.txt").read_text().strip())
+    assert [block.partition(" \\\n")[0] for block in blocks] == plain
+    for block in blocks:
+        _, *hashes = block.split(" \\\n")
+        assert hashes and all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in hashes), block
 
 
 def test_checks_are_the_project_s_own():

@@ -9,6 +9,9 @@ from pathlib import Path
 from leakfree.data.raw import SourceError
 
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm"})
+#: What the audit reads and a study does not, and what is said of it.
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+DICOM = "DICOM, to be exported as PNG or JPEG"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import logging
@@ -24,6 +25,10 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from leakfree.serving import monitoring
 from leakfree.serving.app import HEADERS
 
+#: Of freed memory, at least; giving it back takes a few milliseconds.
+_SECONDS_KEPT = 5.0
+# Only glibc has it.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 #: What is no HTTP is answered with 400, but for these.
 _STATUS = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 
@@ -47,6 +52,7 @@ class DeadlineWorker(ThreadWorker):
     def __init__(self, *args: object, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reading: dict[TConn, float] = {}
+        self._given_back = time.monotonic()
 
     def init_process(self) -> None:
         """Start the threads, those for health as well."""
@@ -87,7 +93,16 @@ class DeadlineWorker(ThreadWorker):
         """Answer a request; what follows a chunk that is malformed is none."""
         if isinstance(req.body.reader, ChunkedReader):
             req.body.reader.parser = _last_where_malformed(req, req.body.reader.parser)
-        return super().handle_request(req, conn)
+        keep = super().handle_request(req, conn)
+        self._give_back()
+        return keep
+
+    def _give_back(self) -> None:
+        """Return what large requests took, once in a while: the allocator would keep it for the next ones."""
+        now = time.monotonic()
+        if _trim is not None and now > self._given_back + _SECONDS_KEPT:
+            self._given_back = now
+            _trim(0)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         # What is left of a body whose answer is sent already may be malformed.

@@ -17,6 +17,7 @@ from leakfree.audit.report import print_report, verdict, write_html, write_json
 from leakfree.audit.target import as_target
 from leakfree.base.escape import one_line, say
 from leakfree.base.files import write_text
+from leakfree.data.files import DICOM, DICOM_SUFFIXES, list_files
 from leakfree.data.patients import DECLARED, SUBJECT
 from leakfree.data.reading.parts import part_name
 from leakfree.data.reading.tables import Finder, choose_path_column, named
@@ -157,7 +158,8 @@ def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
     """Look at the images, and propose what the study file says of them."""
     folder, files = Path(wanted.folder), images_below(wanted.folder)
     if not files:
-        raise StudyFileError(f"{folder}: no image")
+        dicom = any(entry.path.suffix.lower() in DICOM_SUFFIXES for entry in list_files(folder))
+        raise StudyFileError(f"{folder}: no image" + (f"; its files are {DICOM}" if dicom else ""))
     listing, patients = None, "none"
     if wanted.csv is None:
         if named := [o for o in ("path", "label", "part", "patient") if getattr(wanted, f"{o}_column")]:

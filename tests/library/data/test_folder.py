@@ -58,10 +58,11 @@ def test_what_cannot_be_an_image_is_listed_by_name(write_folder):
             "train/NORMAL/notes.txt": b"x",
             "train/scan.png": b"x",
             "README": b"x",
+            "train/NORMAL/x.DCM": b"x",
         }
     )
     items = {item.file: item for item in FolderSource(root)}
-    assert len(items) == len(FolderSource(root)) == 6
+    assert len(items) == len(FolderSource(root)) == 7
     assert isinstance(items.pop("train/NORMAL/IM-0001-0001.jpeg"), RawImage)
     assert {file: item.reason for file, item in items.items()} == {
         "train/NORMAL/IM-0002-0001.jpeg": "empty",
@@ -69,6 +70,7 @@ def test_what_cannot_be_an_image_is_listed_by_name(write_folder):
         "train/NORMAL/notes.txt": "foreign: not the name of an image",
         "train/scan.png": "foreign: neither folder nor name tells the class",
         "README": "foreign: not the name of an image",
+        "train/NORMAL/x.DCM": "foreign: not the name of an image: DICOM, to be exported as PNG or JPEG",
     }
 
 

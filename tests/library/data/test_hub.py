@@ -36,6 +36,16 @@ def make_hub(path, images, labels, numbers, columns=("images", "labels", "person
     return path
 
 
+def test_a_storage_that_does_not_answer_is_one_line(monkeypatch):
+    def waits(command, timeout, **_more):
+        assert command[-1] == 'select * from "s3://nope"'
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", waits)
+    with pytest.raises(SourceError, match=r"^s3://nope: no answer in 20 s: see the address"):
+        open_source("s3://nope")
+
+
 @pytest.fixture(scope="module")
 def sample(real_data):
     """The real rows: version 3 data with the hub's tensors, items in order."""
@@ -188,6 +198,7 @@ def asked(monkeypatch):
         raise RuntimeError(f"source is not found.\nErrors:\n  Source 1:\tMethod failed: GET {'x' * 500}")
 
     monkeypatch.setattr(deeplake, "query", query)
+    monkeypatch.setattr("leakfree.data.sources.hub._refuse_silent", lambda *_: None)  # asks in a process
     return calls
 
 

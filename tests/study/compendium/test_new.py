@@ -156,6 +156,7 @@ def test_options_that_cannot_be_used_give_one_line(cohort, tmp_path, new, argume
     ("files", "told"),
     [
         ({"notes.txt": b""}, "no image"),
+        ({"a/x.dcm": b""}, "no image; its files are DICOM, to be exported as PNG or JPEG"),
         ({"all/a.png": b"", "all/b.png": b""}, "no folder tells the label of all/a.png"),
         ({"a.png": b"", "b.png": b""}, "no folder tells the label of a.png"),
         ({f"subject{n}/a.png": b"" for n in range(21)}, "no folder tells the label of subject0"),

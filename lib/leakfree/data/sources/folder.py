@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from leakfree.data.files import IMAGE_SUFFIXES, Entry, list_files
+from leakfree.data.files import DICOM, DICOM_SUFFIXES, IMAGE_SUFFIXES, Entry, list_files
 from leakfree.data.names import label_from_path, part_from_path
 from leakfree.data.raw import Problem, RawImage, SourceError
 
@@ -44,7 +44,8 @@ class FolderSource:
 
     def _read(self, entry: Entry) -> RawImage | Problem:
         if entry.path.suffix.lower() not in IMAGE_SUFFIXES:
-            return Problem(entry.file, "foreign: not the name of an image")
+            told = f": {DICOM}" if entry.path.suffix.lower() in DICOM_SUFFIXES else ""
+            return Problem(entry.file, f"foreign: not the name of an image{told}")
         label = label_from_path(entry.file)
         if label is None:
             return Problem(entry.file, "foreign: neither folder nor name tells the class")

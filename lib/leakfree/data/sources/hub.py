@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from leakfree.data.raw import Problem, RawImage, SourceError
 HUB_LABELS = {0: "normal", 1: "bacterial", 2: "viral"}
 _COLUMNS = ("images", "labels", "person_num")
 _CHUNK = 256
+#: For a storage other than the hub to answer at all.
+ANSWER_SECONDS = 20
 
 
 def is_deeplake(path: Path) -> bool:
@@ -60,10 +64,12 @@ class HubSource:
             )
             or "hub"
         )
-        quoted = address.replace('"', "")
+        query = 'select * from "{}"'.format(address.replace('"', ""))
+        if "://" in address and not address.startswith("hub://"):
+            _refuse_silent(address, query)
         try:
             arguments: dict[str, Any] = {"token": token} if token else {}
-            self._view = deeplake.query(f'select * from "{quoted}"', **arguments)
+            self._view = deeplake.query(query, **arguments)
         except Exception as error:  # deeplake raises bare RuntimeErrors whose text spans lines
             raise SourceError(f"{address}: cannot be read: {_reason(error)}") from error
         columns = {column.name for column in self._view.schema.columns}
@@ -103,6 +109,18 @@ class HubSource:
         for number in numbers:
             digest.update(np.asarray(number).astype(np.int64).tobytes() + b";")
         return digest.hexdigest()
+
+
+def _refuse_silent(address: str, query: str) -> None:
+    """Raise where a storage does not answer: Deep Lake would try for minutes, and nothing interrupts it."""
+    command = [sys.executable, "-P", "-c", "import sys, deeplake; deeplake.query(sys.argv[1])", query]
+    try:
+        # Where it answers that it cannot, we ask again and say why.
+        subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise SourceError(
+            f"{address}: no answer in {ANSWER_SECONDS} s: see the address, the network and the credentials"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
