@@ -19,6 +19,7 @@ from deferred import deferred
 from leakfree_study.book import build as book
 from leakfree_study.book.build import JUPYTER_BOOK, OPTIONS, BookError, _incomplete, build, expected_pages
 from leakfree_study.book.quotes import Quotes
+from leakfree_study.run.config import NOTEBOOKS
 
 with deferred:
     import nbformat
@@ -100,9 +101,9 @@ def jupyter_book(project: Path) -> subprocess.CompletedProcess:
 
 def test_expected_pages_are_those_of_the_table_of_contents():
     pages = expected_pages(ROOT / "book")
-    notebooks = ("03_leaky_cnn", "04_leakfree_classical", "05_leakfree_deep", "06_inflation", "results")
+    notebooks = NOTEBOOKS[2:]
     assert pages[:4] == ["intro", "run/01_exploration", "identity", "run/02_leakage_analysis"]
-    assert pages[4:9] == [f"run/{name}" for name in notebooks]
+    assert pages[4 : 4 + len(notebooks)] == [f"run/{name}" for name in notebooks]
     assert pages[-1] == "references"
     assert {"audit", "methods", "limitations", "reproduce", "cluster"} < set(pages)
     assert len(pages) == len(set(pages)) >= 18
