@@ -65,7 +65,7 @@ def loop(
 ) -> float:
     started = time.perf_counter()
     with contextlib.redirect_stderr(io.StringIO()):
-        training.fit(network, cache, labels, rows, None, budget, seed=1, ledger=ledger)
+        training.fit(network, training.TrainingImages(cache, labels, rows), budget, seed=1, ledger=ledger)
     return len(rows) / (time.perf_counter() - started)
 
 

@@ -115,6 +115,28 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class TrainingImages:
+    """What a network is trained on, and what is validated with.
+
+    Attributes
+    ----------
+    cache : PixelCache
+        Pixels.
+    labels : numpy.ndarray of int64, shape (len(cache),)
+        Class of each cached row; negative where the row does not take part.
+    train : numpy.ndarray of int64
+        Rows of the cache.
+    val : numpy.ndarray of int64, optional
+        Rows of the cache; without them the last epoch is kept.
+    """
+
+    cache: PixelCache
+    labels: np.ndarray
+    train: np.ndarray
+    val: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A trained network.
 
@@ -241,10 +263,7 @@ class _Training:
 
 def fit(
     network: nn.Module,
-    cache: PixelCache,
-    labels: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray | None,
+    images: TrainingImages,
     budget: Budget,
     *,
     seed: int,
@@ -258,12 +277,7 @@ def fit(
     ----------
     network : torch.nn.Module
         Maps float (b, 1, h, w) to logits; its initial weights come from the caller's seed.
-    cache : PixelCache
-        Pixels.
-    labels : numpy.ndarray of int64, shape (len(cache),)
-        Class of each cached row; negative where the row does not take part.
-    train, val : numpy.ndarray of int64
-        Rows of the cache; without `val` the last epoch is kept.
+    images : TrainingImages
     budget : Budget
         Length and kind of the training.
     seed : int
@@ -286,40 +300,40 @@ def fit(
         If the training part lacks a class, the loss is no longer a number, or a GPU has too little memory.
     """
     device = budget.torch_device()
-    by_class = _class_weights(labels, train, description)
-    normalisation = Normalisation.fit(cache.pixels[train])
+    by_class = _class_weights(images.labels, images.train, description)
+    normalisation = Normalisation.fit(images.cache.pixels[images.train])
     with _fits_gpu(description):
         network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     weight = by_class.to(device) if budget.class_weights else None
-    running = _Training(network, budget, len(train), seed, ledger)
+    running = _Training(network, budget, len(images.train), seed, ledger)
     if checkpoint is not None and (state := checkpoint.load()) is not None:
         running.restore(state)
         say(f"{description}: goes on after epoch {len(running.history)}", file=sys.stderr)
     step: Any = torch.compile(network) if budget.compile and device.type == "cuda" else network
-    total = budget.epochs * len(train)
+    total = budget.epochs * len(images.train)
     with (
         _fits_gpu(description),
         tqdm(
             total=total,
-            initial=len(running.history) * len(train),
+            initial=len(running.history) * len(images.train),
             desc=description,
             unit="image",
             mininterval=5,
         ) as progress,
     ):
         for epoch in range(len(running.history) + 1, budget.epochs + 1):
-            if val is not None and budget.patience and running.stale >= budget.patience:
+            if images.val is not None and budget.patience and running.stale >= budget.patience:
                 break
             started = time.perf_counter()
-            loss = _epoch(step, cache, labels, train, budget, running, normalisation, weight, progress)
+            loss = _epoch(step, images, budget, running, normalisation, weight, progress)
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"{description}: the loss of epoch {epoch} is not a number; lower the learning rate, or "
                     "take float32: in bfloat16 ResNet18 fails on images of 16 px"
                 )
             row = {"epoch": epoch, "train_loss": loss}
-            if val is not None:
-                row |= _validate(network, cache, labels, val, normalisation, budget, ledger)
+            if images.val is not None:
+                row |= _validate(network, images, images.val, normalisation, budget, ledger)
             running.add(row)
             line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
             say(f"{description}: {line}", file=sys.stderr)
@@ -354,9 +368,7 @@ def _class_weights(labels: np.ndarray, train: np.ndarray, description: str) -> t
 
 def _epoch(
     network: nn.Module,
-    cache: PixelCache,
-    labels: np.ndarray,
-    train: np.ndarray,
+    images: TrainingImages,
     budget: Budget,
     running: _Training,
     normalisation: Normalisation,
@@ -366,10 +378,10 @@ def _epoch(
     """Train for one epoch; return the mean loss."""
     device = budget.torch_device()
     network.train()
-    order = train[torch.randperm(len(train), generator=running.generator).numpy()]
+    order = images.train[torch.randperm(len(images.train), generator=running.generator).numpy()]
     losses, sizes = [], []
-    for ids, pixels in batches(cache, order, budget.batch_size, running.ledger, "train"):
-        target = torch.from_numpy(labels[cache.rows(ids)]).to(device)
+    for ids, pixels in batches(images.cache, order, budget.batch_size, running.ledger, "train"):
+        target = torch.from_numpy(images.labels[images.cache.rows(ids)]).to(device)
         x = normalisation.apply(pixels.to(device))
         x = augment(x, running.generator) if budget.augment else x
         with autocast(budget.resolved_precision(), device.type):
@@ -384,7 +396,7 @@ def _epoch(
         sizes.append(len(ids))
         progress.update(len(ids))
     total = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True))
-    return round(total / len(train), 6)
+    return round(total / len(images.train), 6)
 
 
 def predict(
@@ -440,19 +452,18 @@ def predict(
 
 def _validate(
     network: nn.Module,
-    cache: PixelCache,
-    labels: np.ndarray,
+    images: TrainingImages,
     val: np.ndarray,
     normalisation: Normalisation,
     budget: Budget,
     ledger: Ledger,
 ) -> dict[str, float]:
     ids, probabilities = predict(
-        network, cache, val, normalisation, ledger=ledger, stage="val", precision=budget.precision
+        network, images.cache, val, normalisation, ledger=ledger, stage="val", precision=budget.precision
     )
     from sklearn.metrics import f1_score  # a second of imports, which predicting does not need
 
-    truth = labels[cache.rows(ids)]
+    truth = images.labels[images.cache.rows(ids)]
     chosen = probabilities.argmax(axis=1)
     picked = probabilities[np.arange(len(truth)), truth].clip(1e-7)
     return {

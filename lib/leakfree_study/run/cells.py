@@ -37,7 +37,7 @@ from leakfree.ledger.ledger import Ledger
 from leakfree.models import networks
 from leakfree.models.checkpoint import Checkpoint
 from leakfree.models.pretraining import pretrain
-from leakfree.models.training import Budget, TrainingError, fit, predict
+from leakfree.models.training import Budget, TrainingError, TrainingImages, fit, predict
 from leakfree.scores import metrics
 from leakfree.scores.predictions import Predictions, read_predictions, save_predictions
 from leakfree.split.manifest import Manifest
@@ -259,10 +259,7 @@ def _train_network(run: Run, job: NetworkJob, computed_in: str, inputs: _Inputs)
         pretraining_seconds = time.perf_counter() - started
     fitted = fit(
         network,
-        inputs.cache,
-        inputs.labels,
-        inputs.rows["train"],
-        inputs.rows.get("val"),
+        TrainingImages(inputs.cache, inputs.labels, inputs.rows["train"], inputs.rows.get("val")),
         job.budget,
         seed=cell.seed,
         ledger=inputs.ledger,

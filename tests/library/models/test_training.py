@@ -15,7 +15,15 @@ with deferred:
     from leakfree.models import training
     from leakfree.models.checkpoint import Checkpoint
     from leakfree.models.networks import SimpleCNN, build
-    from leakfree.models.training import Budget, Normalisation, TrainingError, augment, fit, predict
+    from leakfree.models.training import (
+        Budget,
+        Normalisation,
+        TrainingError,
+        TrainingImages,
+        augment,
+        fit,
+        predict,
+    )
 
     PLAIN = Budget(
         epochs=2, batch_size=8, learning_rate=1e-3, optimizer="adam", augment=False, precision="float32"
@@ -58,10 +66,7 @@ def trained(
     torch.manual_seed(model_seed)
     return fit(
         SimpleCNN(2, SIZE),
-        cache,
-        own_labels if labels is None else labels,
-        TRAIN,
-        val,
+        TrainingImages(cache, own_labels if labels is None else labels, TRAIN, val),
         PLAIN if budget is None else budget,
         seed=seed,
         ledger=Ledger(cache.digests) if ledger is None else ledger,
@@ -293,7 +298,7 @@ def test_a_last_batch_of_one_image_is_no_obstacle():
     ledger = Ledger(cache.digests)
     network, _ = build("resnet18", 2, 32)
     labels = (np.arange(9) % 2).astype(np.int64)
-    fit(network, cache, labels, np.arange(9), None, replace(PLAIN, epochs=1), seed=0, ledger=ledger)
+    fit(network, TrainingImages(cache, labels, np.arange(9)), replace(PLAIN, epochs=1), seed=0, ledger=ledger)
     assert ledger.consumed("train") == dict.fromkeys(ids, 1)
 
 
@@ -407,7 +412,12 @@ def test_a_training_that_is_cut_off_ends_like_one_that_was_not(monkeypatch, tmp_
     def go(into):
         torch.manual_seed(1)
         return fit(
-            SimpleCNN(2, SIZE), cache, labels, TRAIN, VAL, budget, seed=7, ledger=into, checkpoint=checkpoint
+            SimpleCNN(2, SIZE),
+            TrainingImages(cache, labels, TRAIN, VAL),
+            budget,
+            seed=7,
+            ledger=into,
+            checkpoint=checkpoint,
         )
 
     with monkeypatch.context() as patch, pytest.raises(Cut):
