@@ -20,6 +20,7 @@ from leakfree.data.open import open_cohort
 from leakfree.data.patients import DECLARED, SUBJECT, patient_ids
 from leakfree.data.study_file import read_study
 from leakfree_study.own.limits import UNKNOWN
+from leakfree_study.run.config import NOTEBOOKS
 
 PATTERN = r"eye_(\d+)_"
 
@@ -293,7 +294,8 @@ def test_the_book_is_that_of_the_study(finished):
     pages = {p.relative_to(run / "book").as_posix() for p in (run / "book").rglob("*.html")}
     notebooks = {f"run/{path.stem}.html" for path in (run / "notebooks").glob("*.ipynb")}
     assert (
-        len(notebooks) == 7 and {"index.html", "intro.html", "limits.html", "words.html"} | notebooks <= pages
+        len(notebooks) == len(NOTEBOOKS)
+        and {"index.html", "intro.html", "limits.html", "words.html"} | notebooks <= pages
     )
     assert not {"methods.html", "service.html", "limitations.html", "identity.html"} & pages
     intro = (run / "book" / "intro.html").read_text(encoding="utf-8")
