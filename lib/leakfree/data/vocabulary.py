@@ -10,8 +10,7 @@ from leakfree.data.patients import DECLARED, SCOPES
 from leakfree.data.raw import LABELS
 from leakfree.data.tasks import TASKS, Task
 
-if TYPE_CHECKING:  # a cohort brings Deep Lake along, which takes seconds
-    from leakfree.data.cohort import Cohort
+if TYPE_CHECKING:
     from leakfree.data.study_file import OwnStudy
 
 
@@ -47,6 +46,6 @@ def vocabulary(study: OwnStudy | None) -> Vocabulary:
     return CHEST if study is None else Vocabulary(study.labels, study.made_tasks(), (DECLARED,))
 
 
-def words_of(cohort: Cohort) -> Vocabulary:
-    """Return the words of a cohort."""
+def words_of(cohort: object) -> Vocabulary:
+    """Return the words of a cohort, or of the record of one: of its ``study``, where it has one."""
     return vocabulary(getattr(cohort, "study", None))

@@ -112,9 +112,9 @@ PHANTOM_IMAGES = {"smoke": 480, "full": 1200}
 #: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
 #: left of a run is told from their proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {
-    "smoke": dict(zip([*NOTEBOOKS, "book"], (8, 9, 8, 8, 12, 8, 18, 6, 15), strict=True)),
-    "quick": dict(zip([*NOTEBOOKS, "book"], (12, 30, 25, 25, 45, 22, 90, 8, 45), strict=True)),
-    "full": dict(zip([*NOTEBOOKS, "book"], (10, 100, 7200, 900, 29800, 200, 20000, 20, 60), strict=True)),
+    "smoke": dict(zip([*NOTEBOOKS, "book"], (12, 23, 17, 21, 54, 23, 67, 5, 40), strict=True)),
+    "quick": dict(zip([*NOTEBOOKS, "book"], (10, 28, 25, 26, 49, 22, 105, 8, 60), strict=True)),
+    "full": dict(zip([*NOTEBOOKS, "book"], (10, 100, 7200, 900, 30000, 225, 20000, 20, 60), strict=True)),
 }
 
 
