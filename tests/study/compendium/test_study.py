@@ -245,6 +245,17 @@ def test_key_of_the_results_follows_the_tables(tmp_path):
     assert key({}, tmp_path, name="results") in seen
 
 
+def test_key_of_the_checks_follows_the_networks_that_validation_compared(tmp_path):
+    (tmp_path / "tables").mkdir()
+    seen = set()
+    for content in ("1", "2"):
+        (tmp_path / "tables" / "05_validation.csv").write_text(content)
+        seen.add(key({}, tmp_path, name="05_network_checks"))
+    assert len(seen) == 2
+    (tmp_path / "tables" / "05_coverage.csv").write_text("its own output")
+    assert key({}, tmp_path, name="05_network_checks") in seen
+
+
 def test_key_follows_the_content_of_a_file_of_weights(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"one")

@@ -87,6 +87,18 @@ def test_a_cell_is_found_again_by_its_record(prepared):
         trained(run, "age", MODEL, 1, SIZE)
 
 
+def test_what_validation_compared_is_read_back_once_each_in_its_order(prepared):
+    run, results = prepared
+    rows = [("binary", MODEL, seed, SIZE, metric) for seed in (2, 1) for metric in ("accuracy", "roc_auc")]
+    table = pd.DataFrame(rows, columns=["task", "model", "seed", "image_size", "metric"])
+    found = official.finished(run, table)
+    assert [one.seed for one in found] == [2, 1]
+    assert [result.cell for result in found.values()] == [results[1].cell, results[0].cell]
+    assert next(iter(found)) == ("binary", MODEL, 2, SIZE)
+    with pytest.raises(SealError, match="run notebook 05 first"):
+        official.finished(run, table.assign(seed=3))
+
+
 def test_sealed_images_are_predicted_once_each_without_labels(prepared):
     run, results = prepared
     temperature = Calibrated.of_cell(results[0]).temperature
