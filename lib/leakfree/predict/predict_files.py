@@ -22,6 +22,7 @@ from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import one_line, say, spreadsheet
 from leakfree.base.files import replacing
 from leakfree.data.bounded import check_bounded
+from leakfree.data.files import DICOM_SUFFIXES
 from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.classifier import WARNING, Answer, Classifier
@@ -105,7 +106,8 @@ def find_images(inputs: Sequence[str], standard_input: Callable[[], bytes]) -> t
         else:
             raise InputError(f"{given}: no such file, folder or pattern")
     if not images:
-        dicom = any(next(Path(given).rglob("*.dcm"), None) for given in inputs if Path(given).is_dir())
+        below = (file for given in inputs if Path(given).is_dir() for file in Path(given).rglob("*"))
+        dicom = any(file.suffix.lower() in DICOM_SUFFIXES for file in below)
         told = "; its DICOM files have to be exported as PNG or JPEG" if dicom else ""
         raise InputError(f"no image found in {', '.join(inputs)}{told}")
     return images, left_out

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from leakfree.data.files import DICOM_SUFFIXES
 from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
 from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.patient_ids import is_unknown
 
-NAME, SUFFIXES, PACKAGE = "DICOM", (".dcm", ".dicom", ".ima"), "pydicom"
+NAME, SUFFIXES, PACKAGE = "DICOM", tuple(sorted(DICOM_SUFFIXES)), "pydicom"
 #: Fields of the header that are read beside the patient.
 FIELDS = (
     "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ViewPosition", "Manufacturer",
