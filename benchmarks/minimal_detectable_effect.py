@@ -1,4 +1,6 @@
-"""The smallest inflation of ROC AUC by siblings that the study would find: 80 % power at a level of 5 %.
+"""The smallest inflation of ROC AUC by other images of the same patient that the study would find.
+
+It is found with 80 % power at a level of 5 %.
 
 Run: python benchmarks/minimal_detectable_effect.py [--studies 40] [--jobs 2] Writes
 book/data/minimal_detectable_effect.csv. Nothing of the images is read: patients by class and number of images

@@ -9,7 +9,7 @@ from pathlib import Path
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
 from leakfree.cli import CLEAN, LEAK, to_stdout
-from leakfree.models.recipes import RECIPES
+from leakfree_study.models.recipes import RECIPES
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

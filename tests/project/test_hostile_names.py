@@ -52,6 +52,7 @@ with deferred:
     from leakfree_study.compendium.study import parse
     from leakfree_study.figures import model_plots
     from leakfree_study.figures import plots as figures
+    from leakfree_study.figures.plots import Entry
     from leakfree_study.figures.tables import styled
     from leakfree_study.networks.model_card import model_card
     from leakfree_study.run.config import NOTEBOOKS
@@ -353,7 +354,7 @@ def test_figures_show_names_as_they_are(tmp_path):
         ]
         for figure in drawn:
             figure.draw_without_rendering()
-        path = figures.save(drawn[2], tmp_path, "sheet", caption=IMAGE, alt=IMAGE, source="a.ipynb")
+        path = figures.save(drawn[2], tmp_path, "sheet", Entry(caption=IMAGE, alt=IMAGE, source="a.ipynb"))
     if path.suffix == ".svg":
         ElementTree.parse(path)
 

@@ -2,8 +2,8 @@
 
 bfloat16 halves the memory that a network moves, and processors with instructions for it (AMX, AVX512-BF16,
 those of ARM) train faster in it. A processor without them computes it by software, up to twelve times slower
-than float32. Embeddings (`leakfree.models.embeddings`) are float32 everywhere: an image should have the same
-features on every processor.
+than float32. Embeddings (`leakfree_study.models.embeddings`) are float32 everywhere: an image should have
+the same features on every processor.
 """
 
 from __future__ import annotations

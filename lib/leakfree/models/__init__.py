@@ -1,1 +1,1 @@
-"""Networks and classical models of the study."""
+"""Networks, and how they are trained and scored."""

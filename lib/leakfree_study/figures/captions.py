@@ -23,7 +23,7 @@ CAPTIONS = {
         "Share of test images whose patient is also in training, {seeds} seeds of a plain and of a "
         "stratified 80/20 split of images, by what counts as a patient (scope). Each dot is a split; "
         "black lines: what chance must give.",
-        "Strip plot of the share of test images with a sibling in training: for each patient scope a "
+        "Strip plot of the share of test images whose patient also trains: for each patient scope a "
         "cloud of splits lies around its expectation, plain and stratified splits alike.",
     ),
     "03_learning_curves": (
@@ -114,12 +114,12 @@ CAPTIONS = {
         "(above), or with the test image itself (below), by task and model; 95 % intervals by bootstrap "
         "over patients.",
         "Line plots of inflation against dose, one column a task and one row a leak: lines for each model "
-        "start at zero; for exact copies they rise steeply, for siblings little.",
+        "start at zero; for exact copies they rise steeply, for other images of the same patient little.",
     ),
     "06_control": (
-        "Inflation by siblings that the estimator finds on phantom images, by strength of identity (0: "
-        "none, 1: the phantom's default, 2: larger differences between patients than between images), "
-        "strength of disease and dose; 95 % intervals by bootstrap over patients.",
+        "Inflation by other images of the same patient that the estimator finds on phantom images, by "
+        "strength of identity (0: none, 1: the phantom's default, 2: larger differences between patients "
+        "than between images), strength of disease and dose; 95 % intervals by bootstrap over patients.",
         "Line plots of the inflation found against the strength of identity, one panel a model: near zero "
         "without identity, rising with identity and with dose.",
     ),

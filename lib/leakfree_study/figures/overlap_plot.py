@@ -47,7 +47,7 @@ def overlap_strips(draws: pd.DataFrame, summary: pd.DataFrame, *, seed: int = 0)
         label = "expected of a random split" if place == 0 else None
         ends = [place - 0.42, place + 0.42]
         axis.plot([expected[name]] * 2, ends, color="black", linewidth=1.5, label=label)
-    axis.set(xlabel="Share of test images with a sibling in training", ylabel="Patient scope", xlim=(0, None))
+    axis.set(xlabel="Share of test images whose patient also trains", ylabel="Patient scope", xlim=(0, None))
     axis.xaxis.set_major_formatter("{x:.0%}")
     axis.legend(title="80/20 split of images", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     plt.close(figure)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -135,16 +136,36 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     return {name: chosen[name] for name in names}
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What the index of figures says of one.
+
+    Attributes
+    ----------
+    caption : str
+        What the figure shows; it can be read alone.
+    alt : str
+        What is seen, for readers who do not see it.
+    source : str
+        Notebook or script that made it.
+    tables : sequence of str
+        Files of the run, relative to it, that it was made from.
+    images : bool
+        Whether it shows images of the cohort, so that it cannot be made without them.
+    """
+
+    caption: str
+    alt: str
+    source: str
+    tables: Sequence[str] = ()
+    images: bool = False
+
+
 def save(
     fig: Figure | None,
     run_dir: str | os.PathLike,
     name: str,
-    *,
-    caption: str,
-    alt: str,
-    source: str,
-    tables: Sequence[str] = (),
-    images: bool = False,
+    entry: Entry,
 ) -> Path:
     """Write ``figures/<name>`` as SVG or PNG, whichever is lighter, and its entry in ``figures/index.json``.
 
@@ -156,16 +177,8 @@ def save(
         The run folder.
     name : str
         Lower-case letters, digits, ``_`` and ``-``.
-    caption : str
-        What the figure shows; it can be read alone.
-    alt : str
-        What is seen, for readers who do not see it.
-    source : str
-        Notebook or script that made it.
-    tables : sequence of str
-        Files of the run, relative to it, that it was made from.
-    images : bool
-        Whether it shows images of the cohort, so that it cannot be made without them.
+    entry : Entry
+        What the index says of it.
 
     Returns
     -------
@@ -181,7 +194,7 @@ def save(
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ValueError(f"figure name {name!r}: only lower-case letters, digits, _ and - are allowed")
-    if not caption.strip() or not alt.strip():
+    if not entry.caption.strip() or not entry.alt.strip():
         raise ValueError(f"figure {name}: caption and alternative text are needed")
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,12 +209,12 @@ def save(
         if not isinstance(entries, dict):
             raise ValueError(f"{index}: not an index of figures: not a mapping")
         entries[name] = {
-            "caption": caption,
-            "alt": alt,
-            "source": source,
-            "tables": list(tables),
+            "caption": entry.caption,
+            "alt": entry.alt,
+            "source": entry.source,
+            "tables": list(entry.tables),
             "files": [path.name],
-            "films": images,
+            "films": entry.images,
         }
         write_json(index, entries)
     return path

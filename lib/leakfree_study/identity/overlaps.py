@@ -43,7 +43,7 @@ def readable_summary(summary: pd.DataFrame) -> pd.DataFrame:
             "patients on both sides": summary["shared"].map("{:.1f}".format),
             "least to most": [f"{least} to {most}" for least, most in ends],
             "expected": summary["expected_shared"].map("{:.1f}".format),
-            "test images with a sibling": summary["share_of_images"].map("{:.1%}".format),
+            "test images whose patient also trains": summary["share_of_images"].map("{:.1%}".format),
             "expected share": summary["expected_share_of_images"].map("{:.1%}".format),
         }
     )

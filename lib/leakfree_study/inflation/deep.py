@@ -91,7 +91,7 @@ def network_jobs(
 def deep_table(
     material: Material, results: Sequence[Result], *, n_resamples: int, seed: int = 0
 ) -> pd.DataFrame:
-    """Estimate the leak of siblings from trained networks.
+    """Estimate the leak of patients from trained networks.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from leakfree_study.inflation.material import Material, embedding_features, pixe
 from leakfree_study.inflation.store import Results
 from leakfree_study.run.run import Run
 
-#: Models that get every leak, and models that get siblings and exact copies at full dose on one task.
+#: Models that get every leak, and models that get the same patient and exact copies at full dose on one task.
 LIGHT, HEAVY = ("1-nn", "logistic-regression"), ("random-forest", "xgboost")
 #: File with the original sizes of images that were resized, looked for in the folder of the images and beside
 #: it.

@@ -37,7 +37,7 @@ MODULES = {
         "leakfree/data/pixels",
     )
 }
-MODULES["embeddings"] = (*MODULES["pixels"], "leakfree/models/embeddings", "leakfree/models/networks")
+MODULES["embeddings"] = (*MODULES["pixels"], "leakfree_study/models/embeddings", "leakfree/models/networks")
 PACKAGES = {"pixels": ("numpy", "pillow"), "embeddings": ("numpy", "pillow", "torch", "timm")}
 
 
@@ -149,8 +149,8 @@ def pixel_features(
 def embedding_features(
     cohort: Cohort, table: pd.DataFrame, size: int, cache: Path, *, seed: int = 0, jobs: int = 2
 ) -> Features:
-    """Embed images and altered copies by the frozen network of `leakfree.models.embeddings`."""
-    from leakfree.models import embeddings
+    """Embed images and altered copies by the frozen network of `leakfree_study.models.embeddings`."""
+    from leakfree_study.models import embeddings
 
     def make() -> dict[str, np.ndarray]:
         decoded = _decode(cohort, table, size, seed, jobs)

@@ -79,7 +79,7 @@ def arm_table(
 
 
 def natural_table(results: Results, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Reweight the leak of siblings to a natural split of images, see `natural`."""
+    """Reweight the leak of patients to a natural split of images, see `natural`."""
     rows = []
     for arm in sorted(results.arms):
         if arm.name != "siblings-100" or arm.permuted or arm.scope != results.material.scope:
@@ -100,18 +100,18 @@ def natural_table(results: Results, *, n_resamples: int = 2000, seed: int = 0) -
 def natural(
     results: Results, leaky: Arm, *, metric: str = "roc_auc", n_resamples: int = 2000, seed: int = 0
 ) -> tuple[Estimate, float]:
-    """Estimate the inflation of a plain 80/20 split of images from the arms of siblings.
+    """Estimate the inflation of a plain 80/20 split of images from the arms where the same patient trains.
 
-    In such a split a test image of a patient with k images has no sibling in training with probability 0.2 to
-    the power k - 1. Tested patients with several images get the weight of all images of their kind, and count
-    with their leaky prediction where they have a sibling, with their clean one where not; tested patients
-    with one image stand for all of their kind.
+    In such a split a test image of a patient with k images has no other image of its patient in training with
+    probability 0.2 to the power k - 1. Tested patients with several images get the weight of all images of
+    their kind, and count with their leaky prediction where their patient trains, with their clean one where
+    not; tested patients with one image stand for all of their kind.
 
     Returns
     -------
     Estimate
     float
-        Share of the test images with a sibling in training.
+        Share of the test images whose patient also trains.
     """
     clean = Arm(leaky.task, leaky.features, leaky.head, "clean", leaky.scope)
     groups = results.material.groups[leaky.scope]
@@ -214,7 +214,7 @@ def _arms_of_model(results: Results, model: tuple, metric: str, n_resamples: int
     counts = patient_counts(int(results.material.groups[model[3]].max()) + 1, n_resamples, seed)
     rows = []
     for arm in sorted(results.arms):
-        # The clean arm serves several leaks: it is scored as the leak of siblings scores it.
+        # The clean arm serves several leaks: it is scored as the leak of patients scores it.
         population = "several" if arm.name == "clean" else populations[arm.name]
         draws = results.scored(arm, population)
         found = summarise(arm_values(draws, metric, counts), draws, null=0.5)
@@ -237,7 +237,7 @@ def _arms_of_model(results: Results, model: tuple, metric: str, n_resamples: int
 def control_table(
     results: Results, *, metric: str = "roc_auc", n_resamples: int = 2000, seed: int = 0, **fields: object
 ) -> pd.DataFrame:
-    """Estimate the leaks of siblings and of exact copies at full dose for arms with given fields.
+    """Estimate the leaks of patients and of exact copies at full dose for arms with given fields.
 
     Parameters
     ----------

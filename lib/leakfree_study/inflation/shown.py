@@ -33,6 +33,17 @@ def linked(row: dict[str, object]) -> str:
     return (f"{text} " if len(links) > 1 else "") + " ".join(numbered)
 
 
+def titles(protocols: pd.Series) -> pd.Series:
+    """Name leaks by their titles in the catalogue, and other protocols as they are.
+
+    Parameters
+    ----------
+    protocols : pandas.Series of str
+        Such as ``siblings``, ``clean``.
+    """
+    return protocols.replace({leak.protocol: leak.title for leak in catalogue.LEAKS})
+
+
 def leak_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Show the leaks of one task, in the order of the catalogue; a name stands in its first row only.
 
@@ -43,9 +54,9 @@ def leak_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     order = [leak.protocol for leak in catalogue.LEAKS]
     rows = rows.sort_values("protocol", key=lambda names: names.map(order.index), kind="stable")
-    titles = pd.Series([catalogue.by_protocol(name).title for name in rows["protocol"]], index=rows.index)
+    names = titles(rows["protocol"])
     shown = _judged(rows, "ROC AUC")
-    shown.insert(0, "leak", titles.where(~titles.duplicated(), ""))
+    shown.insert(0, "leak", names.where(~names.duplicated(), ""))
     return shown
 
 
@@ -109,9 +120,9 @@ def memory_sentence(random_labels: pd.DataFrame) -> str:
     at_chance = (random_labels["clean_low"] <= 0.5) & (random_labels["clean_high"] >= 0.5)
     strongest = siblings.sort_values("estimate", ascending=False, kind="stable").iloc[0]
     return (
-        f"Clean arms at chance: {int(at_chance.sum())} of {len(at_chance)}. Siblings raise "
-        f"{int((siblings['low'] > 0).sum())} of {len(siblings)} models above their clean arm; most of all "
-        f"{strongest['model']}, by {strongest['estimate']:.3f} ({strongest['low']:.3f} to "
+        f"Clean arms at chance: {int(at_chance.sum())} of {len(at_chance)}. Other images of the same patient "
+        f"raise {int((siblings['low'] > 0).sum())} of {len(siblings)} models above their clean arm; most of "
+        f"all {strongest['model']}, by {strongest['estimate']:.3f} ({strongest['low']:.3f} to "
         f"{strongest['high']:.3f})."
     )
 
@@ -136,7 +147,7 @@ def phantom_sentence(phantoms: pd.DataFrame) -> str:
 
 
 def how_to_read(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float) -> str:
-    """List what all comparisons at full dose, the leak of siblings and plain splits come to, as Markdown.
+    """List what all comparisons at full dose, the leak of patients and plain splits come to, as Markdown.
 
     Parameters
     ----------
@@ -153,8 +164,8 @@ def how_to_read(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float) ->
     lines = [
         f"Of {len(full_dose)} comparisons at full dose, "
         f"{', '.join(f'{n} {name}' for name, n in verdicts.items())} (Holm within each task).",
-        f"Siblings: {int((siblings['p_holm'] < level).sum())} of {len(siblings)} models and tasks show "
-        f"inflation after adjustment; the largest is {best['model']}, {best['task']}, "
+        f"Other images of the same patient: {int((siblings['p_holm'] < level).sum())} of {len(siblings)} "
+        f"models and tasks show inflation after adjustment; the largest is {best['model']}, {best['task']}, "
         f"{best['estimate']:+.3f} ({best['low']:+.3f} to {best['high']:+.3f}) among patients with "
         "several images, all leaked.",
         f"In a plain split of images the same leak is worth {natural['estimate'].min():+.4f} to "

@@ -5,8 +5,8 @@ A patient has a vector z of its own and each of its images one more; an image's 
     x = disease * (label - 1/2) * direction + sqrt(identity) * z_patient + sqrt(1 - identity) * z_image
 
 With identity 0 the images of a patient are exchangeable with those of others of their label, and the leak of
-siblings gives nothing: every finding is a false alarm. The draws, the arms and the estimator are those of
-the study; the model is the nearest neighbour.
+other images of the same patient gives nothing: every finding is a false alarm. The draws, the arms and the
+estimator are those of the study; the model is the nearest neighbour.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 
 from leakfree.data.patients import patient_ids
 from leakfree.data.vocabulary import words_of
-from leakfree.models.embeddings import embed
-from leakfree.models.probe import linear_probe
 from leakfree.scores.metrics import weighted_roc_auc
 from leakfree_study.inflation.estimate import patient_counts
 from leakfree_study.inflation.experiment import original_sizes
+from leakfree_study.models.embeddings import embed
+from leakfree_study.models.probe import linear_probe
 from leakfree_study.run.run import Run
 
 HANDLINGS = ("squashed", "padded", "cropped")

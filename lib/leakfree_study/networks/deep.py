@@ -13,7 +13,6 @@ from leakfree.base.files import write_json
 from leakfree.base.sums import renew_sums
 from leakfree.data.tasks import TASKS, Task
 from leakfree.data.vocabulary import words_of
-from leakfree.models.recipes import RECIPES
 from leakfree.models.training import Budget
 from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
@@ -22,6 +21,7 @@ from leakfree.split import manifest as splits
 from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed
+from leakfree_study.models.recipes import RECIPES
 from leakfree_study.networks.published import Published, publish
 from leakfree_study.run import made_with
 from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
@@ -106,7 +106,7 @@ def network_job(
     task : str or Task
         The name of one of `leakfree.data.tasks.TASKS`, or a task.
     recipe : str
-        Name of one of `leakfree.models.recipes.RECIPES`.
+        Name of one of `leakfree_study.models.recipes.RECIPES`.
     manifest : Manifest
         As `five_parts`.
     seed : int

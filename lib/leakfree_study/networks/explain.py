@@ -20,12 +20,12 @@ from torch import nn
 
 from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.ledger.ledger import Ledger
-from leakfree.models.embeddings import embed
-from leakfree.models.probe import linear_probe
 from leakfree.models.training import Normalisation, predict
 from leakfree.predict.classifier import last_map
 from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions
+from leakfree_study.models.embeddings import embed
+from leakfree_study.models.probe import linear_probe
 
 if TYPE_CHECKING:
     from leakfree.data.cohort import Cohort

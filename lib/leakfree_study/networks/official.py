@@ -11,13 +11,13 @@ import pandas as pd
 from leakfree.base.sums import renew_sums
 from leakfree.data.cohort import SEALED_PART
 from leakfree.data.vocabulary import words_of
-from leakfree.models.recipes import RECIPES
 from leakfree.predict.calibrated import Calibrated
 from leakfree.scores.calibration import scale
 from leakfree.scores.predictions import Predictions, read_predictions
 from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import bracketed
+from leakfree_study.models.recipes import RECIPES
 from leakfree_study.networks.published import load_trained
 from leakfree_study.networks.sealed import FOLDER, Predicted, open_seal, read_plan
 from leakfree_study.networks.trainings import Network

@@ -20,7 +20,7 @@ class Network(NamedTuple):
     Attributes
     ----------
     task, model : str
-        The model is one of `leakfree.models.recipes.RECIPES`.
+        The model is one of `leakfree_study.models.recipes.RECIPES`.
     seed : int
         Of the network; the split has its own.
     image_size : int

@@ -36,12 +36,12 @@ from leakfree.data.tasks import Task
 from leakfree.ledger.ledger import Ledger
 from leakfree.models import networks
 from leakfree.models.checkpoint import Checkpoint
-from leakfree.models.pretraining import pretrain
 from leakfree.models.training import Budget, TrainingError, TrainingImages, fit, predict
 from leakfree.scores import metrics
 from leakfree.scores.predictions import Predictions, read_predictions, save_predictions
 from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import Protocol
+from leakfree_study.models.pretraining import pretrain
 from leakfree_study.run.made_with import precision_of
 from leakfree_study.run.run import Run, open_run
 
@@ -67,10 +67,10 @@ MODULES = {
         "leakfree/models/checkpoint",
         "leakfree/models/networks",
         "leakfree/base/precision",
-        "leakfree/models/pretraining",
+        "leakfree_study/models/pretraining",
         "leakfree/models/training",
     ),
-    "classical": (*_COMMON, "leakfree/models/classical", "leakfree/models/pixel_models"),
+    "classical": (*_COMMON, "leakfree_study/models/classical", "leakfree_study/models/pixel_models"),
 }
 
 
@@ -162,7 +162,7 @@ class NetworkJob:
     weights : str
         Initial weights, see `leakfree.models.networks.resnet18`.
     pretraining : int
-        Epochs without labels on the training part before, see `leakfree.models.pretraining.pretrain`.
+        Epochs without labels on the training part before, see `leakfree_study.models.pretraining.pretrain`.
     """
 
     cell: Cell
@@ -242,14 +242,14 @@ def _train_network(run: Run, job: NetworkJob, computed_in: str, inputs: _Inputs)
     torch.set_num_threads(1)
     torch.manual_seed(cell.seed)
     network, origin = networks.build(cell.model, len(cell.task.classes), cell.image_size, job.weights)
+    images = TrainingImages(inputs.cache, inputs.labels, inputs.rows["train"], inputs.rows.get("val"))
     pretraining_seconds = 0.0
     if job.pretraining:
         origin, started = "self-supervised", time.perf_counter()
         if checkpoint.load() is None:  # else it is behind the weights that are taken up
             pretrain(
                 network,
-                inputs.cache,
-                inputs.rows["train"],
+                images,
                 job.pretraining,
                 seed=cell.seed,
                 ledger=inputs.ledger,
@@ -259,7 +259,7 @@ def _train_network(run: Run, job: NetworkJob, computed_in: str, inputs: _Inputs)
         pretraining_seconds = time.perf_counter() - started
     fitted = fit(
         network,
-        TrainingImages(inputs.cache, inputs.labels, inputs.rows["train"], inputs.rows.get("val")),
+        images,
         job.budget,
         seed=cell.seed,
         ledger=inputs.ledger,

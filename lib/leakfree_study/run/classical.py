@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from leakfree.models import classical
 from leakfree.split import manifest as splits
 from leakfree.split.manifest import Manifest
+from leakfree_study.models import classical
 from leakfree_study.run.cells import Cell, Result, classical_cell
 from leakfree_study.run.run import Run
 
@@ -50,7 +50,7 @@ def fit_searched(run: Run, cell: Cell, n_jobs: int | None, *, n_iter: int, folds
     cell : Cell
         Its seed is the search's.
     n_jobs : int or None
-        As `leakfree.models.classical.search`.
+        As in `leakfree_study.models.classical.Search`.
     n_iter, folds : int
         Candidates, and folds that keep linked groups together.
     **fixed
@@ -58,9 +58,8 @@ def fit_searched(run: Run, cell: Cell, n_jobs: int | None, *, n_iter: int, folds
     """
 
     def fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple:
-        found = classical.search(
-            cell.model, x, y, groups, seed=cell.seed, n_iter=n_iter, folds=folds, n_jobs=n_jobs, **fixed
-        )
+        how = classical.Search(n_iter, folds, cell.seed, n_jobs)
+        found = classical.search(cell.model, x, y, groups, how, **fixed)
         best = {name.removeprefix("classifier__"): value for name, value in found.best_params_.items()}
         fitted = found.best_estimator_
         facts = {"settings": best, "converged": classical.converged(fitted)}

@@ -205,16 +205,14 @@ class Run:
         # Workers, which draw nothing, need not wait for Matplotlib.
         from leakfree_study.figures import plots
 
-        path = plots.save(
-            figure,
-            self.folder,
-            f"{self.number}_{name}",
-            caption=caption,
-            alt=alt,
+        entry = plots.Entry(
+            caption,
+            alt,
             source=f"notebooks/{self.notebook}.ipynb",
             tables=[f"tables/{table}.csv" for table in tables],
             images=images,
         )
+        path = plots.save(figure, self.folder, f"{self.number}_{name}", entry)
         self.wrote(path)
         return ShownFigure(path, caption, alt)
 

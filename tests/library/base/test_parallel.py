@@ -13,7 +13,7 @@ from leakfree.base import parallel
 from leakfree.base.parallel import SchedulerError, workers
 
 with deferred:
-    from leakfree.models.classical import estimator, search, search_table
+    from leakfree_study.models.classical import Search, estimator, search, search_table
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def problem():
     return X.astype(np.uint8).reshape(len(y), -1), y, groups
 
 
-def scores(model, **params):
+def scores(model, n_jobs=None, **params):
     X, y, groups = problem()
-    found = search(model, X, y, groups, seed=4, n_iter=3, folds=2, **params)
+    found = search(model, X, y, groups, Search(3, 2, seed=4, n_jobs=n_jobs), **params)
     results = found.cv_results_
     kept = {k: np.asarray(v) for k, v in results.items() if "time" not in k and k != "params"}
     return kept, results["params"], found.best_estimator_.predict_proba(X), search_table(found)

@@ -18,6 +18,7 @@ with deferred:
     from matplotlib.figure import Figure
 
     from leakfree_study.figures import plots as figures
+    from leakfree_study.figures.plots import Entry
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ def test_plots_are_labelled_and_their_legends_cover_nothing(name):
 @pytest.mark.parametrize("name", ["learning_curves", "roc_curves", "contact_sheet"])
 def test_same_figure_same_bytes(tmp_path, name):
     for run in ("a", "b"):
-        path = figures.save(PLOTS[name](), tmp_path / run, "x", caption="c", alt="a", source="s")
+        path = figures.save(PLOTS[name](), tmp_path / run, "x", Entry(caption="c", alt="a", source="s"))
     for file in (path.name, "index.json"):
         assert (tmp_path / "a/figures" / file).read_bytes() == (tmp_path / "b/figures" / file).read_bytes()
     if path.suffix == ".svg":
@@ -134,7 +135,7 @@ def test_the_lighter_of_two_kinds_is_written_and_the_other_one_goes(tmp_path):
     figures.plt.close("all")
     kinds = {}
     for name, figure in (("simple", simple), ("busy", busy)):
-        path = figures.save(figure, tmp_path, name, caption="c", alt="a", source="s")
+        path = figures.save(figure, tmp_path, name, Entry(caption="c", alt="a", source="s"))
         kinds[name] = path.suffix
         sizes = {}
         for kind in ("svg", "png"):
@@ -143,25 +144,25 @@ def test_the_lighter_of_two_kinds_is_written_and_the_other_one_goes(tmp_path):
             sizes[f".{kind}"] = other.stat().st_size
         assert kinds[name] == min(sizes, key=sizes.get)
     assert kinds == {"simple": ".svg", "busy": ".png"}
-    figures.save(busy, tmp_path, "simple", caption="c", alt="a", source="s")
+    figures.save(busy, tmp_path, "simple", Entry(caption="c", alt="a", source="s"))
     assert [p.name for p in (tmp_path / "figures").glob("simple.*")] == ["simple.png"]
 
 
 def test_a_figure_that_shows_images_is_kept_where_it_cannot_be_drawn(tmp_path):
     with pytest.raises(FileNotFoundError, match="shows images"):
-        figures.save(None, tmp_path, "x", caption="c", alt="a", source="s", images=True)
+        figures.save(None, tmp_path, "x", Entry(caption="c", alt="a", source="s", images=True))
     path = figures.save(
-        PLOTS["contact_sheet"](), tmp_path, "x", caption="c", alt="a", source="s", images=True
+        PLOTS["contact_sheet"](), tmp_path, "x", Entry(caption="c", alt="a", source="s", images=True)
     )
     before = path.read_bytes()
-    assert figures.save(None, tmp_path, "x", caption="new", alt="a", source="s", images=True) == path
+    assert figures.save(None, tmp_path, "x", Entry(caption="new", alt="a", source="s", images=True)) == path
     assert path.read_bytes() == before
     entry = json.loads((tmp_path / "figures/index.json").read_text())["x"]
     assert (entry["caption"], entry["films"], entry["files"]) == ("new", True, [path.name])
 
 
 def test_cells_of_figures_are_noted_beside_what_stands_there(tmp_path):
-    figures.save(figures.images_per_patient([1]), tmp_path, "x", caption="c", alt="a", source="s")
+    figures.save(figures.images_per_patient([1]), tmp_path, "x", Entry(caption="c", alt="a", source="s"))
     figures.note_cells(tmp_path, {"x": 7})
     entry = json.loads((tmp_path / "figures/index.json").read_text())["x"]
     assert (entry["cell"], entry["caption"]) == (7, "c")
@@ -171,18 +172,21 @@ def test_cells_of_figures_are_noted_beside_what_stands_there(tmp_path):
 def test_a_figure_without_words_is_refused(tmp_path, empty):
     words = {"caption": "c", "alt": "a"} | {empty: " "}
     with pytest.raises(ValueError, match="caption and alternative text"):
-        figures.save(figures.images_per_patient([1]), tmp_path, "x", source="s", **words)
+        figures.save(figures.images_per_patient([1]), tmp_path, "x", Entry(source="s", **words))
 
 
 def test_same_bytes_in_another_process(tmp_path):
     code = (
         "import sys; from leakfree_study.figures import plots as figures; figures.use_style()\n"
         "fig = figures.images_per_patient([1, 1, 2])\n"
-        "figures.save(fig, sys.argv[1], 'x', caption='c', alt='a', source='s')"
+        "figures.save(fig, sys.argv[1], 'x', figures.Entry(caption='c', alt='a', source='s'))"
     )
     figures.use_style()
     path = figures.save(
-        figures.images_per_patient([1, 1, 2]), tmp_path / "a", "x", caption="c", alt="a", source="s"
+        figures.images_per_patient([1, 1, 2]),
+        tmp_path / "a",
+        "x",
+        Entry(caption="c", alt="a", source="s"),
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "b"], check=True, env={"MPLBACKEND": "Agg"})
     for file in (path.name, "index.json"):
@@ -192,9 +196,9 @@ def test_same_bytes_in_another_process(tmp_path):
 def test_index_names_source_and_tables_and_keeps_other_entries(tmp_path):
     fig = figures.images_per_patient([1, 2])
     words = {"alt": "What is seen.", "source": "01_exploration"}
-    path = figures.save(fig, tmp_path, "one", caption="First.", tables=["tables/a.csv"], **words)
-    figures.save(fig, tmp_path, "two", caption="Second.", **words)
-    figures.save(fig, tmp_path, "one", caption="First again.", tables=["tables/a.csv"], **words)
+    path = figures.save(fig, tmp_path, "one", Entry(caption="First.", tables=["tables/a.csv"], **words))
+    figures.save(fig, tmp_path, "two", Entry(caption="Second.", **words))
+    figures.save(fig, tmp_path, "one", Entry(caption="First again.", tables=["tables/a.csv"], **words))
     common = {"alt": "What is seen.", "source": "01_exploration", "films": False}
     assert json.loads((tmp_path / "figures/index.json").read_text()) == {
         "one": {
@@ -215,7 +219,7 @@ def test_notebooks_that_save_at_once_lose_no_entry(tmp_path, monkeypatch):
 
     def write(worker):
         for i in range(8):
-            figures.save(fig, tmp_path, f"w{worker}-{i}", caption="c", alt="a", source="")
+            figures.save(fig, tmp_path, f"w{worker}-{i}", Entry(caption="c", alt="a", source=""))
 
     threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
     for thread in threads:
@@ -229,11 +233,11 @@ def test_bad_names_and_indexes_are_refused(tmp_path):
     fig = figures.images_per_patient([1])
     for name in ("../x", "", "A b", "x.png"):
         with pytest.raises(ValueError, match="figure name"):
-            figures.save(fig, tmp_path, name, caption="c", alt="a", source="")
+            figures.save(fig, tmp_path, name, Entry(caption="c", alt="a", source=""))
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/index.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"index\.json: not an index"):
-        figures.save(fig, tmp_path, "x", caption="c", alt="a", source="")
+        figures.save(fig, tmp_path, "x", Entry(caption="c", alt="a", source=""))
     assert (tmp_path / "figures/index.json").read_text() == "[1]"
 
 

@@ -77,8 +77,8 @@ def test_the_control_with_random_labels_is_counted():
     table = rows("siblings", "siblings", "exact", clean_low=[0.4, 0.55, 0.4], clean_high=0.6)
     table = table.assign(estimate=[0.02, 0.08, 0.5], low=[-0.01, 0.02, 0.4])
     assert shown.memory_sentence(table) == (
-        "Clean arms at chance: 2 of 3. Siblings raise 1 of 2 models above their clean arm; most of "
-        "all model 1, "
+        "Clean arms at chance: 2 of 3. Other images of the same patient raise 1 of 2 models above their "
+        "clean arm; most of all model 1, "
         "by 0.080 (0.020 to 0.090)."
     )
 
@@ -108,8 +108,8 @@ def test_the_last_word_counts_verdicts_and_names_the_largest():
     lines = shown.how_to_read(table, natural, 0.05).splitlines()
     assert lines == [
         "- Of 3 comparisons at full dose, 3 inflation (Holm within each task).",
-        "- Siblings: 1 of 2 models and tasks show inflation after adjustment; the largest is model "
-        "1, etiology, "
+        "- Other images of the same patient: 1 of 2 models and tasks show inflation after adjustment; the "
+        "largest is model 1, etiology, "
         "+0.040 (+0.010 to +0.090) among patients with several images, all leaked.",
         "- In a plain split of images the same leak is worth +0.0010 to +0.0030.",
     ]

@@ -13,7 +13,6 @@ from leakfree.data.tasks import TASKS
 
 with deferred:
     from leakfree.ledger.ledger import LedgerError
-    from leakfree.models import embeddings
     from leakfree_study.inflation import material as module
     from leakfree_study.inflation.material import (
         VARIANTS,
@@ -23,6 +22,7 @@ with deferred:
         pixel_features,
         without_copies,
     )
+    from leakfree_study.models import embeddings
 
 SIZE = 16
 
@@ -183,7 +183,7 @@ def test_embeddings_are_made_of_the_decoded_images_and_copies(
     monkeypatch.setattr(
         provenance,
         "package_digest",
-        lambda names: "new" if "leakfree/models/embeddings" in names else kept(names),
+        lambda names: "new" if "leakfree_study/models/embeddings" in names else kept(names),
     )
     embedding_features(phantom_cohort, table, SIZE, tmp_path, jobs=1)
     assert len(calls) == 6, "features of another network's code are no kept ones"

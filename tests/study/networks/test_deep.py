@@ -9,9 +9,9 @@ import pytest
 from deferred import deferred
 from leakfree.data.cohort import ingest
 from leakfree.data.tasks import TASKS
-from leakfree.models.recipes import RECIPES, Recipe
 from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS
 from leakfree.split.protocols import CLEAN
+from leakfree_study.models.recipes import RECIPES, Recipe
 
 with deferred:
     from leakfree.audit.gate import gate

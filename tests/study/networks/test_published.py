@@ -21,11 +21,11 @@ with deferred:
     from safetensors.torch import load_file, save_file
 
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.models import classical
     from leakfree.models.networks import build
     from leakfree.models.training import Budget
     from leakfree.predict.weights import PublishedError
     from leakfree.split import manifest as splits
+    from leakfree_study.models import classical
     from leakfree_study.networks.published import load_published, load_trained, publish
     from leakfree_study.run.cells import Cell, NetworkJob, classical_cell, network_cell
     from leakfree_study.run.run import open_run, read_outputs

@@ -26,12 +26,13 @@ with deferred:
     from leakfree.data.record import COPIES, save_cohort
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.ledger.ledger import Ledger, LedgerError, consumed_hash
-    from leakfree.models import classical, training
+    from leakfree.models import training
     from leakfree.models.checkpoint import Checkpoint
     from leakfree.models.networks import build
     from leakfree.models.training import Budget, Normalisation, batches, predict
     from leakfree.split import manifest as splits
     from leakfree.split.manifest import Manifest
+    from leakfree_study.models import classical
     from leakfree_study.run import cells
     from leakfree_study.run.cells import (
         Cell,
@@ -500,7 +501,7 @@ def test_every_module_behind_a_number_makes_cells_stale(kind):
     # The gate lets a cell run or not; how the audit's checks are worded is no number.
     behind -= {module for module in behind if module.startswith("leakfree/audit/")} - {"leakfree/audit/gate"}
     # Of the two kinds of model, each cell has one; embeddings are material of the grid.
-    other = {"network": "leakfree/models/classical", "classical": "leakfree/models/networks"}[kind]
+    other = {"network": "leakfree_study/models/classical", "classical": "leakfree/models/networks"}[kind]
     behind -= {other}
     if kind == "classical":
         behind -= {f"leakfree/models/{name}" for name in ("pretraining", "training")}
@@ -640,10 +641,10 @@ def test_a_disagreeing_ledger_leaves_no_weights(make_run, tmp_path, monkeypatch)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def brief_pretrain(network, cache, train, epochs, *, seed, ledger, description, precision):
+def brief_pretrain(network, images, epochs, *, seed, ledger, description, precision):
     """Stand in for the pretraining: the same rows enter the ledger, and the weights are others."""
     for _ in range(epochs):
-        for _ in batches(cache, train, 64, ledger, "train"):
+        for _ in batches(images.cache, images.train, 64, ledger, "train"):
             pass
     with torch.no_grad():
         network.features[0].weight.mul_(1.5)

@@ -31,7 +31,7 @@ class Overlap:
 
     @property
     def share_of_images(self) -> float:
-        """Fraction of test images with a sibling in training."""
+        """Fraction of test images whose patient also trains."""
         return self.test_images_with_sibling / self.test_images if self.test_images else float("nan")
 
 
@@ -70,7 +70,7 @@ def expected_overlap(groups: np.ndarray, n_test: int) -> tuple[float, float]:
     shared : float
         Expected number of groups in both parts.
     share_of_images : float
-        Expected fraction of test images with a sibling in training.
+        Expected fraction of test images whose patient also trains.
     """
     from scipy.stats import hypergeom  # half a second that an audit of a given split need not spend
 
@@ -78,7 +78,7 @@ def expected_overlap(groups: np.ndarray, n_test: int) -> tuple[float, float]:
     sizes = pd.Series(groups).value_counts(sort=False).to_numpy()
     all_test = hypergeom.pmf(sizes, n, sizes, n_test)
     all_train = hypergeom.pmf(0, n, sizes, n_test)
-    # An image of the test part lacks a sibling in training when its whole group is in the test part.
+    # A test image has nobody of its group in training when its whole group is in the test part.
     lonely = (sizes * all_test).sum()
     return float((1 - all_test - all_train).sum()), float(1 - lonely / n_test)
 

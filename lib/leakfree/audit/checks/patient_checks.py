@@ -113,7 +113,7 @@ def patients_check(
         status, severity = ("FAIL" if name in fail_on else "WARN"), "leak"
         summary = (
             f"{entry['count']} patients stand in several parts under {declared}{beside}; "
-            f"{entry['share_of_test_images_with_sibling']:.1%} of the test images have a sibling in training."
+            f"the patients of {entry['share_of_test_images_with_sibling']:.1%} of the test images also train."
         )
     elif worst:
         status, severity = "WARN", "warning"

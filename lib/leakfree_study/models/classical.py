@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from xgboost import XGBClassifier
 
-from leakfree.models.pixel_models import LogisticPixels, OrderedForest, to_unit
+from leakfree_study.models.pixel_models import LogisticPixels, OrderedForest, to_unit
 
 #: Models in the order of the tables.
 MODELS = ("logistic_regression", "random_forest", "xgboost")
@@ -158,16 +159,36 @@ def grouped_folds(
     return drawn
 
 
+@dataclass(frozen=True)
+class Search:
+    """How a search goes about.
+
+    Attributes
+    ----------
+    n_iter : int
+        Candidates to try; all of them if there are fewer.
+    folds : int
+        Number of folds.
+    seed : int
+        Seed of the candidates, the folds and the model.
+    n_jobs : int or None
+        Fits at a time. None takes what `leakfree.base.parallel.workers` has set. Results do not depend
+        on it: one fit runs on one thread.
+    """
+
+    n_iter: int
+    folds: int
+    seed: int
+    n_jobs: int | None = None
+
+
 def search(
     model: str,
     X: np.ndarray,
     y: np.ndarray,
     groups: np.ndarray,
+    how: Search,
     *,
-    seed: int,
-    n_iter: int,
-    folds: int,
-    n_jobs: int | None = None,
     space: Mapping[str, Sequence[object]] | None = None,
     **params: Any,
 ) -> RandomizedSearchCV:
@@ -183,15 +204,7 @@ def search(
         Class numbers from 0 to k - 1, each present.
     groups : ndarray, shape (n,)
         Linked group of each image; no group stands on both sides of a fold.
-    seed : int
-        Seed of the candidates, the folds and the model.
-    n_iter : int
-        Candidates to try; all of them if there are fewer.
-    folds : int
-        Number of folds.
-    n_jobs : int or None
-        Fits at a time. None takes what `leakfree.base.parallel.workers` has set. Results do not depend
-        on it: one fit runs on one thread.
+    how : Search
     space : mapping of str to sequence, optional
         Candidates in place of those in `SPACES`.
     **params
@@ -216,14 +229,14 @@ def search(
         raise ValueError(f"class numbers must run from 0 without gaps, got {classes.tolist()}")
     candidates = {f"{_CLASSIFIER}__{name}": list(values) for name, values in space.items()}
     found = RandomizedSearchCV(
-        estimator(model, len(classes), seed, 1, **params),
+        estimator(model, len(classes), how.seed, 1, **params),
         candidates,
-        n_iter=min(n_iter, len(ParameterGrid(candidates))),
+        n_iter=min(how.n_iter, len(ParameterGrid(candidates))),
         scoring={"macro_f1": make_scorer(f1_score, average="macro"), "converged": _converged_score},
         refit="macro_f1",
-        cv=grouped_folds(y, groups, folds=folds, seed=seed),
-        random_state=seed,
-        n_jobs=n_jobs,
+        cv=grouped_folds(y, groups, folds=how.folds, seed=how.seed),
+        random_state=how.seed,
+        n_jobs=how.n_jobs,
         error_score="raise",
     )
     return found.fit(X, y)

@@ -3,7 +3,7 @@
 import pytest
 
 from deferred import deferred
-from leakfree.models.recipes import RECIPES, Recipe
+from leakfree_study.models.recipes import RECIPES, Recipe
 
 with deferred:
     from leakfree.models.networks import build

@@ -13,10 +13,10 @@ with deferred:
     import torch
 
     from leakfree.ledger.ledger import Ledger
-    from leakfree.models import pretraining
     from leakfree.models.networks import build
-    from leakfree.models.pretraining import REDUNDANCY, barlow_loss, pretrain, view
-    from leakfree.models.training import TrainingError
+    from leakfree.models.training import TrainingError, TrainingImages
+    from leakfree_study.models import pretraining
+    from leakfree_study.models.pretraining import REDUNDANCY, barlow_loss, pretrain, view
 
 SIZE = 32  # ResNet18 in bfloat16 fails on 16
 TRAIN = np.arange(3, 75)  # a batch of 64 and one of 8
@@ -191,7 +191,8 @@ def pretrained(epochs=1, seed=7, net=None, cache=None, ledger=None, train=TRAIN)
     """Return a network that was pretrained, and its losses."""
     net, cache = net or network(), cache or images()
     ledger = Ledger(cache.digests) if ledger is None else ledger
-    return net, pretrain(net, cache, train, epochs, seed=seed, ledger=ledger)
+    labels = np.zeros(len(cache), dtype=np.int64)
+    return net, pretrain(net, TrainingImages(cache, labels, train), epochs, seed=seed, ledger=ledger)
 
 
 def test_equal_seeds_give_equal_weights_and_others_others():

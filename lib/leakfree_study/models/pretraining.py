@@ -15,9 +15,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from leakfree.base.precision import Precision, autocast, resolve
-from leakfree.data.pixels import PixelCache
 from leakfree.ledger.ledger import Ledger
-from leakfree.models.training import Normalisation, TrainingError, batches, seed_everything
+from leakfree.models.training import Normalisation, TrainingError, TrainingImages, batches, seed_everything
 
 #: Images a step, width of the two layers that are thrown away afterwards, and weight of the second term.
 BATCH, WIDTH, REDUNDANCY = 64, 512, 5e-3
@@ -59,8 +58,7 @@ def barlow_loss(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def pretrain(
     network: nn.Module,
-    cache: PixelCache,
-    train: np.ndarray,
+    images: TrainingImages,
     epochs: int,
     *,
     seed: int,
@@ -74,9 +72,8 @@ def pretrain(
     ----------
     network : torch.nn.Module
         With a last layer ``fc``, which is left as it is.
-    cache : PixelCache
-    train : numpy.ndarray of int64
-        Rows of the training part.
+    images : TrainingImages
+        Of which the rows in ``train`` are taken; labels are not looked at.
     epochs : int
         Passes over it; each image is seen in two views a pass.
     seed : int
@@ -102,6 +99,7 @@ def pretrain(
     """
     if not isinstance(getattr(network, "fc", None), nn.Linear):
         raise ValueError(f"{type(network).__name__} has no last layer fc: pretraining is for ResNet")
+    cache, train = images.cache, images.train
     generator = seed_everything(seed)
     normalisation = Normalisation.fit(cache.pixels[train])
     head = network.fc

@@ -11,9 +11,17 @@ with deferred:
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from leakfree.models import classical
-    from leakfree.models.classical import MODELS, converged, estimator, grouped_folds, search, search_table
-    from leakfree.models.pixel_models import OrderedForest, to_unit
+    from leakfree_study.models import classical
+    from leakfree_study.models.classical import (
+        MODELS,
+        Search,
+        converged,
+        estimator,
+        grouped_folds,
+        search,
+        search_table,
+    )
+    from leakfree_study.models.pixel_models import OrderedForest, to_unit
 
 
 def tiny(classes=3, patients=60, size=6, seed=0):
@@ -121,7 +129,7 @@ def test_solvers_agree_on_two_classes():
         (lambda: estimator("xgboost", 1, 0), "at least 2 classes"),
         (lambda: estimator("random_forest", 2, 0, trees=3), "unknown setting of random_forest: trees"),
         (lambda: estimator("xgboost", 2, 0, max_dept=3), "unknown setting of xgboost: max_dept"),
-        (lambda: search("random_forest", *tiny(2), seed=0, n_iter=1, folds=2), "no candidates"),
+        (lambda: search("random_forest", *tiny(2), Search(1, 2, seed=0)), "no candidates"),
     ],
 )
 def test_errors_say_what(call, text):
@@ -132,7 +140,7 @@ def test_errors_say_what(call, text):
 def test_search_refuses_class_numbers_with_a_gap():
     X, y, groups = tiny(2)
     with pytest.raises(ValueError, match="without gaps"):
-        search("logistic_regression", X, y * 2, groups, seed=0, n_iter=1, folds=2)
+        search("logistic_regression", X, y * 2, groups, Search(1, 2, seed=0))
 
 
 def test_folds_never_split_a_group_and_cover_every_row_once():
@@ -164,7 +172,7 @@ def test_folds_refuse_a_fold_without_a_class(monkeypatch):
 @pytest.mark.parametrize("model", ["logistic_regression", "xgboost"])
 def test_search_uses_the_groups_and_its_table_is_tidy(model):
     X, y, groups = tiny()
-    found = search(model, X, y, groups, seed=3, n_iter=4, folds=2, n_jobs=1, **FAST[model])
+    found = search(model, X, y, groups, Search(4, 2, seed=3, n_jobs=1), **FAST[model])
     assert all(not set(groups[a]) & set(groups[b]) for a, b in found.cv)
     table = search_table(found)
     settings = sorted(classical.SPACES[model])
@@ -188,7 +196,7 @@ def test_search_uses_the_groups_and_its_table_is_tidy(model):
 
 def test_search_refits_on_all_rows():
     X, y, groups = tiny(2)
-    found = search("logistic_regression", X, y, groups, seed=0, n_iter=1, folds=2, n_jobs=1)
+    found = search("logistic_regression", X, y, groups, Search(1, 2, seed=0, n_jobs=1))
     assert found.n_jobs == 1
     np.testing.assert_allclose(found.best_estimator_["centre"].mean_, X.mean(axis=0) / 255, rtol=1e-5)
 
@@ -198,14 +206,14 @@ def test_search_tries_no_candidate_twice_and_honours_a_given_space():
     space = {"C": (0.1, 1.0)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = search("logistic_regression", X, y, groups, seed=0, n_iter=9, folds=2, n_jobs=1, space=space)
+        found = search("logistic_regression", X, y, groups, Search(9, 2, seed=0, n_jobs=1), space=space)
     assert sorted(search_table(found)["C"]) == [0.1, 1.0]
 
 
 def test_search_shows_what_did_not_converge():
     X, y, groups = tiny(2)
     space = {"C": (1.0,), "max_iter": (1, 500)}
-    found = search("logistic_regression", X, y, groups, seed=0, n_iter=2, folds=2, n_jobs=1, space=space)
+    found = search("logistic_regression", X, y, groups, Search(2, 2, seed=0, n_jobs=1), space=space)
     table = search_table(found).set_index("max_iter")
     assert table.loc[1, "converged"] == 0
     assert table.loc[500, "converged"] == 1

@@ -13,9 +13,9 @@ with deferred:
     import timm
     import torch
 
-    from leakfree.models import embeddings
-    from leakfree.models.embeddings import embed, weights_sha256
     from leakfree.models.networks import WeightsError, efficientnet_lite0_file
+    from leakfree_study.models import embeddings
+    from leakfree_study.models.embeddings import embed, weights_sha256
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Models that only the study fits: classical ones, embeddings, pretraining without labels, recipes."""
