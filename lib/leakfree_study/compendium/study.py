@@ -35,6 +35,7 @@ from leakfree_study.run import made_with
 from leakfree_study.run.config import (
     EXPECTED_SECONDS,
     LEFT_OUT,
+    ONE_PROCESS,
     PHANTOM_IMAGES,
     PROFILES,
     Settings,
@@ -45,10 +46,9 @@ from leakfree_study.run.notebooks import (
     execute,
     figure_cells,
     known_parameters,
-    output_hashes,
     source_digest,
 )
-from leakfree_study.run.run import read_outputs
+from leakfree_study.run.run import output_hashes, read_outputs
 
 log = logging.getLogger("leakfree")
 
@@ -267,7 +267,7 @@ def _parameters(settings: Settings, name: str, project: Path) -> dict[str, Any]:
         **PROFILES[settings.profile][name],
         "data": settings.data,
         "profile": settings.profile,
-        "jobs": settings.jobs,
+        "jobs": settings.jobs or int(name in ONE_PROCESS.get(settings.profile, ())),
         "scheduler": settings.scheduler,
         "allow_problems": settings.allow_problems,
         **settings.parameters,

@@ -25,8 +25,7 @@ from leakfree_study.models.recipes import RECIPES
 from leakfree_study.networks.published import Published, publish
 from leakfree_study.run import made_with
 from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
-from leakfree_study.run.notebooks import output_hashes
-from leakfree_study.run.run import Run, read_outputs
+from leakfree_study.run.run import Run, output_hashes, read_outputs
 
 #: Metrics that a finished training is told by.
 SHOWN = ("accuracy", "roc_auc", "macro_f1")

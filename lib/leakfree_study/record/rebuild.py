@@ -27,7 +27,8 @@ from leakfree.data.record import RecordedCohort, is_record
 from leakfree_study.compendium.own_runs import adaptation
 from leakfree_study.compendium.study import finish_notebook
 from leakfree_study.run.config import NOTEBOOKS
-from leakfree_study.run.notebooks import execute, known_parameters, output_hashes
+from leakfree_study.run.notebooks import execute, known_parameters
+from leakfree_study.run.run import output_hashes
 
 log = logging.getLogger("leakfree")
 

@@ -37,7 +37,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
         "epochs": (1, 3, 5),
         "batch_size": (16, 8, 8),
         "seeds": ([42], [42], [42, 43]),
-        "max_images": (800, 0, 0),
+        "max_images": (600, 0, 0),
         "resamples": (200, 500, 2000),
     },
     "04_leakfree_classical": {
@@ -51,7 +51,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
         "resamples": (200, 500, 2000),
     },
     "05_leakfree_deep": {
-        "tasks": (["binary", "three-class"], ["binary"], ["binary", "three-class"]),
+        "tasks": (["binary"], ["binary"], ["binary", "three-class"]),
         "image_size": (32, 32, 96),
         "epochs": (1, 2, 8),
         "batch_size": (32, 32, 32),
@@ -63,7 +63,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
             ["resnet18-long", "efficientnet-lite0-scratch", "resnet18-self-supervised"],
         ),
         "other_sizes": ([48], [], [64, 128]),
-        "max_images": (400, 480, 0),
+        "max_images": (300, 480, 0),
         "resamples": (200, 500, 2000),
     },
     "05_network_checks": {
@@ -85,10 +85,10 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
         "network_epochs": (1, 1, 8),
         "reference_size": (32, 32, 128),
         "reference_epochs": (1, 1, 3),
-        "control_films": (240, 400, 3000),
+        "control_films": (160, 400, 3000),
         "control_draws": (2, 2, 10),
         "studies": (10, 10, 2500),
-        "max_images": (300, 700, 0),
+        "max_images": (240, 700, 0),
         "resamples": (100, 300, 2000),
     },
     "results": {},
@@ -108,7 +108,9 @@ LEFT_OUT = {
     "compares no longer training, other sizes or other initial weights; --profile full has all",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
-PHANTOM_IMAGES = {"smoke": 480, "full": 1200}
+PHANTOM_IMAGES = {"smoke": 360, "full": 1200}
+#: Notebooks that a profile runs in one process where no --jobs is given: starting others takes longer there.
+ONE_PROCESS = {"smoke": NOTEBOOKS[2:6]}
 #: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
 #: left of a run is told from their proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {

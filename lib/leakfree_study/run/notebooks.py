@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.base.files import file_hash, replacing, write_text
+from leakfree.base.files import replacing, write_text
 
 _TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
@@ -158,10 +158,3 @@ def figure_cells(path: Path) -> dict[str, int]:
             for name in _FIGURE.findall(output.get("data", {}).get("text/html", "")):
                 shown[name] = cell.execution_count
     return shown
-
-
-def output_hashes(folder: Path, outputs: list[str]) -> dict[str, str]:
-    """Return the SHA-256 of files of a run folder, ``missing`` where one is not there."""
-    return {
-        name: file_hash(folder / name) if (folder / name).is_file() else "missing" for name in sorted(outputs)
-    }

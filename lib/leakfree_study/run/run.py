@@ -16,7 +16,7 @@ from leakfree.audit.checks.findings import Report
 from leakfree.audit.linked import CohortAudit, CohortCopies, cohort_copies
 from leakfree.audit.report import load_json as load_report
 from leakfree.audit.report import write_json as write_report
-from leakfree.base.files import replacing, write_json
+from leakfree.base.files import file_hash, replacing, write_json
 from leakfree.base.parallel import available_cores
 from leakfree.base.paths import cache_folder, project_root
 from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
@@ -363,3 +363,10 @@ def read_outputs(folder: Path, notebook: str) -> list[str]:
     """Return the files, relative to the run folder, that a notebook noted as its outputs."""
     path = Path(folder) / "outputs" / f"{notebook}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def output_hashes(folder: Path, outputs: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of files of a run folder, ``missing`` where one is not there."""
+    return {
+        name: file_hash(folder / name) if (folder / name).is_file() else "missing" for name in sorted(outputs)
+    }

@@ -15,7 +15,6 @@ with deferred:
         NotebookError,
         execute,
         known_parameters,
-        output_hashes,
         source_digest,
     )
 
@@ -195,12 +194,3 @@ def test_an_interrupt_leaves_no_copy(source, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         execute(source, target, {}, cwd=tmp_path)
     assert not target.exists()
-
-
-def test_output_hashes_name_what_is_missing(tmp_path):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "b.csv").write_bytes(b"")
-    assert output_hashes(tmp_path, ["tables/b.csv", "tables/a.csv"]) == {
-        "tables/a.csv": "missing",
-        "tables/b.csv": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    }

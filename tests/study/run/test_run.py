@@ -17,7 +17,7 @@ with deferred:
     from leakfree.base.paths import cache_folder, project_root
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.split.manifest import image_level
-    from leakfree_study.run.run import open_run, read_outputs
+    from leakfree_study.run.run import open_run, output_hashes, read_outputs
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -209,3 +209,12 @@ def test_a_missing_table_says_which_notebook_writes_it(run):
     with pytest.raises(FileNotFoundError) as caught:
         run.read_table("04_scores")
     assert "04_leakfree_classical" in str(caught.value)
+
+
+def test_output_hashes_name_what_is_missing(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "b.csv").write_bytes(b"")
+    assert output_hashes(tmp_path, ["tables/b.csv", "tables/a.csv"]) == {
+        "tables/a.csv": "missing",
+        "tables/b.csv": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    }
