@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from leakfree.audit.checks.blank import blank as blank_check
 from leakfree.audit.checks.copy_checks import copies_checks
 from leakfree.audit.checks.findings import CHECKS, FAIL_ON, Check, Report, not_run
+from leakfree.audit.checks.framing import framing as framing_check
 from leakfree.audit.checks.metadata import metadata as metadata_check
 from leakfree.audit.checks.parts import parts as parts_check
 from leakfree.audit.checks.patient_checks import DECLARED, deciding_scope, linked_groups_check, patients_check
@@ -256,6 +257,9 @@ def _checks(
     if "shortcuts" not in skip:
         with _timed(seconds, "shortcuts"):
             checks["shortcuts"] = shortcuts_check(table, groups, seed=settings.seed)
+    if "framing" not in skip:
+        with _timed(seconds, "framing"):
+            checks["framing"] = framing_check(table, read.thumbnails, groups, seed=settings.seed)
     if "metadata" not in skip:
         with _timed(seconds, "metadata"):
             checks["metadata"] = metadata_check(table, groups, seed=settings.seed)
@@ -265,7 +269,7 @@ def _checks(
             checks["shift"] = shift_check(table, read.thumbnails, groups, numbers=numbers, seed=settings.seed)
     checks["parts"] = parts_check(table, declared=target.declared)
     checks["blank"] = blank_check(table)
-    for name in ("shortcuts", "metadata", "shift", "parts", "blank"):
+    for name in ("shortcuts", "framing", "metadata", "shift", "parts", "blank"):
         if name in checks:
             checks[name] = _incomplete(checks[name], incomplete)
             checks[name] = _failing(checks[name], fail_on)

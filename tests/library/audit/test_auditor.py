@@ -58,6 +58,7 @@ def test_every_check_can_pass(complete):
         "copies",
         "patients",
         "shortcuts",
+        "framing",
         "metadata",
         "shift",
     }
@@ -67,7 +68,7 @@ def test_every_check_can_pass(complete):
 
 
 PARTS = {"patients", "linked_groups", "shift", "parts", "same_file", "exact_duplicates", "near_duplicates"}
-LABELS = {"label_conflicts", "shortcuts", "parts", "shift"}
+LABELS = {"label_conflicts", "shortcuts", "framing", "parts", "shift"}
 PATIENTS = {"patients", "linked_groups", "shift"}
 
 
@@ -184,7 +185,7 @@ def test_results_do_not_depend_on_threads_and_repeat_for_a_seed(faulty, tmp_path
         content(audit_images(faulty, AuditSettings(seed=1, thorough=True)), tmp_path / "s.json")
     )
     changed = {name for name in CHECKS if other["checks"][name] != told["checks"][name]}
-    assert changed == {"shortcuts", "shift"}
+    assert changed == {"shortcuts", "framing", "shift"}
 
 
 @pytest.fixture(scope="module")

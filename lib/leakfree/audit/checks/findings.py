@@ -29,6 +29,7 @@ CHECKS: dict[str, str] = {
     "patients": "Does a patient have images in several parts?",
     "linked_groups": "Do patients and copies, joined into groups, stand in several parts?",
     "shortcuts": "Do file size, shape or simple grey statistics alone predict the label?",
+    "framing": "Does the outer ring of the images alone predict the label?",
     "metadata": "Does a further column tell the label or the part, or does time run backwards?",
     "shift": "Can the parts be told apart?",
     "parts": "Is a part too small, empty, or without a class?",

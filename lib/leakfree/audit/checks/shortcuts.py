@@ -98,7 +98,7 @@ def shortcuts(
     found, missing = features(table[used])
     group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
     y, names = pd.factorize(label[used], sort=True)
-    scored, rare = _scored(y, group, len(names))
+    scored, rare = scored_labels(y, group, len(names))
     details: dict[str, Any] = {
         "n_images": int(used.sum()),
         "n_groups": int(group.max()) + 1,
@@ -205,7 +205,7 @@ def _warning(
     return Check("shortcuts", "WARN", summary, advice, count, severity="warning", details=details)
 
 
-def _scored(y: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, int]:
+def scored_labels(y: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, int]:
     """Return the labels with enough groups on both sides, and how many labels have not."""
     pairs = np.unique(np.column_stack([group, y]), axis=0)
     having = np.bincount(pairs[:, 1], minlength=k)

@@ -29,6 +29,8 @@ WHY: dict[str, str] = {
     "stands in one part.",
     "shortcuts": "Where file size or mean grey alone predicts the label, a model can score well without "
     "looking at what the image shows.",
+    "framing": "Where the edge of the picture tells the label, a model can learn how images were cropped in "
+    "place of the disease, and fails on images from elsewhere that are cut out otherwise.",
     "metadata": "Where site, device or date tells the label, a model can learn the source in place of the "
     "disease; a test part that is older than training says nothing about patients to come.",
     "shift": "Parts that can be told apart come from different conditions: a score on one then says less "
