@@ -712,3 +712,199 @@ TWINS = {
         ),
     },
 }
+
+_PCA = "from sklearn.decomposition import PCA\n"
+_FOLDERS = """
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+plain = ImageDataGenerator(rescale=1 / 255)
+train_images = plain.flow_from_directory('images/train', target_size=(64, 64))
+val_images = plain.flow_from_directory('images/val', target_size=(64, 64))
+test_images = plain.flow_from_directory(directory='images/test', target_size=(64, 64))
+stop = EarlyStopping(patience=3)
+model.fit_generator(generator=train_images, validation_data={part}_images, callbacks=[stop])
+print(model.evaluate(test_images))
+"""
+_HELD = _SPLIT + "X_calibrate, X_final, y_calibrate, y_final = train_test_split(X_test, y_test)\n"
+#: What public code was wrongly blamed for, or wrongly let pass, beside the like of it that is, or is not, a leak.
+CONFUSED = {
+    "a branch that never runs": (
+        "multi-test",
+        *(
+            _SK + _XY + _SPLIT + "a = LogisticRegression().fit(X_train, y_train)\nprint(a.score(X_test, y_test))\n"
+            f"if {condition}:\n    b = SVC().fit(X_train, y_train)\n    print(b.score(X_test, y_test))\n"
+            for condition in ("'pca' == 'pca'", "'student' == 'pca'")
+        ),
+    ),
+    "a part that only its place makes the test part": (
+        "fit-on-test",
+        *(
+            _SK + _XY + _HELD + f"model = LogisticRegression().fit({name}, y)\n"
+            for name in ("X_test", "X_calibrate")
+        ),
+    ),
+    "test rows projected for a picture": (
+        "fit-on-test",
+        *_sk(
+            _PCA + _SPLIT + "X_test = PCA(2).fit_transform(X_test)\n" + _LR,
+            _PCA + _SPLIT + _LR + "plane = PCA(2).fit_transform(X_test)\nplt.scatter(plane[:, 0], plane[:, 1])\n",
+            end="",
+        ),
+    ),
+    "a table called frame": (
+        "frames",
+        *(
+            f"import numpy as np\nfrom sklearn.model_selection import KFold\n{name} = np.load('x.npy')\n"
+            f"for train, test in KFold(5).split({name}):\n    fit({name}[train])\n"
+            for name in ("frames", "frame")
+        ),
+    ),
+    "tables that are joined": (
+        "frames",
+        *(
+            "import numpy as np\nimport pandas as pd\nfrom sklearn.model_selection import train_test_split\n"
+            f"frames = [read(path) for path in glob('*')]\ntrain, test = train_test_split({joined}(frames))\n"
+            for joined in ("np.concatenate", "pd.concat")
+        ),
+    ),
+    "some of the training rows again": (
+        "scaling",
+        *(
+            _SK + "scaler = StandardScaler().fit(df)\n" + more
+            for more in (
+                "test_rows = df.iloc[500:]\nprint(scaler.transform(test_rows))\n",
+                "some_train_rows = df.iloc[:5]\nprint(scaler.transform(some_train_rows))\n",
+            )
+        ),
+    ),
+    "a model that does not learn any more": (
+        "groups",
+        *(
+            _SK + "ids = df['patient_id']\n" + _XY
+            + f"p = cross_val_predict({model}, X, y, cv=LeaveOneOut())\nprint(ids.iloc[0])\n"
+            for model in ("LogisticRegression()", "FrozenEstimator(model)")
+        ),
+    ),
+    "a stop by images of folders": (
+        "test-chooses-epoch",
+        *(_KERAS + _FOLDERS.replace("{part}", part) for part in ("test", "val")),
+    ),
+    "a test part of its own in every round": (
+        "multi-test",
+        *(
+            _SK + _XY + _SPLIT + "for seed in range(5):\n" + again
+            + "    model = LogisticRegression().fit(X_train, y_train)\n    print(model.score(X_test, y_test))\n"
+            for again in ("", "    " + _SPLIT)
+        ),
+    ),
+    "a column as an attribute": (
+        "imputation",
+        *_sk("X.age = X.age.fillna(X.age.median())\n" + _SPLIT, "X.age = X.age.fillna(0)\n" + _SPLIT),
+    ),
+    "parts that a function of another file gives": (
+        "test-chooses-epoch",
+        *(
+            _KERAS + "from mine import load\nX_train, y_train, X_val, y_val, X_test, y_test = load(seed=1)\n"
+            f"model.fit(X_train, y_train, validation_data=(X_{part}, y_{part}), callbacks=[EarlyStopping()])\n"
+            for part in ("test", "val")
+        ),
+    ),
+}  # fmt: skip
+
+_START = (1, _SK + "from sklearn.svm import SVC\n" + _XY)
+_FIT = "model = LogisticRegression().fit({0}, y{1})\n"
+_SCORE = "print(accuracy_score(y_test, model.predict(X_test)))\n"
+_PREPARED = "def prepared(table):\n    table = StandardScaler().fit_transform(table)\n    return table\n"
+_TRIED = "def tried(model):\n    model.fit({0}, y{1})\n    return model.score(X_{2}, y_{2})\n"
+_TWO = "print(tried(LogisticRegression()))\nprint(tried(SVC()))\n"
+#: The three kinds of Yang et al. (2022), each in styles of notebooks: kind to style to (rule, leaky, clean); each a
+#: list of cells with the number by which they ran.
+NOTEBOOKS = {
+    "overlap": {
+        "through an alias and a function": (
+            "overlap",
+            *(
+                [_START, (2, _SPLIT + f"rows, answers = {rows}, {answers}\n"),
+                 (3, "def learned(a, b):\n    return LogisticRegression().fit(a, b)\n"),
+                 (4, "model = learned(rows, answers)\n" + _SCORE)]
+                for rows, answers in (("X", "y"), ("X_train", "y_train"))
+            ),
+        ),
+        "in a loop": (
+            "oversampling",
+            *(
+                [_START, (2, _SMOTE + "parts = []\n"),
+                 (3, "for seed in range(3):\n"
+                     + ("    X2, y2 = SMOTE().fit_resample(X, y)\n    a, b, c, d = train_test_split(X2, y2)\n"
+                        if leaks else
+                        "    a, b, c, d = train_test_split(X, y)\n    a, c = SMOTE().fit_resample(a, c)\n")
+                     + "    parts.append(LogisticRegression().fit(a, c).score(b, d))\n")]
+                for leaks in (True, False)
+            ),
+        ),
+        "out of order": (
+            "overlap",
+            [_START, (3, _FIT.format("X", "")), (2, _SPLIT), (4, _SCORE)],
+            [_START, (3, _FIT.format("X_train", "_train")), (2, _SPLIT), (4, _SCORE)],
+        ),
+        "behind magics": (
+            "overlap",
+            [_START, (2, "!ls data\n" + _SPLIT), (3, "%%time\n" + _FIT.format("X", "")), (4, _SCORE)],
+            [_START, (2, "!ls data\n" + _SPLIT), (3, "%%time\n" + _FIT.format("X_train", "_train")), (4, _SCORE)],
+        ),
+    },
+    "preprocessing": {
+        "through an alias and a function": (
+            "scaling",
+            [_START, (2, _PREPARED), (3, "table = X\nX = prepared(table)\n" + _SPLIT), (4, _LR)],
+            [_START, (2, _SPLIT), (3, "table = X_train\nscaler = StandardScaler().fit(table)\n"
+                                      "X_train, X_test = scaler.transform(table), scaler.transform(X_test)\n"), (4, _LR)],
+        ),
+        "in a loop": (
+            "imputation",
+            [_START, (2, "for name in list(X):\n    X[name] = X[name].fillna(X[name].mean())\n" + _SPLIT), (3, _LR)],
+            [_START, (2, "for name in list(X):\n    X[name] = X[name].fillna(0)\n" + _SPLIT), (3, _LR)],
+        ),
+        "out of order": (
+            "scaling",
+            [_START, (3, _SPLIT), (2, _SCALE), (4, _LR)],
+            [_START, (2, _SPLIT), (3, _SCALED), (4, _LR)],
+        ),
+        "behind magics": (
+            "scaling",
+            [_START, (2, "%%capture\n" + _SCALE), (3, "%time pass\n" + _SPLIT), (4, _LR)],
+            [_START, (2, "%%capture\n" + _SPLIT), (3, "%time pass\n" + _SCALED), (4, _LR)],
+        ),
+    },
+    "multi-test": {
+        "through a function": (
+            "multi-test",
+            *(
+                [_START, (2, _SPLIT + _VAL), (3, _TRIED.format("X_fit", "_fit", part)), (4, _TWO)]
+                for part in ("test", "val")
+            ),
+        ),
+        "in a loop": (
+            "multi-test",
+            *(
+                [_START, (2, _SPLIT + _VAL),
+                 (3, f"for model in (LogisticRegression(), SVC()):\n    model.fit(X_fit, y_fit)\n"
+                     f"    print(f1_score(y_{part}, model.predict(X_{part})))\n")]
+                for part in ("test", "val")
+            ),
+        ),
+        "out of order": (
+            "multi-test",
+            *(
+                [_START, (4, _TWO), (2, _SPLIT + _VAL), (3, _TRIED.format("X_fit", "_fit", part))]
+                for part in ("test", "val")
+            ),
+        ),
+        "behind magics": (
+            "multi-test",
+            *(
+                [_START, (2, _SPLIT + _VAL), (3, _TRIED.format("X_fit", "_fit", part)), (4, "%%timeit -n 1\n" + _TWO)]
+                for part in ("test", "val")
+            ),
+        ),
+    },
+}  # fmt: skip

@@ -95,10 +95,13 @@ def test_the_hooks_are_valid_and_their_entries_find_the_leak(checkout):
     assert set(entries) == {"leakfree-check", "leakfree-audit"}
     (checkout / "train.py").write_text(CODE.replace("train, test", f"{LEAK}train, test"))
     program = str(Path(sys.executable).parent / "leakfree")
-    for name, files, code in (("leakfree-check", ["train.py"], 1), ("leakfree-audit", ["my films"], 0)):
+
+    def hook(name, given):
         words = shlex.split(entries[name])
         assert words[0] == "leakfree"
-        assert (
-            subprocess.run([program, *words[1:], *files], cwd=checkout, capture_output=True).returncode
-            == code
-        )
+        return subprocess.run([program, *words[1:], *given], cwd=checkout, capture_output=True).returncode
+
+    assert hook("leakfree-check", ["train.py"]) == 1 and hook("leakfree-audit", ["my films"]) == 0
+    one = checkout / "my films/train/NORMAL/person1_virus_1.jpeg"
+    shutil.copy(one, checkout / "my films/test/NORMAL/person90_virus_1.jpeg")
+    assert hook("leakfree-audit", ["my films"]) == 1

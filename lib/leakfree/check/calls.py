@@ -176,6 +176,9 @@ class Calls(State):
             plain = [piece for piece in pieces if piece.roots and not piece.marked("augmentation")]
             if some and plain:
                 return data.having(Mark("augmented rows", some[0].line, data.parts, data.roots))
+            if name == "pandas.concat":
+                # These frames are tables.
+                data = replace(data, marks=data.marks - set(data.marked("frames")))
             return data
         if last in ("mean", "std", "median", "average") and first.roots and syntax.over_rows(node):
             return data.having(Mark("aggregate", node.lineno, first.parts, first.roots))
@@ -229,9 +232,7 @@ class Calls(State):
         flags = frozenset({"fresh"})
         parts = frozenset({part or ALL})
         value = Value(root, parts, frozenset(marks), flags=flags, texts=given.texts)
-        if last in ("load_data", "fetch_openml") and any(
-            "datasets" in part for part in self.imports.values()
-        ):
+        if last == "load_data" and any("datasets" in part for part in self.imports.values()):
             # Keras: (x_train, y_train), (x_test, y_test).
             pair = [replace(value, parts=frozenset({part})) for part in ("train", "test")]
             return replace(value, items=tuple(replace(one, items=(one, one)) for one in pair))
@@ -281,7 +282,9 @@ class Calls(State):
                     kept if kept == {"test"} else frozenset({part if not kept or part == "train" else "val"})
                 )
                 flags = frozenset({"split"}) | (value.flags & {"element"})
-                items.append(replace(value.data(), parts=parts, flags=flags))
+                # Which part it is is told by its place; a name that tells it takes the mark away.
+                marks = value.marks | {Mark("by place", node.lineno)}
+                items.append(replace(value.data(), parts=parts, flags=flags, marks=marks))
         return replace(join(*items), items=tuple(items), flags=frozenset({"split"}))
 
     def _cross_validated(
@@ -289,7 +292,8 @@ class Calls(State):
     ) -> None:
         data = keywords.get("X", args[1] if len(args) > 1 else NOTHING)
         folds = keywords.get("cv", NOTHING)
-        if data.roots:
+        model = keywords.get("estimator", args[0] if args else NOTHING)
+        if data.roots and "FrozenEstimator" not in model.kinds:
             more = {"keywords": keywords, "shuffles": True, "folds": folds}
             self._note("split", node, data, last, **more)
 

@@ -115,6 +115,9 @@ class Flow(Expressions, Calls, Methods):
             self._returns[-1].append(value)
 
     def _run_If(self, node: ast.If) -> None:
+        if (known := syntax.always(node.test)) is not None:
+            self.run(node.body if known else node.orelse)
+            return
         condition = self.eval(node.test)
         if any(isinstance(part, ast.Compare | ast.Call) for part in ast.walk(node.test)):
             self._choice(node, condition)
@@ -201,6 +204,9 @@ class Flow(Expressions, Calls, Methods):
             target = target.value
         if isinstance(target, ast.Tuple | ast.List):
             items = value.items if value.items and len(value.items) == len(target.elts) else None
+            if value is NOTHING:
+                # X_train, X_test = load(): data by their names, as where nothing was assigned at all.
+                items = tuple(self._unpacked(part, node) for part in target.elts)
             for place, part in enumerate(target.elts):
                 self.bind(part, items[place] if items else replace(value, items=None), node)
             return
@@ -214,8 +220,18 @@ class Flow(Expressions, Calls, Methods):
                 )
             return
         key = syntax.key(target)
+        if isinstance(target, ast.Attribute) and value.roots:
+            frame = syntax.key(target.value)
+            if frame is not None and self.env.get(frame, NOTHING).roots:
+                # df.age = df.age.fillna(...) changes the table too.
+                self.env[frame] = join(self.env[frame], value.data())
         if key is not None:
             self.env[key] = self._named(key.rsplit(".", 1)[-1], value, node)
+
+    def _unpacked(self, target: ast.expr, node: Located) -> Value:
+        name = getattr(target, "id", "")
+        told = names.part_of_name(name) and (names.DATA.match(name) or names.LOADED.match(name))
+        return self._unknown(name, node) if told else NOTHING
 
     def _named(self, name: str, value: Value, node: Located) -> Value:
         if names.names_patient(name) or names.names_frames(name):
@@ -224,6 +240,8 @@ class Flow(Expressions, Calls, Methods):
             return value
         part = names.part_of_name(name)
         whole = value.parts <= {ALL}
+        if part:
+            value = replace(value, marks=value.marks - set(value.marked("by place")))
         if part and "split" in value.flags and value.parts & {"train", "test", "val"}:
             value = replace(value, parts=frozenset({part}))
         elif part and whole and value.flags & {"fresh", "subset"} and "element" not in value.flags:
@@ -237,7 +255,7 @@ class Flow(Expressions, Calls, Methods):
             self._note("misnamed", node, value, name)
         if names.names_patient(name):
             value = value.having(Mark("patients", node.lineno))
-        if names.names_frames(name):
+        if names.holds_frames(name):
             value = value.having(Mark("frames", node.lineno))
         return replace(value, flags=value.flags & {"element"}, items=value.items)
 

@@ -55,8 +55,14 @@ class Methods(State):
             owner = next((name for name in self.functions if name.endswith(f".{last}")), None)
             if owner is not None:
                 return self._enter(owner, self.functions[owner], args, keywords)
-        first = args[0] if args else keywords.get("X", keywords.get("x", NOTHING))
+        named = (keywords[word] for word in ("X", "x", "generator") if word in keywords)
+        first = args[0] if args else next(named, NOTHING)
         every = [*args, *keywords.values()]
+        if last.startswith("flow_from_"):
+            # Keras: images of a folder, or of the rows of a table.
+            given = join(*every)
+            read = given.data() if given.roots else self._source(node, last, given)
+            return replace(read, flags=read.flags | {"loader"})
         if last in _FITS:
             if first.roots:
                 return self._fit(node, last, base, first, args, keywords)
@@ -68,6 +74,7 @@ class Methods(State):
             mark = Mark("prediction", node.lineno, first.parts, first.roots, base.objs)
             if not first.roots:
                 return NOTHING
+            self._note("predict", node, first, last)
             return first.data().having(mark)
         if last in _SCORES and first.roots:
             self._note("score", node, replace(first, objs=base.objs), last)

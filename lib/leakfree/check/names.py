@@ -173,3 +173,8 @@ def names_container(word: str) -> bool:
 def names_frames(word: str) -> bool:
     """Tell whether a column or variable is named like frames of a video, slices, or tiles."""
     return len(word) < 30 and _FRAMES.match(squeezed(word)) is not None
+
+
+def holds_frames(name: str) -> bool:
+    """Tell whether a variable is named like frames; ``frame`` is a table as often as it is a picture."""
+    return name != "frame" and names_frames(name)

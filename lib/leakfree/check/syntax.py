@@ -57,6 +57,18 @@ def builds(node: ast.AST) -> bool:
     return False
 
 
+def always(node: ast.expr) -> bool | None:
+    """Tell whether a condition of constants holds, such as ``"pca" == "svm"``; None for any other."""
+    if isinstance(node, ast.Constant):
+        return bool(node.value)
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq | ast.NotEq):
+        sides = (node.left, node.comparators[0])
+        if all(isinstance(side, ast.Constant) for side in sides):
+            same = sides[0].value == sides[1].value  # type: ignore[attr-defined]
+            return same is isinstance(node.ops[0], ast.Eq)
+    return None
+
+
 def constants(node: ast.expr) -> bool:
     """Tell whether an expression is a constant, or a list of constants."""
     return isinstance(node, ast.Constant | ast.List | ast.Tuple) and all(

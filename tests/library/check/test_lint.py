@@ -9,11 +9,17 @@ from leakfree.check.lint import lint, lint_source
 from leakfree.check.rules import RULES
 from leakfree.check.source import SourceUnreadable, read_source
 from leakfree.cli import main
-from linter_twins import TWINS
+from linter_twins import CONFUSED, NOTEBOOKS, TWINS
 
 PAIRS = [
     pytest.param(*twins, id=f"{kind}, {style}")
     for kind, styles in TWINS.items()
+    for style, twins in styles.items()
+]
+PAIRS += [pytest.param(*twins, id=kind) for kind, twins in CONFUSED.items()]
+CELLS = [
+    pytest.param(*twins, id=f"{kind}, {style}")
+    for kind, styles in NOTEBOOKS.items()
     for style, twins in styles.items()
 ]
 LEAK = """import pandas as pd
@@ -60,8 +66,18 @@ def test_twins_get_opposite_verdicts(script, rule, leaky, clean):
     assert rules(script(clean)) == [], "the clean twin is blamed"
 
 
+@pytest.mark.parametrize(("rule", "leaky", "clean"), CELLS)
+def test_the_three_kinds_of_yang_are_followed_through_functions_loops_order_and_magics(
+    notebook, rule, leaky, clean
+):
+    assert rule in rules(notebook(*leaky)), "the leak is not found"
+    assert rules(notebook(*clean)) == [], "the clean twin is blamed"
+
+
 def test_there_are_enough_kinds_and_styles():
     assert len(TWINS) >= 15 and all(len(styles) >= 2 for styles in TWINS.values())
+    assert set(NOTEBOOKS) == {"overlap", "preprocessing", "multi-test"}
+    assert all(len(styles) >= 4 for styles in NOTEBOOKS.values())
     assert {rule for styles in TWINS.values() for rule, _, _ in styles.values()} >= set(RULES) - {
         "target-encoding"
     }

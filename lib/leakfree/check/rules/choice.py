@@ -76,6 +76,7 @@ def _several(flow: Flow) -> Iterator[LintFinding]:
         for obj in event.more["model"].objs:
             model_of.setdefault(obj, event.more["model"].objs)
     searched = {objs for event in fits if "settings" in event.loops for objs in [event.more["model"].objs]}
+    splits = [(event.value.roots, event.loops) for event in flow.events if event.what == "split"]
     for event in flow.events:
         if event.what != "score" or event.value.parts != frozenset({"test"}):
             continue
@@ -85,7 +86,10 @@ def _several(flow: Flow) -> Iterator[LintFinding]:
         models = seen.setdefault(event.value.roots, set())
         before = len(models)
         models |= found
-        looped = "settings" in event.loops and bool(found & searched)
+        # A split in the same loop makes a test part of its own in every round.
+        mine = [loops for roots, loops in splits if event.value.roots & roots]
+        anew = any(loops[: len(event.loops)] == event.loops for loops in mine)
+        looped = "settings" in event.loops and bool(found & searched) and not anew
         if (before and len(models) > before) or looped or (len(found) > 1 and not before):
             yield LintFinding(
                 "multi-test", event.line, "another model is scored on the same test part", "note"

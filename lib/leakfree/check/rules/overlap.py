@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
+from leakfree.check.names import LEARNS
 from leakfree.check.values import ALL, Event, LintFinding
 
 _REPEATS = {"resampling": "oversampling", "augmented rows": "augmentation"}
@@ -52,6 +53,8 @@ def overlap(flow: Flow) -> Iterator[LintFinding]:
 def _fitted(flow: Flow, event: Event, splits: list[Event]) -> Iterator[LintFinding]:
     first, model = event.more["first"], event.more["model"]
     if first.parts == frozenset({"test"}):
+        if first.marked("by place") or _only_shown(flow, event):
+            return
         yield LintFinding("fit-on-test", event.line, f"{event.name} on the test part")
         return
     if event.more.get("transformer"):
@@ -78,6 +81,18 @@ def _fitted(flow: Flow, event: Event, splits: list[Event]) -> Iterator[LintFindi
                 "overlap", event.line, f"trained on all rows, and scored in {{{other.line}}} on some of them"
             )
             return
+
+
+def _only_shown(flow: Flow, event: Event) -> bool:
+    """Tell whether test rows were projected for a picture: nothing predicts or scores them later."""
+    reduces = any(LEARNS.get(kind) == "reduction" for kind in event.more["model"].kinds)
+    if event.name != "fit_transform" or not reduces:
+        return False
+    return not any(
+        mark.line == event.line
+        for other in flow.events if other.what in ("fit", "predict", "score")
+        for mark in other.value.marked("reduction")
+    )  # fmt: skip
 
 
 def _dataset(event: Event) -> Iterator[LintFinding]:

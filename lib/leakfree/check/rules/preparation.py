@@ -27,10 +27,19 @@ def preparation(flow: Flow) -> Iterator[LintFinding]:
                 split = any(
                     other.what == "split" and other.value.roots & fitted.roots for other in flow.events
                 )
+                if applied == {"train"}:
+                    # Some of the training rows again; a leak only if the others are tested.
+                    applied = _held_out(flow, event.value.roots)
                 if applied and ALL in fitted.parts and fitted.roots & event.value.roots and split:
                     yield _found(kind, event.line, "learned from all rows, and is applied to a part of them")
         elif event.what == "fit" and event.more.get("transformer"):
             yield from _mixed(flow, event)
+
+
+def _held_out(flow: Flow, roots: frozenset) -> set[str]:
+    """Return the parts beside training that rows of this data are in."""
+    used = [other.value for other in flow.events if other.what in ("transform", "predict", "score", "fit")]
+    return {part for value in used if value.roots & roots for part in value.parts} & {"test", "val", "fold"}
 
 
 def _mixed(flow: Flow, event: Event) -> Iterator[LintFinding]:
