@@ -191,8 +191,8 @@ def _answer(app: Flask, service: _Service) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        if monitoring.lost:  # a part of the counts would be taken for all
-            raise RefusedError(503, "no counters", monitoring.lost[0])
+        if why := monitoring.missing():  # a part of the counts would be taken for all
+            raise RefusedError(503, "no counters", why)
         monitoring.WAITING.set(service.batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
 
