@@ -148,6 +148,7 @@ def main() -> int:
     os.dup2(2, 1)  # nothing that a library prints gets between the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which closes our input
     if resource is not None:
+        os.nice(5)  # where there are too few cores, what is cheap to decode is not kept waiting
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as stream:

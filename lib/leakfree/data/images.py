@@ -16,6 +16,10 @@ MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
+# TIFF's tag of whether values are whole, have a sign, or are floating-point.
+_SAMPLES = 339
+
+
 class ImageError(LeakfreeError, ValueError):
     """The bytes are not a usable image; the message says why."""
 
@@ -121,22 +125,42 @@ def to_grey(data: bytes, size: int | None) -> np.ndarray:
 
 def _grey(image: Image.Image) -> Image.Image:
     """Turn by EXIF orientation and reduce to 8 bits of grey."""
+    # Pillow reads 32 bits without a sign as ones with it: what is over the half would be black.
+    unsigned = image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(_SAMPLES, 1) in (1, (1,))
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image)
-        if image.mode != "F" and values.min() >= 0 and values.max() < 1 << 16:
-            return Image.fromarray(_eight_bits(values.astype(np.uint16)))
-        values = values.astype(np.float64)
-        finite = np.isfinite(values)
-        low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
-        # A float image may hold infinities and values that are none: as white, and as black.
-        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-        scaled = np.zeros(values.shape) if high <= low else (values - low) * (255.0 / (high - low))
-        image = Image.fromarray(np.rint(scaled).astype(np.uint8))
+        if image.mode == "F" or values.min() < 0 or values.max() >= 1 << 16:
+            values = _sixteen_bits(values.view(np.uint32) if unsigned else values)
+        image = Image.fromarray(_eight_bits(values.astype(np.uint16)))
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     return image if image.mode == "L" else image.convert("L")
+
+
+def _sixteen_bits(values: np.ndarray) -> np.ndarray:
+    """Reduce 32 bits, or floating-point numbers, to 16: the same picture as one saved in 16.
+
+    White is the least of 1 and the largest values of 8 to 32 bits that all but a few pixels are within.
+    Where they are below zero, or beyond all those, there is no such value, and their own range is taken.
+    """
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.zeros(values.shape, np.uint16)
+    low, high = map(float, np.percentile(finite, (0.5, 99.5)))
+    whites = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32)))
+    if low >= 0 and high <= whites[-1]:
+        low, high = 0.0, next(white for white in whites if high <= white)
+    if high <= low:
+        return np.zeros(values.shape, np.uint16)
+    # In place: a large image may take memory a few times. What is no number is black.
+    np.clip(values, low, high, out=values)
+    values -= low
+    values *= 65535 / (high - low)
+    np.nan_to_num(values, copy=False)
+    return np.rint(values, out=values).astype(np.uint16)
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

@@ -36,10 +36,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"hIST")
 
 
-def plain(data: bytes) -> bool:
-    """Say whether decoding takes time and memory in proportion to the pixels that the header names.
+def plain(data: bytes) -> int:
+    """Return how many pixels the header names, if decoding takes time and memory in proportion to them.
 
-    True only for a JPEG or PNG of which every part is known and within bounds; False says nothing.
+    More than 0 only for a JPEG or PNG of which every part is known and within bounds; 0 says nothing.
 
     Raises
     ------
@@ -49,21 +49,21 @@ def plain(data: bytes) -> bool:
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _plain_jpeg(data)
-        return data[:8] == _PNG and _plain_png(data)
+        return _plain_png(data) if data[:8] == _PNG else 0
     except (struct.error, IndexError):  # cut off
-        return False
+        return 0
 
 
-def _plain_jpeg(data: bytes) -> bool:
+def _plain_jpeg(data: bytes) -> int:
     at, known = 2, True
-    segments = header = metadata = scans = frames = 0
+    segments = header = metadata = scans = frames = pixels = 0
     while at < len(data):
         if data[at] != 0xFF:
-            return False
+            return 0
         marker = data[at + 1]
         if marker == _END:
             small = segments <= SEGMENTS and header <= HEADER_BYTES and metadata <= METADATA_BYTES
-            return known and small and 0 < scans <= SCANS and frames == 1
+            return pixels if known and small and 0 < scans <= SCANS and frames == 1 else 0
         (length,) = struct.unpack_from(">H", data, at + 2)
         begins = data[at + 4 : at + 16]
         at += 2 + length
@@ -73,12 +73,14 @@ def _plain_jpeg(data: bytes) -> bool:
             if scans > MOST_SCANS:
                 raise ImageError(f"more than {MOST_SCANS} scans: no encoder of images writes so many")
             if found is None:
-                return False
+                return 0
             at = found.start()
             continue
         segments, header = segments + 1, header + length
         metadata += length if marker in _METADATA else 0
-        frames += marker in _FRAMES
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", begins, 1)
+            frames, pixels = frames + 1, height * width
         known = known and (
             marker in _FRAMES
             or marker in _TABLES
@@ -89,17 +91,20 @@ def _plain_jpeg(data: bytes) -> bool:
         )
         if segments > MOST_SEGMENTS:
             raise ImageError(f"more than {MOST_SEGMENTS:,} segments: no encoder of images writes so many")
-    return False
+    return 0
 
 
-def _plain_png(data: bytes) -> bool:
-    at, known = 8, True
+def _plain_png(data: bytes) -> int:
+    at, known, pixels = 8, True, 0
     for number in range(MOST_CHUNKS):
         length, name = struct.unpack_from(">I4s", data, at)
         if (number == 0) != (name == b"IHDR"):
-            return False
+            return 0
+        if number == 0:
+            width, height = struct.unpack_from(">II", data, at + 8)
+            pixels = width * height
         if name == b"IEND":
-            return known and number < CHUNKS
+            return pixels if known and number < CHUNKS else 0
         small = name in _SMALL_CHUNKS or (name == b"tEXt" and number < SEGMENTS)
         known = known and (name in (b"IHDR", b"IDAT") or (small and length <= METADATA_BYTES))
         at += 12 + length

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -37,6 +37,10 @@ HEADERS = {
 }
 
 
+#: Pixels of an image that is decoded in a tenth of a second, even one of 16 bits.
+SMALL_PIXELS = 4_000_000
+
+
 def create_app(classifier: Classifier, settings: ServiceSettings) -> Flask:
     """Make the application; its ``extensions["batcher"]`` must be started before it is ready."""
     app = Flask("leakfree.serving", static_folder="page", static_url_path="/static")
@@ -65,8 +69,11 @@ class _Service:
             settings.queue,
             monitoring.BATCH.observe,
         )
-        # As many as there are cores: decoding takes memory, and more at a time are no faster.
-        self._decoding = threading.BoundedSemaphore(settings.cores())
+        # As many as there are cores: decoding takes memory, and more at a time are no faster. Half of the
+        # requests at most wait for what takes long: a small image finds a thread, and its own places.
+        self._small = threading.BoundedSemaphore(settings.cores())
+        self._large = threading.BoundedSemaphore(settings.cores())
+        self._long = threading.BoundedSemaphore(settings.threads // 2)
 
     def predict(self) -> Response:
         upload = read_upload(request, self.settings)
@@ -103,8 +110,8 @@ class _Service:
         self, upload: Upload, prepared: Sequence[np.ndarray], answers: Sequence[Answer]
     ) -> list[str]:
         chosen = [self.classifier.names.index(answer.diagnosis) for answer in answers]
-        with self._decoding:
-            heats = self.classifier.heat(np.stack(prepared), chosen)
+        # It holds no place: a lock of its own lets one request at a time in.
+        heats = self.classifier.heat(np.stack(prepared), chosen)
         drawn = []
         for data, heat in zip(upload.images, heats, strict=True):
             with self._place(data):
@@ -112,9 +119,22 @@ class _Service:
             drawn.append(_data_url(png))
         return drawn
 
-    def _place(self, data: bytes) -> AbstractContextManager:
-        # What another process decodes holds no place that a plain image waits for.
-        return self._decoding if plain(data) else nullcontext()
+    @contextmanager
+    def _place(self, data: bytes) -> Iterator[None]:
+        """Hold a place to decode an image; where that takes long, none that a small one waits for."""
+        pixels = plain(data)
+        if 0 < pixels <= SMALL_PIXELS:
+            with self._small:
+                yield
+            return
+        if not self._long.acquire(blocking=False):
+            raise DecodersBusyError("many large or unusual images wait to be decoded")
+        try:
+            # What is not plain is decoded in another process, and waits for that.
+            with self._large if pixels else nullcontext():
+                yield
+        finally:
+            self._long.release()
 
 
 def _observe(app: Flask, settings: ServiceSettings) -> None:
@@ -171,8 +191,8 @@ def _answer(app: Flask, service: _Service) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        if monitoring.lost:  # a part of the counts would be taken for all
-            raise RefusedError(503, "no counters", monitoring.lost[0])
+        if why := monitoring.missing():  # a part of the counts would be taken for all
+            raise RefusedError(503, "no counters", why)
         monitoring.WAITING.set(service.batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
 

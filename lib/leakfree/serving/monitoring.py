@@ -26,6 +26,8 @@ log = logging.getLogger("leakfree.service")
 COUNTERS_BYTES = 1 << 17
 #: Why this process cannot share its counters; empty where it can.
 lost: list[str] = []
+# Whether any process of the service cannot: workers are forked later, and share this byte.
+_anyone = mmap.mmap(-1, 1)
 
 
 class _Reserved(MmapedDict):
@@ -60,10 +62,16 @@ def reserve(path: Path) -> None:
 
 def without_counters(error: OSError) -> None:
     """Say once that counting stops, and why."""
+    _anyone[0] = 1
     if not lost:
         lost.append(f"no room for counters: {error.strerror or error}: see TMPDIR")
         if log.handlers:
             log_lost()
+
+
+def missing() -> str:
+    """Say why counts are not those of all workers; empty where they are."""
+    return lost[0] if lost else "no room for the counters of a worker: see TMPDIR" if _anyone[0] else ""
 
 
 def log_lost() -> None:

@@ -7,6 +7,7 @@ import binascii
 import io
 import json
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ from leakfree.serving.settings import ServiceSettings
 #: Values in a JSON body beside its images, at most: commas and brackets, in texts as well.
 _JSON_VALUES = 4096
 _SPACE = b" \t\r\n\f\v"
-# One at a time: reading a body takes three times its bytes for a moment, and no two run at once anyway.
-_READING = threading.Lock()
+# Large bodies one at a time: reading takes three times their bytes, and no two run at once anyway.
+_LARGE_BODY, _READING = 1_000_000, threading.Lock()
 #: Values of the form field ``overlay``, which the document lists.
 YES, NO = ("true", "True", "1", "yes", "on"), ("false", "False", "0", "no", "off", "")
 
@@ -100,7 +101,7 @@ def read_upload(request: Request, settings: ServiceSettings) -> Upload:
         raise RefusedError(
             413, "too large", f"the request is over the limit of {settings.body_bytes:,} bytes"
         )
-    with _READING:
+    with _READING if len(body) > _LARGE_BODY else nullcontext():
         json_sent = request.mimetype == "application/json"
         upload = _of_json(body, settings) if json_sent else _of_form(request, body)
     if len(upload.images) > settings.images:

@@ -113,7 +113,46 @@ def test_constant_sixteen_bit_is_black_and_not_a_division_by_zero():
         assert not to_grey(save(Image.fromarray(np.full((8, 8), 900, dtype=np.uint16))), 4).any()
 
 
-def test_float_and_32_bit_images_are_scaled():
+@pytest.mark.parametrize(
+    ("factor", "dtype", "off"),
+    [
+        (1 / 255, np.float32, 0), (1, np.float32, 0), (16, np.float32, 1), (257, np.float32, 0),
+        (16, np.int32, 1), (0x010101, np.int32, 0), (0x01010101, np.uint32, 0),
+    ],
+)  # fmt: skip
+def test_a_picture_of_32_bits_or_of_floats_is_the_one_of_8(factor, dtype, off):
+    values = sample().astype(dtype) * dtype(factor)
+    hot = {
+        np.float32: (900.0, np.inf, -np.inf, np.nan, -1e30),
+        np.int32: (2**31 - 1,),
+        np.uint32: (2**32 - 1,),
+    }
+    for pixel in (values[3, 5], *hot[dtype]):
+        values[3, 5] = pixel
+        grey = to_grey(tiff(values), None).astype(int)
+        assert np.abs(np.delete(grey.ravel() - sample().ravel().astype(int), 3 * 60 + 5)).max() <= off
+
+
+def tiff(values):
+    """Save an array as TIFF; Pillow itself writes no 32 bits without a sign."""
+    if values.dtype != np.uint32:
+        return save(Image.fromarray(values), "TIFF")
+    data = bytearray(save(Image.fromarray(values.view(np.int32)), "TIFF"))
+    at = data.index(struct.pack("<HHI", 339, 3, 1)) + 8
+    data[at] = 1
+    return bytes(data)
+
+
+def test_floats_of_no_known_white_are_scaled_by_their_own_range():
+    for values in ((sample() - 99.0) / 40, sample() * 1e36):  # standardised, or beyond all bits
+        grey = to_grey(save(Image.fromarray(values.astype(np.float32)), "TIFF"), None)
+        assert (grey.min(), grey.max()) == (0, 255)
+        assert np.corrcoef(grey.ravel(), sample().ravel())[0, 1] > 0.999
+    nothing = np.full((8, 8), np.nan, np.float32)
+    assert not to_grey(save(Image.fromarray(nothing), "TIFF"), None).any()
+
+
+def test_float_and_32_bit_images_keep_their_order():
     for dtype in (np.float32, np.int32):
         values = np.linspace(-300, 3000, 64).reshape(8, 8).astype(dtype)
         grey = to_grey(save(Image.fromarray(values), "TIFF"), None)

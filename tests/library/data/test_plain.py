@@ -41,8 +41,8 @@ def png_with(*chunks):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "RGB", "progressive": True}])
 @pytest.mark.parametrize("side", [1, 64, 1000])
 def test_what_encoders_write_is_plain(options, side):
-    assert plain(saved("JPEG", side=side, **options))
-    assert plain(saved("PNG", side=side))
+    assert plain(saved("JPEG", side=side, **options)) == side * side
+    assert plain(saved("PNG", side=side)) == side * side
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])

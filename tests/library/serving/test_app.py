@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,9 +101,9 @@ def test_a_picture_that_is_no_image_is_answered_with_a_warning(client):
     assert said["novelty"] > 1 and "do not believe" in said["warnings"][0]
 
 
-def png(image):
+def png(image, kind="PNG"):
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -185,6 +187,38 @@ def test_when_too_many_wait_clients_are_told_to_come_again(app, client, films, m
     answer = client.post("/predict", json={"image": text(films[0])})
     assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
     assert "come again" in answer.json["error"]
+
+
+def test_small_images_wait_for_no_large_or_unusual_ones(models, films, monkeypatch):
+    monkeypatch.setattr(ServiceSettings, "cores", lambda self: 1)
+    classifier = Classifier.load(models)
+    service = create_app(classifier, ServiceSettings(model=models, threads=6))
+    service.extensions["batcher"].start()
+    may_go, begun, prepare = threading.Event(), threading.Semaphore(0), classifier.prepare
+
+    def held(data, *rest, **more):
+        if data not in films:
+            begun.release()
+            assert may_go.wait(30)
+        return prepare(data, *rest, **more)
+
+    monkeypatch.setattr(classifier, "prepare", held)
+    large, unusual = png(Image.new("I;16", (2500, 2000))), png(Image.new("L", (64, 64)), "BMP")
+
+    def ask(data, **more):
+        return service.test_client().post("/predict", json={"image": text(data), **more}).status_code
+
+    with ThreadPoolExecutor(6) as threads:
+        try:
+            waiting = [threads.submit(ask, data) for data in (large, large, unusual)]
+            assert begun.acquire(timeout=30) and begun.acquire(timeout=30)  # a large one waits for the other
+            for overlay in (False, True):
+                assert threads.submit(ask, films[0], overlay=overlay).result(30) == 200
+            assert [threads.submit(ask, data).result(30) for data in (large, unusual)] == [429, 429]
+        finally:
+            may_go.set()
+        assert [done.result(30) for done in waiting] == [200, 200, 200]
+    assert ask(large) == 200
 
 
 def test_an_error_of_ours_is_told_without_its_inside(app, client, films, monkeypatch, caplog):

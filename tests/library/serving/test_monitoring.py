@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import logging.config
+import mmap
+import os
 
 import pytest
 
@@ -51,6 +53,7 @@ def test_the_configuration_is_one_that_logging_takes():
 
 def test_counters_without_room_count_in_memory_and_are_said_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(monitoring, "lost", [])
+    monkeypatch.setattr(monitoring, "_anyone", bytearray(1))
     monkeypatch.setattr(monitoring.log, "handlers", [logging.NullHandler()])
     whole = monitoring._Reserved(str(tmp_path / "counter_1.db"))
     whole.write_value("a", 3.0, 0.0)
@@ -65,6 +68,17 @@ def test_counters_without_room_count_in_memory_and_are_said_once(tmp_path, monke
     assert [r.getMessage() for r in caplog.records] == [
         "predictions go on without /metrics: no room for counters: No such file or directory: see TMPDIR"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_one_worker_does_not_share_the_others_know(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitoring, "_anyone", mmap.mmap(-1, 1))
+    assert monitoring.missing() == ""
+    if not (child := os.fork()):
+        monitoring._Reserved(str(tmp_path / "none" / "counter_1.db"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert monitoring.missing() == "no room for the counters of a worker: see TMPDIR"
 
 
 def test_a_file_of_counters_that_does_not_fit_is_not_left_in_part(tmp_path, monkeypatch):

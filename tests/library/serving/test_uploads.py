@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import pytest
@@ -13,6 +15,7 @@ from deferred import deferred
 from leakfree.serving.settings import ServiceSettings
 
 with deferred:
+    from leakfree.serving import uploads
     from leakfree.serving.uploads import InMemoryRequest, RefusedError, Upload, read_upload
 
 SETTINGS = ServiceSettings(model="none", images=3)
@@ -26,6 +29,19 @@ def test_files_of_a_form_stay_in_memory():
     large = request(data={"image": (io.BytesIO(b"x" * 2_000_000), "film.png")})
     assert read_upload(large, SETTINGS) == Upload((b"x" * 2_000_000,), True, False)
     assert type(large.files["image"].stream) is io.BytesIO
+
+
+def test_a_small_body_waits_for_no_large_one(monkeypatch):
+    lock = threading.Lock()
+    monkeypatch.setattr(uploads, "_READING", lock)
+    with ThreadPoolExecutor(2) as threads, lock:
+        small = threads.submit(read_upload, request(json={"image": "aGk="}), SETTINGS)
+        large = threads.submit(read_upload, request(json={"image": "A" * 2_000_000}), SETTINGS)
+        assert small.result(10).images == (b"hi",)
+        assert not wait([large], timeout=0.5).done
+        lock.release()
+        assert large.result(10).images == (bytes(1_500_000),)
+        lock.acquire()
 
 
 def test_one_file_is_one_image_and_several_are_a_list():
