@@ -204,6 +204,9 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     )
     audit.add_argument("--jobs", type=int, default=0, metavar="N", help="threads (default: all cores)")
     audit.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers see the files")
+    audit.add_argument(
+        "--no-cache", action="store_true", help="keep nothing of the images, and use nothing that was kept"
+    )
     audit.add_argument("--seed", type=int, default=0, help="seed of resamples and permutations (default: 0)")
     audit.add_argument("--quiet", action="store_true", help="no report on the terminal")
     audit.set_defaults(run=_audit, parser=audit)
@@ -414,6 +417,7 @@ def _auditing(
             jobs=given.jobs,
             scheduler=given.scheduler,
             seed=given.seed,
+            cache=not given.no_cache,
             **options,
         )
     except ValidationError as error:

@@ -25,8 +25,9 @@ from leakfree.audit.checks.patient_checks import DECLARED, deciding_scope, linke
 from leakfree.audit.checks.shift import shift as shift_check
 from leakfree.audit.checks.shortcuts import shortcuts as shortcuts_check
 from leakfree.audit.copies.duplicates import Copies, find_copies
-from leakfree.audit.copies.scan import Scan, scan
+from leakfree.audit.copies.scan import Scan, code_of_reading, scan
 from leakfree.audit.target import Target, is_foreign, open_target
+from leakfree.base.kept import keeping
 from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import versions
 from leakfree.data.patients import SCOPES, identifiers
@@ -54,6 +55,7 @@ class AuditSettings(BaseModel):
     jobs: int = Field(0, ge=0)  # threads; 0: all cores
     scheduler: str | None = None  # Dask scheduler whose workers see the same files
     seed: int = Field(0, ge=0)  # of cross-validation, permutations and resamples
+    cache: bool = True  # keep what was computed of each file, and read no file again that has not changed
 
     @field_validator("skip", "fail_on")
     @classmethod
@@ -138,9 +140,7 @@ def audit_and_scan(
     with threadpool_limits(1, user_api="blas"):
         if searched is None:
             with _timed(seconds, "read"):
-                read = scan(
-                    target, thorough=settings.thorough, jobs=settings.jobs, scheduler=settings.scheduler
-                )
+                read = read_images(target, settings)
         else:
             read = searched[0]
         reading = target.reading.as_json() if target.reading is not None else {}
@@ -157,7 +157,7 @@ def audit_and_scan(
         checks={name: checks[name] for name in CHECKS},
         problems=tuple({"file": p.file, "reason": p.reason} for p in read.problems),
         unchecked=_unchecked(target, read, settings),
-        settings=settings.model_dump(mode="json", exclude={"jobs", "scheduler"}),
+        settings=settings.model_dump(mode="json", exclude={"jobs", "scheduler", "cache"}),
         provenance={
             "versions": versions(),
             "data_checksum": _checksum(read),
@@ -197,10 +197,17 @@ def unusable(report: Report) -> list[str]:
     return [p["file"] for p in report.problems if not is_foreign(Problem(**p))]
 
 
+def read_images(target: Target, settings: AuditSettings) -> Scan:
+    """Read the images of a target, but for those that have not changed since an earlier audit."""
+    jobs, scheduler = settings.jobs, settings.scheduler
+    with keeping(settings.cache, code_of_reading()) as kept:
+        return scan(target, thorough=settings.thorough, jobs=jobs, scheduler=scheduler, kept=kept)
+
+
 def copies_of(read: Scan, target: Target, settings: AuditSettings) -> Copies:
     """Find the copies of a scan, with the hash search on the cluster if there is one."""
     jobs = settings.jobs or available_cores()
-    with _bands(settings.scheduler) as run:
+    with keeping(settings.cache, code_of_reading()) as kept, _bands(settings.scheduler) as run:
         return find_copies(
             read,
             target.reader,
@@ -208,6 +215,7 @@ def copies_of(read: Scan, target: Target, settings: AuditSettings) -> Copies:
             thorough=settings.thorough and "near_duplicates" not in settings.skip,
             jobs=jobs,
             run=run,
+            kept=kept,
         )
 
 

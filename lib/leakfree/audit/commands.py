@@ -11,7 +11,7 @@ from leakfree.audit.checks.findings import Report
 #: Options of an audit that do not say how the images are read.
 _NOT_READING = (
     "manifest", "json", "html", "junit", "sarif", "baseline", "accept", "diff", "skip", "fail_on", "thorough",
-    "allow_problems", "jobs", "scheduler", "seed", "quiet", "help",
+    "allow_problems", "jobs", "scheduler", "seed", "no_cache", "quiet", "help",
 )  # fmt: skip
 
 

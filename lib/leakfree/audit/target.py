@@ -54,6 +54,11 @@ class FileReader:
     ids: tuple[str, ...]
     paths: tuple[str, ...]
 
+    @property
+    def places(self) -> Iterator[tuple[str]]:
+        """File of each image."""
+        return zip(self.paths, strict=True)
+
     def read(self, rows: Sequence[int]) -> Iterator[bytes | Problem]:
         """Yield the bytes of each row's file."""
         return (plain_bytes(self.ids[row], self.paths[row]) for row in rows)

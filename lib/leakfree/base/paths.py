@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -18,6 +19,19 @@ def project_root(start: Path | None = None) -> Path:
 def cache_folder(project: Path) -> Path:
     """Folder of cohort stores and decoded pixels: ``LEAKFREE_CACHE``, or ``.cache`` of the project."""
     return Path(os.environ.get("LEAKFREE_CACHE") or project / ".cache")
+
+
+def user_cache() -> Path:
+    """Folder of what is kept between audits of a user: ``LEAKFREE_CACHE``, or where the system has caches."""
+    if named := os.environ.get("LEAKFREE_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "leakfree"
 
 
 def published_run() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.auditor import AuditSettings, copies_of
+from leakfree.audit.auditor import AuditSettings, copies_of, read_images
 from leakfree.audit.checks.patient_checks import (
     available_scopes,
     deciding_scope,
@@ -18,7 +18,7 @@ from leakfree.audit.checks.patient_checks import (
     without_identifier,
 )
 from leakfree.audit.copies.duplicates import Copies
-from leakfree.audit.copies.scan import Scan, scan
+from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Target, is_foreign
 from leakfree.base.errors import LeakfreeError
 from leakfree.data.groups import linked_groups
@@ -93,7 +93,7 @@ def gather(target: Target, settings: AuditSettings, given: str, columns: Sequenc
         If no image can be read, the scope that is asked for is not there, or a column is missing.
     """
     with threadpool_limits(1, user_api="blas"):
-        read = scan(target, thorough=settings.thorough, jobs=settings.jobs, scheduler=settings.scheduler)
+        read = read_images(target, settings)
         table = read.table
         if not len(table):
             raise SplitError(f"{given}: none of {len(target.table)} files could be read as an image")

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from leakfree.audit.auditor import AuditSettings, audit_images
 from leakfree.audit.copies import scan as module
 from leakfree.audit.copies.scan import FACTS, scan, scan_shard
 from leakfree.audit.target import FileReader, Target, open_target
+from leakfree.data import formats
 from leakfree.data.raw import Problem
 
 
@@ -185,3 +187,93 @@ def test_a_bomb_is_refused_before_it_is_decoded(write_folder):
 def test_a_shard_names_what_it_cannot_read_by_its_own_rows():
     out = scan_shard(FileReader(("a", "b"), ("/nowhere/a", "/nowhere/b")), [1], False)
     assert [problem.file for problem in out["problems"]] == ["b"] and out["rows"] == []
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, for files that were written just now; tells which files are read."""
+    monkeypatch.delenv("LEAKFREE_NO_CACHE", raising=False)
+    monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("leakfree.base.kept.SETTLED", -60.0)
+    read = []
+
+    def plain_bytes(file, path, original=formats.plain_bytes):
+        read.append(file)
+        return original(file, path)
+
+    monkeypatch.setattr(formats, "plain_bytes", plain_bytes)
+    return read
+
+
+def told(report):
+    content = report.as_json() if hasattr(report, "as_json") else vars(report)
+    return {**content, "provenance": {**content["provenance"], "seconds": None}}
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_a_second_audit_reads_nothing_and_says_the_same(phantom_source, write_folder, cache, thorough):
+    films = {film.file: film.data for film in phantom_source}
+    first = dict(list(films.items())[:80])
+    one, *_ = (name for name in first if name.startswith("train"))
+    first["test/NORMAL/again.png"] = reencoded(first[one])
+    root = write_folder(first)
+    settings = AuditSettings(thorough=thorough, skip=("shift", "shortcuts"))
+    before = audit_images(root, settings)
+    assert set(cache) == set(first) and before.checks["near_duplicates"].count
+    cache.clear()
+    assert told(audit_images(root, settings)) == told(before)
+    assert cache == []
+    assert told(audit_images(root, settings.model_copy(update={"cache": False}))) == told(before)
+    assert set(cache) == set(first)
+
+
+def reencoded(data):
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("L").save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def test_what_changed_is_read_and_what_came_and_went_is_noticed(write_folder, cache):
+    files = {
+        f"{part}/NORMAL/{i}.png": png(film(i + 50 * (part == "test")))
+        for part in ("train", "test")
+        for i in range(5)
+    }
+    root = write_folder(files)
+    only = AuditSettings(skip=("shift", "shortcuts"))
+    assert not audit_images(root, only).leaks
+    cache.clear()
+    # The same size and time, the picture of another part.
+    place, stat = root / "test/NORMAL/1.png", (root / "test/NORMAL/1.png").stat()
+    place.write_bytes((root / "train/NORMAL/2.png").read_bytes())
+    os.utime(place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (root / "test/NORMAL/4.png").unlink()
+    (root / "test/NORMAL/9.png").write_bytes(png(film(77)))
+    report = audit_images(root, only)
+    assert report.leaks and report.checks["exact_duplicates"].count
+    assert sorted(cache) == ["test/NORMAL/1.png", "test/NORMAL/9.png"]
+    assert report.images == {"test": 5, "train": 5}
+
+
+def test_what_was_kept_by_other_code_is_not_used(write_folder, cache, monkeypatch):
+    root = write_folder({"train/a.png": png(film(1)), "test/b.png": png(film(2))})
+    only = AuditSettings(skip=("shift", "shortcuts"))
+    audit_images(root, only)
+    cache.clear()
+    monkeypatch.setattr("leakfree.audit.auditor.code_of_reading", lambda: "of tomorrow")
+    audit_images(root, only)
+    assert len(cache) == 2
+
+
+def test_all_code_that_decodes_or_compares_is_in_the_key(monkeypatch):
+    names = []
+    monkeypatch.setattr(module, "code_digest", lambda modules, packages: names.extend(modules) or "x")
+    module.code_of_reading.__wrapped__()
+    for name in (
+        "data/images",
+        "data/formats/dicom",
+        "data/decoder",
+        "audit/copies/hashes",
+        "audit/copies/keypoints",
+    ):
+        assert f"leakfree/{name}" in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, near_pairs, transform
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
+from leakfree.base.kept import Kept
 from leakfree.data.groups import linked_groups
 from leakfree.data.images import ImageError, decode
 
@@ -134,6 +136,7 @@ def find_copies(
     thorough: bool = False,
     jobs: int = 2,
     run: Callable[[Callable, list[tuple]], Iterable[np.ndarray]] | None = None,
+    kept: Kept | None = None,
 ) -> Copies:
     """Find exact copies, then near ones.
 
@@ -150,6 +153,8 @@ def find_copies(
         Threads that compare pixels.
     run : callable, optional
         Where the bands of the hash search run, see `leakfree.audit.copies.hashes.near_pairs`.
+    kept : Kept, optional
+        What is known of pairs of pictures that were compared in an earlier run.
 
     Raises
     ------
@@ -172,7 +177,7 @@ def find_copies(
     clusters = _Clusters(group)
     # One image of each group of exact copies stands for all of them.
     rows = np.flatnonzero(~pd.Series(group).duplicated().to_numpy() & ~left_out)
-    verifier = _Verifier(scan, reader, jobs)
+    verifier = _Verifier(scan, reader, jobs, kept)
     by_hash = _hash_candidates(scan.hashes[rows], rows, run or _threads(jobs)) if near else []
     tables = [verifier.verify(by_hash, clusters)]
     stages = {"pairs of images": len(rows) * (len(rows) - 1) // 2, "near by hash": len(by_hash)}
@@ -262,8 +267,9 @@ def _keypoint_candidates(scan: Scan, rows: np.ndarray, jobs: int) -> list[tuple[
 class _Verifier:
     """Compares the pixels of candidates, several at a time."""
 
-    def __init__(self, scan: Scan, reader: Reader, jobs: int) -> None:
-        self._scan, self._reader, self._jobs = scan, reader, max(jobs, 1)
+    def __init__(self, scan: Scan, reader: Reader, jobs: int, kept: Kept | None = None) -> None:
+        self._scan, self._reader, self._jobs, self._kept = scan, reader, max(jobs, 1), kept
+        self._digests = scan.table["sha256"].tolist()
         self._squares: dict[int, np.ndarray] = {}
         self._lost: set[int] = set()
 
@@ -288,7 +294,7 @@ class _Verifier:
             for start in range(0, len(candidates), _BATCH):
                 batch = candidates[start : start + _BATCH]
                 open_pairs = [item for item in batch if not clusters.joined(item[0], item[1])]
-                for item, result in zip(open_pairs, pool.map(self._compare, open_pairs), strict=True):
+                for item, result in zip(open_pairs, self._compared(open_pairs, pool), strict=True):
                     if result is None:
                         continue
                     keypoints, agreement, verified = result
@@ -311,6 +317,31 @@ class _Verifier:
                         clusters.join(first, second)
                 progress.update(len(batch))
         return pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS))
+
+    def _compared(self, pairs: list[tuple], pool: ThreadPoolExecutor) -> list[tuple[int, float, bool] | None]:
+        """Compare pairs, or read back what was found of the same two pictures before."""
+        keys = [b""] * len(pairs) if self._kept is None else [self._key(pair) for pair in pairs]
+        known = {} if self._kept is None else self._kept.get(keys)
+        lost = len(self._lost)
+        missing = [pair for pair, key in zip(pairs, keys, strict=True) if key not in known]
+        found = dict(zip(missing, pool.map(self._compare, missing), strict=True))
+        if self._kept is not None and len(self._lost) == lost:
+            self._kept.put(
+                (key, json.dumps(found[pair]).encode())
+                for pair, key in zip(pairs, keys, strict=True)
+                if key not in known
+            )
+        results = []
+        for pair, key in zip(pairs, keys, strict=True):
+            result = json.loads(known[key]) if key in known else found[pair]
+            results.append(None if result is None else tuple(result))
+        return results
+
+    def _key(self, item: tuple) -> bytes:
+        assert self._kept is not None
+        first, second, symmetry, inverted, bits = item
+        digests = self._digests[first], self._digests[second]
+        return self._kept.key("pair", *digests, symmetry, inverted, bits < 0)
 
     def _compare(self, item: tuple) -> tuple[int, float, bool] | None:
         from leakfree.audit.copies.alignment import AGREEMENT, agreement, turned

@@ -142,6 +142,11 @@ class ItemReader:
         """Files that are one image each; empty for an image inside a file."""
         return tuple("" if key else path for path, key in zip(self.files, self.keys, strict=True))
 
+    @property
+    def places(self) -> Iterator[tuple[str, str, str]]:
+        """File on disk, format and key of each image: what is kept of it between runs goes by these."""
+        return zip(self.files, self.formats, self.keys, strict=True)
+
     def read(self, rows: Sequence[int]) -> Iterator[bytes | Problem]:
         """Yield the picture of each row; rows of one file that follow each other are read together."""
         place = 0

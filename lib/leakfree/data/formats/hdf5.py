@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ def items(path: str, file: str) -> list[Item]:
                     data = group.get(name)
                     if not isinstance(data, h5py.Dataset):
                         continue
+                    if data.external or data.is_virtual or not os.path.samefile(data.file.filename, path):
+                        raise FormatError(
+                            "its images lie in other files, which may be any: copy them into it"
+                        )
                     key = data.name
                     if data.ndim == 2:
                         label = _text(group.get("label"))
