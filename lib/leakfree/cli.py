@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from leakfree.audit.checks.findings import Report
     from leakfree.audit.copies.scan import Scan
     from leakfree.audit.target import Target
+    from leakfree.data.reading.wishes import Wishes
 
 #: Exit codes: no leak, or all agrees; a leak, or a difference; the input cannot be used or was not
 #: understood; `leakfree.base.failures` has one more.
 CLEAN, LEAK, UNUSABLE = 0, 1, 2
 #: Which extra brings a package, and else which one a command needs; see pyproject.toml.
 _EXTRA_OF_MODULE = {"deeplake": "store", "dask": "cluster", "distributed": "cluster"}
-_EXTRA_OF_COMMAND = {"predict": "serve", "serve": "serve", "train": "study"}
+_EXTRA_OF_COMMAND = {"predict": "serve", "score": "serve", "serve": "serve", "train": "study"}
 
 
 #: Shown below the options of ``leakfree audit``.
@@ -143,6 +144,7 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add_check(commands)
     _add_demo(commands)
     _add_predict(commands)
+    _add_score(commands)
     _add_serve(commands)
     called = next((str(word) for word in arguments if not str(word).startswith("-")), "")
     if called not in commands.choices:  # finding the others takes a moment
@@ -309,6 +311,72 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     predict.set_defaults(run=_predict)
 
 
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    score = commands.add_parser(
+        "score",
+        help="score a published network on labelled images of your own",
+        description="How does a published network do on your images? Sensitivity, specificity, ROC AUC, "
+        "calibration and prediction sets, with intervals over patients, by columns that you name, and "
+        "on the same images zoomed, padded and moved. Exit code: 0 scored, 2 the input cannot be used, or "
+        "not all of it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  leakfree score artifacts/chest_xray/models --data XRAYS --no-parts
+  leakfree score MODELS --data XRAYS --csv labels.csv --label-column finding --by site,view
+  leakfree score MODELS --data XRAYS --class pneumonia=bacterial,viral --leave-out other --out report
+""",
+    )
+    score.add_argument(
+        "model", type=Path, metavar="MODEL", help="folder of a model, or its description in it"
+    )
+    score.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        metavar="D",
+        help="folder, table or file with images (repeat)",
+    )
+    _add_reading(score)
+    score.add_argument(
+        "--manifest", type=Path, metavar="F", help="split manifest whose parts are those of the images"
+    )
+    score.add_argument("--part", default="", metavar="P", help="score this part alone")
+    score.add_argument("--scope", metavar="S", help="who is a patient (default: as leakfree audit)")
+    score.add_argument(
+        "--class",
+        dest="class_label",
+        action="append",
+        default=[],
+        metavar="CLASS=LABELS",
+        help="labels that stand for a class of the network (repeat)",
+    )
+    score.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="LABELS",
+        help="labels whose images do not take part",
+    )
+    score.add_argument(
+        "--by", action="append", default=[], metavar="COLUMNS", help="score each group of a column"
+    )
+    score.add_argument("--out", type=Path, metavar="DIR", help="write a page, tables and predictions there")
+    score.add_argument(
+        "--resamples", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
+    )
+    score.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    score.add_argument("--jobs", type=int, default=0, metavar="N", help="threads (default: all cores)")
+    score.add_argument("--allow-problems", action="store_true", help="go on without unusable files")
+    score.add_argument("--quiet", action="store_true", help="do not say how the images were read")
+    score.set_defaults(run=_score)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text}")
+    return int(text)
+
+
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve = commands.add_parser(
         "serve",
@@ -380,7 +448,6 @@ def _auditing(
     from leakfree.audit.report import print_reading
     from leakfree.audit.target import open_target
     from leakfree.base.files import writable
-    from leakfree.data.reading.wishes import Wishes
 
     for path in (given.json, given.html, given.junit, given.sarif):
         if path:
@@ -388,24 +455,7 @@ def _auditing(
     # A file of too many pixels is refused and reported; Pillow's warning says no more.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     options = {} if given.fail_on is None else {"fail_on": _names(given.fail_on)}
-    lists = [entry.partition("=") for entry in given.part_list]
-    if wrong := [
-        entry for entry, (_, sign, file) in zip(given.part_list, lists, strict=True) if not (sign and file)
-    ]:
-        raise LeakfreeError(f"--part-list {wrong[0]}: is no PART=FILE, such as test=test_list.txt")
-    wishes = Wishes(
-        csv=tuple(given.csv),
-        columns=_names([given.columns or ""]),
-        path_column=given.path_column,
-        part_column=given.part_column,
-        label_column=given.label_column,
-        patient_column=given.patient_column,
-        group_columns=tuple(given.group_column),
-        part_lists=tuple((part, Path(file)) for part, _, file in lists),
-        part_pattern=given.part_pattern,
-        patient_pattern=given.patient_pattern,
-        no_parts=given.no_parts,
-    )
+    wishes = _wishes(given)
     try:
         settings = AuditSettings(
             scope=given.scope,
@@ -426,6 +476,30 @@ def _auditing(
     if not given.quiet and (reading := target.reading) is not None:
         to_stdout(lambda: print_reading(reading.as_json(), sys.stdout))
     return do(given, settings, target)
+
+
+def _wishes(given: argparse.Namespace) -> Wishes:
+    """Return what the options say of how the images are read."""
+    from leakfree.data.reading.wishes import Wishes
+
+    lists = [entry.partition("=") for entry in given.part_list]
+    if wrong := [
+        entry for entry, (_, sign, file) in zip(given.part_list, lists, strict=True) if not (sign and file)
+    ]:
+        raise LeakfreeError(f"--part-list {wrong[0]}: is no PART=FILE, such as test=test_list.txt")
+    return Wishes(
+        csv=tuple(given.csv),
+        columns=_names([given.columns or ""]),
+        path_column=given.path_column,
+        part_column=given.part_column,
+        label_column=given.label_column,
+        patient_column=given.patient_column,
+        group_columns=tuple(given.group_column),
+        part_lists=tuple((part, Path(file)) for part, _, file in lists),
+        part_pattern=given.part_pattern,
+        patient_pattern=given.patient_pattern,
+        no_parts=given.no_parts,
+    )
 
 
 def _split_target(given: argparse.Namespace, settings: AuditSettings, target: Target) -> int:
@@ -591,6 +665,49 @@ def _predict(given: argparse.Namespace) -> int:
         to_stdout(lambda: sys.stdout.write(text))
     report_unusable(rows, left_out)
     return UNUSABLE if any(row.answer is None for row in rows) else CLEAN
+
+
+def _score(given: argparse.Namespace) -> int:
+    from leakfree.audit.report import print_reading
+    from leakfree.audit.target import open_target
+    from leakfree.base.files import writable
+    from leakfree.predict.classifier import Classifier
+    from leakfree.predict.score_images import ScoreSettings, score_images, sealed_files
+    from leakfree.predict.score_report import text_of, write_report
+
+    if given.out:
+        writable(given.out / "scores.csv")
+    classes = [entry.partition("=") for entry in given.class_label]
+    if wrong := [
+        e for e, (_, sign, said) in zip(given.class_label, classes, strict=True) if not (sign and said)
+    ]:
+        raise LeakfreeError(f"--class {wrong[0]}: is no CLASS=LABEL,LABEL, such as pneumonia=bacterial,viral")
+    settings = ScoreSettings(
+        classes={name: _names([said]) for name, _, said in classes},
+        leave_out=_names(given.leave_out),
+        by=_names(given.by),
+        part=given.part,
+        scope=given.scope,
+        resamples=given.resamples,
+        seed=given.seed,
+        jobs=given.jobs,
+    )
+    target = open_target(given.data, manifest=given.manifest, wishes=_wishes(given))
+    if not given.quiet and (reading := target.reading) is not None:
+        to_stdout(lambda: print_reading(reading.as_json(), sys.stdout))
+    classifier = Classifier.load(given.model)
+    scored = score_images(classifier, target, settings, sealed_files(given.model))
+    to_stdout(lambda: say_lines(text_of(scored, classifier, target.name)))
+    if given.out:
+        write_report(scored, classifier, target.name, given.out)
+        say(f"{given.out}: written; open {given.out / 'index.html'}")
+    if scored.problems and not given.allow_problems:
+        lost = scored.problems[0]
+        raise LeakfreeError(
+            f"{len(scored.problems):,} files could not be read, such as {lost.file}: {lost.reason}; "
+            "--allow-problems scores the others"
+        )
+    return CLEAN
 
 
 def _serve(given: argparse.Namespace) -> int:

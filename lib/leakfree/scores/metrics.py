@@ -18,6 +18,9 @@ from leakfree.scores.predictions import Predictions
 
 #: Metrics that `evaluate` knows, by name.
 METRICS = ("accuracy", "roc_auc", "macro_f1", "average_precision", "sensitivity_at_90_specificity")
+#: Rates at the threshold in use, where the most probable class is the answer. The first two need two classes,
+#: of which the second is the positive one; the last is the mean over classes of the share that is found.
+RATES = ("sensitivity", "specificity", "balanced_accuracy")
 # Weights of one block of resamples: with its temporaries (about five such arrays) under 100 MB.
 _BLOCK_CELLS = 2_000_000
 
@@ -36,8 +39,8 @@ def evaluate(
     predictions : Predictions
         Images of one part, n in number.
     metrics : sequence of str
-        Names from `METRICS`. ``accuracy``: share of images whose most probable class is the true one.
-        ``macro_f1``: mean over classes of F1. ``roc_auc``, ``average_precision`` and
+        Names from `METRICS` or `RATES`. ``accuracy``: share of images whose most probable class is the true
+        one. ``macro_f1``: mean over classes of F1. ``roc_auc``, ``average_precision`` and
         ``sensitivity_at_90_specificity``: of the second class where there are two, else the unweighted mean
         over classes, each against the rest.
     n_resamples : int
@@ -239,10 +242,17 @@ def weighted_metric(predictions: Predictions, metric: str, weights: np.ndarray) 
         NaN where the weights leave the metric undefined.
     """
     classes = range(len(predictions.classes))
-    if metric in ("accuracy", "macro_f1"):
+    if metric in ("accuracy", "macro_f1", *RATES):
         counts = _confusion_counts(predictions, weights)
         hits = np.einsum("bkk->bk", counts)
         with np.errstate(invalid="ignore", divide="ignore"):
+            if metric in RATES:
+                found = hits / counts.sum(axis=2)
+                return (
+                    found.mean(axis=1)
+                    if metric == "balanced_accuracy"
+                    else found[:, int(metric == "sensitivity")]
+                )
             if metric == "accuracy":
                 return hits.sum(axis=1) / counts.sum(axis=(1, 2))
             true, guessed = counts.sum(axis=2), counts.sum(axis=1)
@@ -374,8 +384,11 @@ def roc_points(predictions: Predictions) -> pd.DataFrame:
 
 
 def _check(predictions: Predictions, metrics: Sequence[str]) -> None:
-    if unknown := [metric for metric in metrics if metric not in METRICS]:
-        raise ValueError(f"unknown metric {unknown[0]!r}; known are {', '.join(METRICS)}")
+    known = (*METRICS, *RATES)
+    if unknown := [metric for metric in metrics if metric not in known]:
+        raise ValueError(f"unknown metric {unknown[0]!r}; known are {', '.join(known)}")
+    if len(predictions.classes) != 2 and {"sensitivity", "specificity"} & set(metrics):
+        raise ValueError(f"{predictions.path}: sensitivity and specificity need two classes")
     # Training and test images in one number would be a leak of our own.
     if len(parts := sorted(set(predictions.part))) > 1:
         raise ValueError(f"{predictions.path}: metrics need one part, found {', '.join(parts)}; use select()")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deferred import deferred
 from leakfree.scores import metrics as module
 from leakfree.scores.metrics import (
+    RATES,
     bootstrap,
     confusion,
     difference,
@@ -21,7 +22,14 @@ from leakfree.scores.metrics import (
 from leakfree.scores.predictions import check_predictions
 
 with deferred:
-    from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, roc_curve
+    from sklearn.metrics import (
+        accuracy_score,
+        average_precision_score,
+        f1_score,
+        recall_score,
+        roc_auc_score,
+        roc_curve,
+    )
 
 CLASSES = ("normal", "bacterial", "viral")
 
@@ -256,6 +264,20 @@ def test_one_patient_has_no_interval():
     assert table["estimate"].notna().all()
     assert table[["low", "high"]].isna().all(axis=None)
     assert set(table["note"]) == {"no interval: one patient"}
+
+
+def test_rates_agree_with_recalls_and_need_two_classes():
+    predictions = random_predictions(40, 2, 0)
+    recalls = recall_score(predictions.labels, predictions.predicted, average=None)
+    points = point_estimates(predictions, RATES)
+    assert points["specificity"] == pytest.approx(recalls[0])
+    assert points["sensitivity"] == pytest.approx(recalls[1])
+    assert points["balanced_accuracy"] == pytest.approx(recalls.mean())
+    three = random_predictions(60, 3, 1)
+    expected = recall_score(three.labels, three.predicted, average="macro")
+    assert point_estimates(three, ("balanced_accuracy",))["balanced_accuracy"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="need two classes"):
+        point_estimates(three, ("sensitivity",))
 
 
 def test_wrong_requests_are_refused():

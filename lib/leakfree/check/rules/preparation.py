@@ -23,13 +23,13 @@ def preparation(flow: Flow) -> Iterator[LintFinding]:
         elif event.what == "transform":
             fitted = event.more["fitted"]
             for kind in event.more["kinds"]:
-                applied = event.value.parts & {"train", "test", "val", "fold"}
+                applied = frozenset(event.value.parts & {"train", "test", "val", "fold"})
                 split = any(
                     other.what == "split" and other.value.roots & fitted.roots for other in flow.events
                 )
                 if applied == {"train"}:
                     # Some of the training rows again; a leak only if the others are tested.
-                    applied = _held_out(flow, event.value.roots)
+                    applied = frozenset(_held_out(flow, event.value.roots))
                 if applied and ALL in fitted.parts and fitted.roots & event.value.roots and split:
                     yield _found(kind, event.line, "learned from all rows, and is applied to a part of them")
         elif event.what == "fit" and event.more.get("transformer"):
