@@ -39,6 +39,8 @@ MORE_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1", "roc_auc")
 _BATCH = 32
 #: A numeric column with more values than this is cut into quarters.
 _VALUES = 12
+#: With fewer patients than this the bootstrap knows too little of a rate that is 0 or 1.
+_FEW = 50
 #: Groups with fewer images than this are counted and not scored.
 _LEAST = 5
 
@@ -174,6 +176,8 @@ def score_images(
         framing: _frame(table, values, classifier.description.classes) for framing, values in answers.items()
     }
     plain = check_predictions(tables[PLAIN], target.name)
+    if (few := table["who"].nunique()) < _FEW:
+        notes.append(f"{few} patients are few: an interval of a rate at 0 or 1 is too narrow")
     metrics = TWO_CLASSES if len(plain.classes) == 2 else MORE_CLASSES
     again = {"n_resamples": settings.resamples, "seed": settings.seed}
     framings = [

@@ -136,7 +136,9 @@ def write_report(scored: Scored, classifier: Classifier, name: str, folder: Path
 
 def _curves(framings: pd.DataFrame) -> dict:
     """Return where the points of the zoom curves stand in the picture."""
-    zooms = framings[(framings["right"] == 0) & (framings["down"] == 0)]
+    # Two rates, the first ones: more lines are not read.
+    shown = framings["metric"].isin(framings["metric"].unique()[:2])
+    zooms = framings[shown & (framings["right"] == 0) & (framings["down"] == 0)]
     values = sorted(set(zooms["zoom"]))
     low = float(np.nanmin([0.9, *zooms["low"].dropna(), *zooms["estimate"].dropna()]))
     floor = max(0.0, np.floor(low * 10) / 10)
@@ -148,14 +150,15 @@ def _curves(framings: pd.DataFrame) -> dict:
         return round(_BOTTOM - (value - floor) / (1 - floor) * (_BOTTOM - _TOP), 1)
 
     lines = []
-    for metric, rows in zooms.groupby("metric", sort=False):
+    for number, (metric, rows) in enumerate(zooms.groupby("metric", sort=False)):
         rows = rows.dropna(subset=["estimate"]).sort_values("zoom")
         lines.append(
             {
                 "name": words(str(metric)),
                 "points": [(x(row["zoom"]), y(row["estimate"])) for _, row in rows.iterrows()],
                 "bars": [
-                    (x(row["zoom"]), y(row["low"]), y(row["high"]))
+                    # Beside one another, lest one hides the other.
+                    (x(row["zoom"]) + 5 * number, y(row["low"]), y(row["high"]))
                     for _, row in rows.dropna(subset=["low"]).iterrows()
                 ],
             }

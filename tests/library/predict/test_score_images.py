@@ -79,7 +79,8 @@ def test_rates_are_those_counted_by_hand(folder):
         assert row["estimate"] == pytest.approx(18 / 20) and row["low"] < 0.9 < row["high"]
         assert (row["n_images"], row["n_patients"]) == (40, 20)
     assert of(found.scores, "roc_auc")["estimate"] == pytest.approx(0.81 + 0.5 * 0.18)
-    assert not found.notes and not found.problems
+    assert found.notes == ("20 patients are few: an interval of a rate at 0 or 1 is too narrow",)
+    assert not found.problems
     assert list(found.predictions["label"]).count("normal") == 20
 
 
