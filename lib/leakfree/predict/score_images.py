@@ -33,7 +33,7 @@ from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, check_predictions
 
 #: Metrics that are reported; sensitivity and specificity have a meaning for two classes only.
-TWO_CLASSES = ("sensitivity", "specificity", "balanced_accuracy", "roc_auc", "average_precision")
+TWO_CLASSES = ("sensitivity", "specificity", "balanced_accuracy", "accuracy", "roc_auc", "average_precision")
 MORE_CLASSES = ("balanced_accuracy", "accuracy", "macro_f1", "roc_auc")
 #: Images that a thread reads and predicts at a time.
 _BATCH = 32
