@@ -95,7 +95,10 @@ def _write(printer: _Printer, report: Report) -> None:
     if advised:
         printer.line("What to do:", "bold")
         for check in advised:
-            printer.item(f"{check.name}: {check.advice}")
+            told, _, command = check.advice.partition(" Run: ")
+            printer.item(f"{check.name}: {told}{' Run:' if command else ''}")
+            if command:
+                printer.command(command)
         printer.line()
     if report.problems:
         _problems(printer, report)
@@ -135,6 +138,10 @@ class _Printer:
         grid.add_column(overflow="fold")
         grid.add_row("-", self.text(value))
         self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+    def command(self, value: str) -> None:
+        """Print a command on a line of its own, however long, so that it can be pasted."""
+        self.console.print(self.text(f"      {value}"), soft_wrap=True)
 
 
 def _heading(printer: _Printer, report: Report) -> None:
