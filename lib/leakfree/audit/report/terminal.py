@@ -161,7 +161,8 @@ def _checks(printer: _Printer, report: Report) -> Table:
         _row(printer, table, check.name, check.status, found(check), check.summary)
         for name, entry in _scopes(check):
             share = percent(entry.get("share_of_test_images_with_sibling"))
-            summary = "" if share == "–" else f"{share} of test images have a sibling in another part"
+            told = f"{share} of test images have others of their patient in another part"
+            summary = "" if share == "–" else told
             _row(printer, table, f"  {name}", scope_status(entry), entry.get("count"), summary)
     return table
 
