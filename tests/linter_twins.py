@@ -803,7 +803,7 @@ CONFUSED = {
     "parts that a function of another file gives": (
         "test-chooses-epoch",
         *(
-            _KERAS + "from mine import load\nX_train, y_train, X_val, y_val, X_test, y_test = load(seed=1)\n"
+            _KERAS + "from mine import six\nX_train, y_train, X_val, y_val, X_test, y_test = six(seed=1)\n"
             f"model.fit(X_train, y_train, validation_data=(X_{part}, y_{part}), callbacks=[EarlyStopping()])\n"
             for part in ("test", "val")
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from leakfree.audit.checks.findings import Check, Report
+from leakfree.audit.checks.findings import CHECKS, Check, Report
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import write_text
 
@@ -110,16 +110,21 @@ def read_baseline(path: Path) -> list[Accepted]:
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict) or set(entry) != _KEYS:
             raise BaselineError(f"{where}: needs {', '.join(sorted(_KEYS))}, and nothing else")
-        files, reason, date = entry["files"], entry["reason"], str(entry["date"])
+        files, reason, date = entry["files"], entry["reason"], entry["date"]
+        # Only what is known is made text: YAML can nest a list in itself a thousand million times.
+        if not isinstance(entry["check"], str) or entry["check"] not in CHECKS:
+            raise BaselineError(f"{where}: check is none of {', '.join(CHECKS)}")
+        if not isinstance(date, str | datetime.date):
+            raise BaselineError(f"{where}: date is no date such as 2026-01-31")
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
             raise BaselineError(f"{where}: files is no list of names")
         if not isinstance(reason, str) or not reason.strip():
             raise BaselineError(f"{where}: has no reason; say why this finding may stay")
         try:
-            datetime.date.fromisoformat(date)
+            datetime.date.fromisoformat(str(date))
         except ValueError as error:
-            raise BaselineError(f"{where}: {date!r} is no date such as 2026-01-31") from error
-        accepted.append(Accepted(Finding(str(entry["check"]), tuple(sorted(files))), reason, date))
+            raise BaselineError(f"{where}: {str(date)[:40]!r} is no date such as 2026-01-31") from error
+        accepted.append(Accepted(Finding(entry["check"], tuple(sorted(files))), reason, str(date)))
     return accepted
 
 

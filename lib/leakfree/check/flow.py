@@ -204,9 +204,9 @@ class Flow(Expressions, Calls, Methods):
             target = target.value
         if isinstance(target, ast.Tuple | ast.List):
             items = value.items if value.items and len(value.items) == len(target.elts) else None
-            if value is NOTHING:
-                # X_train, X_test = load(): data by their names, as where nothing was assigned at all.
-                items = tuple(self._unpacked(part, node) for part in target.elts)
+            if not value.roots and items is None:
+                # X_train, X_test = parts(): data by their names, as where nothing was assigned at all.
+                items = tuple(self._unpacked(part, value, node) for part in target.elts)
             for place, part in enumerate(target.elts):
                 self.bind(part, items[place] if items else replace(value, items=None), node)
             return
@@ -228,10 +228,10 @@ class Flow(Expressions, Calls, Methods):
         if key is not None:
             self.env[key] = self._named(key.rsplit(".", 1)[-1], value, node)
 
-    def _unpacked(self, target: ast.expr, node: Located) -> Value:
+    def _unpacked(self, target: ast.expr, value: Value, node: Located) -> Value:
         name = getattr(target, "id", "")
         told = names.part_of_name(name) and (names.DATA.match(name) or names.LOADED.match(name))
-        return self._unknown(name, node) if told else NOTHING
+        return self._unknown(name, node) if told else value
 
     def _named(self, name: str, value: Value, node: Located) -> Value:
         if names.names_patient(name) or names.names_frames(name):

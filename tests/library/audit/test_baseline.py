@@ -1,11 +1,18 @@
 """What is accepted no longer fails, what is new does, and what is gone is said."""
 
+import json
 import shutil
 
 import pytest
 
 from leakfree.cli import main
 
+#: Aliases of aliases: as text, more than any memory.
+BOMB = (
+    "a: [&a0 [x], "
+    + ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 20)}]" for n in range(1, 10))
+    + "]\nformat: leakfree-baseline/1\naccepted: [{check: patients, files: [b], reason: c, date: DATE}]"
+)
 SKIP = ("--skip", "near_duplicates,shortcuts,shift", "--quiet")
 
 
@@ -107,13 +114,21 @@ def test_two_audits_are_compared(run, folder, encode):
         ("format: leakfree-baseline/1\naccepted: 3", "accepted is no list"),
         ("format: leakfree-baseline/1\naccepted: [{check: patients}]", "entry 1: needs check, date, files"),
         (
-            "format: leakfree-baseline/1\naccepted: [{check: a, files: [b], reason: ' ', date: 2026-01-31}]",
+            "format: leakfree-baseline/1\n"
+            "accepted: [{check: patients, files: [b], reason: ' ', date: 2026-01-31}]",
             "has no reason",
         ),
         (
-            "format: leakfree-baseline/1\naccepted: [{check: a, files: [b], reason: c, date: soon}]",
+            "format: leakfree-baseline/1\naccepted: [{check: patients, files: [b], reason: c, date: soon}]",
             "is no date",
         ),
+        (
+            "format: leakfree-baseline/1\n"
+            "accepted: [{check: patint, files: [b], reason: c, date: 2026-01-31}]",
+            "check is none of same_file",
+        ),
+        (BOMB.replace("DATE", "*a9"), "date is no date"),
+        (BOMB.replace("patients", "*a9").replace("DATE", "2026-01-31"), "check is none of"),
     ],
 )
 def test_a_broken_baseline_is_one_line(run, folder, text, reason):
@@ -126,3 +141,33 @@ def test_options_that_do_not_go_together_are_one_line(run):
     assert run("--accept", "why")[0] == 2
     assert run("--baseline", "nowhere.yaml")[0] == 2
     assert run("--diff", "nowhere.json")[0] == 2
+
+
+def test_a_damaged_earlier_report_is_one_line_before_the_audit(run, folder, monkeypatch):
+    assert run("--json", "whole.json")[0] == 1
+    monkeypatch.setattr("leakfree.cli._compared", None)
+    for check, damage in (
+        ("patients", {"count": float("inf")}),
+        ("patients", {"status": "GOOD"}),
+        ("patients", {"files": [["a"]]}),
+        ("patients", {"declared_scope": "nobody"}),
+        ("exact_duplicates", {"groups": 7}),
+        ("exact_duplicates", {"groups": [[["a"]]]}),
+        ("exact_duplicates", {"across_parts": {}}),
+        ("nonsense", {}),
+    ):
+        report = json.loads((folder.parent / "whole.json").read_text())
+        report["checks"].setdefault(check, {}).update(damage)
+        (folder.parent / "before.json").write_text(json.dumps(report))
+        code, lines = run("--diff", "before.json")
+        assert code == 2 and "before.json: not a " in lines[-1] and "report of an audit" in lines[-1], damage
+
+
+def test_what_is_accepted_is_printed_as_text(run, folder):
+    (folder.parent / "known.yaml").write_text(
+        'format: leakfree-baseline/1\naccepted: [{check: patients, files: ["a\\e[31m\\nb"], '
+        'reason: "why\\e]0;gone\\a\\nnew: nothing", date: 2026-01-31}]'
+    )
+    code, lines = run("--baseline", "known.yaml")
+    assert code == 1 and sum("gone: patients" in line for line in lines) == 1
+    assert not any("\x1b" in line or line.startswith("new: nothing") for line in lines)

@@ -1,12 +1,14 @@
 """Each finding names the command that goes on from it, with the options that say how the images are read."""
 
 import argparse
+import io
 import shlex
 
 import pytest
 
 from leakfree.audit.checks.findings import CHECKS, Check, Report, not_run
 from leakfree.audit.commands import advised, reading_options
+from leakfree.audit.report.terminal import print_report
 
 
 def given(*words):
@@ -64,3 +66,12 @@ def test_the_command_of_a_finding(name, severity, command):
     words = shlex.split(command)
     assert isinstance(given(*words[1:]), argparse.Namespace), "the command can be pasted"
     assert [check.advice for check in told.values() if check.name != name] == ["Ask."] * (len(CHECKS) - 1)
+
+
+def test_a_long_command_is_one_line_of_the_report():
+    check = Check("patients", "FAIL", "Found.", "Split by patient: all in one part.", 1, severity="leak")
+    reading = ["a folder with a long name/of films", "--patient-pattern", "patient" * 10, "--scope", "person"]
+    stream = io.StringIO()
+    print_report(advised(Report("films", {}, {"patients": check}), reading), stream)
+    (command,) = [line.strip() for line in stream.getvalue().splitlines() if "leakfree split" in line]
+    assert shlex.split(command) == ["leakfree", "split", *reading, "--repair"]

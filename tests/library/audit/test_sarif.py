@@ -7,8 +7,9 @@ from jsonschema import Draft202012Validator
 
 from leakfree.audit.checks.findings import CHECKS, Check, Report, not_run
 from leakfree.audit.report.sarif import MOST_LOCATIONS, CodeScanningResult, sarif, write_sarif
+from leakfree.cli import main
 
-# The part of the standard's schema that is used here; the whole one is not ours to ship.
+# The part of the standard's schema that is used here; the whole one is not ours to ship (see the last test).
 _TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
 _REGION = {"type": "object", "properties": {"startLine": {"type": "integer", "minimum": 1}}}
 _PLACE = {
@@ -86,3 +87,19 @@ def test_a_finding_of_very_many_files_is_cut_and_an_accepted_one_says_why():
     assert (
         len(result["locations"]) == MOST_LOCATIONS and result["suppressions"][0]["justification"] == "known"
     )
+
+
+def test_the_whole_standard_takes_it(report, tmp_path):
+    model = pytest.importorskip("pydantic_sarif.model")
+    standard = model.StaticAnalysisResultsFormatSarifVersion210JsonSchema
+    (tmp_path / "t.py").write_text(
+        "from sklearn.preprocessing import scale\nfrom sklearn.model_selection import train_test_split\n"
+        "X = scale(load('x.npy'))\ntrain, test = train_test_split(X)\n"
+    )
+    assert main(["check", str(tmp_path / "t.py"), "--sarif", str(tmp_path / "c.sarif"), "--quiet"]) == 1
+    for path in (write_sarif(report, tmp_path / "a.sarif", "data/films"), tmp_path / "c.sarif"):
+        log = json.loads(path.read_text())
+        standard.model_validate(log)
+        log["runs"][0]["results"][0]["level"] = "fatal"
+        with pytest.raises(ValueError, match="level"):
+            standard.model_validate(log)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from leakfree.audit.baseline import findings
 from leakfree.audit.checks.findings import CHECKS, SCHEMA, Check, Report
 from leakfree.audit.report.words import not_checked, number, plain, real, verdict
 from leakfree.base.escape import one_line
@@ -50,7 +51,7 @@ def load_json(path: Path) -> Report:
         found = "no schema" if schema is None else f"schema {str(schema)[:60]!r}"
         raise ValueError(f"{path}: not a report of an audit: {found}, expected {SCHEMA!r}")
     try:
-        return Report(
+        report = Report(
             target=str(content["target"]),
             images={part: int(n) for part, n in content["images"].items()},
             checks={name: _check(name, entry) for name, entry in content["checks"].items()},
@@ -61,9 +62,11 @@ def load_json(path: Path) -> Report:
             # Reports of before the reading was written have none.
             reading=dict(content.get("reading", {})),
         )
+        findings(report)  # so that what is compared later can be read
+        return report
     except KeyError as error:
         raise ValueError(f"{path}: not a whole report of an audit: {one_line(error)} is missing") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a valid report of an audit: {one_line(error)}") from error
 
 
@@ -124,6 +127,8 @@ def _lines(lines: list[str]) -> str:
 def _check(name: str, entry: Mapping[str, Any]) -> Check:
     if name not in CHECKS:
         raise ValueError(f"no such check: {name}")
+    if not all(isinstance(file, str) for file in entry["files"]):
+        raise ValueError(f"{name}: files is no list of names")
     return Check(
         name=name,
         status=entry["status"],

@@ -95,7 +95,10 @@ def _write(printer: _Printer, report: Report) -> None:
     if advised:
         printer.line("What to do:", "bold")
         for check in advised:
-            printer.item(f"{check.name}: {check.advice}")
+            told, _, command = check.advice.partition(" Run: ")
+            printer.item(f"{check.name}: {told}{' Run:' if command else ''}")
+            if command:
+                printer.command(command)
         printer.line()
     if report.problems:
         _problems(printer, report)
@@ -136,6 +139,10 @@ class _Printer:
         grid.add_row("-", self.text(value))
         self.console.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
+    def command(self, value: str) -> None:
+        """Print a command on a line of its own, however long, so that it can be pasted."""
+        self.console.print(self.text(f"      {value}"), soft_wrap=True)
+
 
 def _heading(printer: _Printer, report: Report) -> None:
     parts = ", ".join(f"{part} {number(n)}" for part, n in report.images.items()) or "none"
@@ -154,7 +161,8 @@ def _checks(printer: _Printer, report: Report) -> Table:
         _row(printer, table, check.name, check.status, found(check), check.summary)
         for name, entry in _scopes(check):
             share = percent(entry.get("share_of_test_images_with_sibling"))
-            summary = "" if share == "–" else f"{share} of test images have their patient in another part"
+            told = f"{share} of test images have others of their patient in another part"
+            summary = "" if share == "–" else told
             _row(printer, table, f"  {name}", scope_status(entry), entry.get("count"), summary)
     return table
 
