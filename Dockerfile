@@ -15,11 +15,20 @@ WORKDIR /build
 RUN python -m venv /opt/venv
 ENV PATH="/opt/venv/bin:$PATH"
 
-# Before the source, so that a change in it does not fetch PyTorch again.
-COPY container/requirements.txt container/requirements.txt
-COPY requirements.txt requirements.txt
-RUN pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-        -r container/requirements.txt -c requirements.txt
+# Before the source, so that a change in it does not fetch PyTorch again. All by hash, from a list made by
+#   uv pip compile --universal --python-version 3.11 --no-header --no-annotate --generate-hashes \
+#     container/requirements.txt -c requirements.txt -o container/requirements.hashed.txt
+# But for PyTorch where an index of CPU builds is named: theirs have other hashes, which depend on that index, so
+# it is taken by its version, and what only its CUDA build needs is left out.
+COPY container/requirements.hashed.txt hashed.txt
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        awk '/^[^ ]/ {kept = !/^(torch|triton|cuda-.*|nvidia-.*)==/} kept' hashed.txt > listed.txt; \
+    else cp hashed.txt listed.txt; fi \
+    && pip install --no-cache-dir --no-compile --no-deps --require-hashes -r listed.txt \
+    && if [ -n "$TORCH_INDEX" ]; then \
+        pip install --no-cache-dir --no-compile --no-deps --extra-index-url "$TORCH_INDEX" \
+            "$(grep -o '^torch==[^ ]*' hashed.txt)"; fi \
+    && pip check
 
 # Without dependencies: an audit's are not needed to serve. It is built
 # with the pinned setuptools, which PyTorch brought along, not with the newest one.

@@ -117,7 +117,7 @@ def bombs() -> list[Kind]:
     ]
 
 
-def idle(port: int, stop: threading.Event, most: int = 100) -> None:
+def idle(port: int, stop: threading.Event, most: int = 200) -> None:
     """Keep connections open that send nothing."""
     held: list[socket.socket] = []
     while not stop.wait(0.05):

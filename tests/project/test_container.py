@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -205,22 +206,46 @@ def test_the_health_check_tells_a_ready_service_from_others(stages, status, heal
 
 
 def test_no_address_stands_in_the_container_s_files(repository):
-    for name in ("Dockerfile", "compose.yaml", ".dockerignore", "container/requirements.txt"):
+    for name in ("Dockerfile", "compose.yaml", ".dockerignore", "container/requirements.hashed.txt"):
         content = (repository / name).read_text(encoding="utf-8")
         assert "://" not in content, name
         assert not re.search(r"index-url[= ]+[^\"\s$]", content), name
         assert not re.search(r":latest\b|^FROM \S+$(?<!bookworm)(?<!\$BASE)", content, re.MULTILINE), name
 
 
-def test_the_index_for_cpu_builds_is_asked_only_where_it_was_named(replay, stages):
+@pytest.mark.parametrize("index", ["", "an index"])
+def test_all_is_installed_by_hash_but_pytorch_of_an_index_that_was_named(stages, repository, tmp_path, index):
     builder = stages[0]
     assert builder.args == {"TORCH_INDEX": ""}
-    (install,) = [s for s in builder.steps if s.word == "RUN" and "requirements.txt" in s.text]
-    (said,) = re.findall(r"\$\{TORCH_INDEX.*?\}", install.text)
-    for value, expected in (("", "end"), ("a b", "--extra-index-url/a b/end")):
-        shell = f'TORCH_INDEX="{value}"; set -- {said} end; IFS=/; printf %s "$*"'
-        assert subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout == expected
-    assert "-c requirements.txt" in install.text and "--no-cache-dir" in install.text
+    (install,) = [s for s in builder.steps if s.word == "RUN" and "hashed.txt" in s.text]
+    hashed = (repository / "container" / "requirements.hashed.txt").read_text(encoding="utf-8")
+    (tmp_path / "hashed.txt").write_text(hashed, encoding="utf-8")
+    (tmp_path / "pip").write_text('#!/bin/sh\nprintf "%s|" "$@" >> said; echo >> said\n')
+    (tmp_path / "pip").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCH_INDEX": index}
+    subprocess.run(["sh", "-c", install.text], cwd=tmp_path, env=env, check=True)
+    first, *rest = (tmp_path / "said").read_text().splitlines()
+    assert first.endswith("|--no-deps|--require-hashes|-r|listed.txt|") and rest[-1] == "check|"
+    listed = (tmp_path / "listed.txt").read_text(encoding="utf-8")
+    if not index:
+        assert listed == hashed and len(rest) == 1
+        return
+    names = {line.partition("==")[0] for line in listed.splitlines() if "==" in line}
+    assert {"flask", "numpy", "setuptools", "sympy"} <= names
+    assert not [n for n in names if n.startswith(("torch", "nvidia", "cuda", "triton"))]
+    (version,) = re.findall(r"^torch==(\S+)", hashed, re.MULTILINE)
+    assert rest[0].endswith(f"|--no-deps|--extra-index-url|an index|torch=={version}|") and len(rest) == 2
+
+
+def test_the_list_with_hashes_is_all_that_the_list_brings_along(repository, installed):
+    def blocks(path):
+        text = (repository / path).read_text(encoding="utf-8").strip()
+        text = re.sub(r" ; .*(?= \\\n)", "", text)  # on which systems: here it is one
+        return {block.partition("==")[0]: block for block in re.split(r"\n(?=\S)", text)}
+
+    ours, all_ = blocks("container/requirements.hashed.txt"), blocks("requirements.hashed.txt")
+    assert {name: all_.get(name) for name in ours} == ours, "the same versions and hashes"
+    assert set(ours) >= installed, "else an import fails, or pip check"
 
 
 # What goes in
@@ -233,9 +258,8 @@ def test_dockerignore_lets_through_what_is_copied_and_no_more(replay, stages, re
     assert outside == [
         "LICENSE",
         "README.md",
-        "container/requirements.txt",
+        "container/requirements.hashed.txt",
         "pyproject.toml",
-        "requirements.txt",
     ]
     described = json.loads((repository / models / "preprocessing.json").read_text(encoding="utf-8"))
     needed = {"preprocessing.json", "calibration.json", "MODEL_CARD.md", described["weights"]}

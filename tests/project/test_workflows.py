@@ -29,7 +29,16 @@ def test_workflow_is_whole_and_pinned(file):
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
         assert re.fullmatch(r"ubuntu-\d+\.\d+", job["runs-on"]) and job["timeout-minutes"] <= 120
-    for step in steps(workflow):
+    pinned(steps(workflow), file)
+
+
+def test_the_action_is_pinned():
+    file = ROOT / "action.yml"
+    pinned(yaml.safe_load(file.read_text())["runs"]["steps"], file)
+
+
+def pinned(steps: list[dict], file: Path) -> None:
+    for step in steps:
         assert ("uses" in step) != ("run" in step)
         if "uses" in step:
             # A tag can be moved; the commit cannot. The tag is beside it, for people.
