@@ -2,8 +2,8 @@
 
 Run it with ``python benchmarks/many_images.py --count 100000``. Images are smooth noise of 64 x 64 pixels, a
 PNG each, in parts and classes, with a patient in the name, and in every thousand one copy, encoded again,
-stands in another part. The second audit has what the first one kept. ``read_mb`` is all that each process
-read, its own code included (Linux).
+stands in another part. The second audit has what the first one kept. ``read_mb`` is all that a process read,
+its own code included (Linux).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 from deferred import deferred
 from leakfree.audit.copies import alignment as module
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, SIDE, agreement, to_square, turned
-from leakfree.audit.copies.alterations import alter
+from leakfree.audit.copies.alterations import DISGUISES, alter
 from leakfree.audit.copies.hashes import SYMMETRIES, distance, image_hashes, transform
 from leakfree.audit.copies.keypoints import detect, match
 from leakfree.data.images import to_grey
@@ -121,6 +121,7 @@ def test_a_map_is_carried_over_to_larger_squares():
 
 
 def test_a_map_that_is_a_little_off_is_refined(films, monkeypatch):
+    monkeypatch.setattr(module, "_HIDDEN", 2)  # no second look
     one = square(films[0][3])
     refined = agreement(one, one, OFF)
     before = as_given(one, OFF)
@@ -134,6 +135,7 @@ def test_a_map_that_is_a_little_off_is_refined(films, monkeypatch):
 
 
 def test_a_refinement_for_the_worse_is_dropped(films, monkeypatch):
+    monkeypatch.setattr(module, "_HIDDEN", 2)
     one = square(films[0][3])
     elsewhere = np.array([[1, 0, 20], [0, 1, 20]], np.float32)
     monkeypatch.setattr(module.cv2, "findTransformECC", lambda *arguments: (0.5, elsewhere))
@@ -157,3 +159,33 @@ def test_every_shape_becomes_the_square(shape):
     assert result.shape == (SIDE, SIDE) and result.dtype == np.uint8
     assert to_square(grey, DETAIL).shape == (DETAIL, DETAIL)
     assert abs(float(result.mean()) - float(grey.mean())) < 3
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DISGUISES if kind not in ("patch", "letterboxed")])
+def test_what_hides_a_part_or_bends_the_greys_is_a_copy_and_another_image_is_none(films, kind, monkeypatch):
+    """Without the second look, a box painted over makes two pictures of one."""
+    images = films[0][:6]
+    second, without = [], []
+    for seed, image in enumerate(images):
+        one, other = square(image), square(alter(image, kind, np.random.default_rng(seed)))
+        second.append(agreement(one, other))
+        assert agreement(square(images[seed - 1]), other) < AGREEMENT - 0.2
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "_HIDDEN", 2)
+            without.append(agreement(one, other))
+    assert sum(value >= AGREEMENT for value in second) >= 5, second
+    assert all(a >= b for a, b in zip(second, without, strict=True))
+    if kind == "painted_over":
+        assert sum(value >= AGREEMENT for value in without) <= 3, without
+
+
+def test_what_many_images_share_makes_no_two_of_them_copies(films):
+    rng = np.random.default_rng(0)
+    frame = np.kron(rng.integers(0, 2, (14, 14)), np.ones((16, 16))) * 200  # sharp, the same in all
+    framed = [np.clip(frame + 0.15 * square(image), 0, 255).astype(np.uint8) for image in films[0][:8]]
+    common = np.mean(framed, axis=0, dtype=np.float32)
+    one, other = framed[:2]
+    assert agreement(one, other) >= AGREEMENT > agreement(one, other, None, lambda: common)
+    lighter = np.clip(one * 0.9 + 20, 0, 255).astype(np.uint8)
+    assert agreement(one, lighter, None, lambda: common) >= AGREEMENT
+    assert agreement(one, lighter, None, lambda: None) == agreement(one, lighter)

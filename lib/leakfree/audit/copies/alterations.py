@@ -25,6 +25,17 @@ ALTERATIONS: dict[str, str] = {
     "cropped_10": "copy with 10 % of width and height cut off, at the old size",
 }
 
+#: Alterations that hide part of a picture or change its greys unevenly, as those do who hide names, print,
+#: or prepare training: what is found of them is measured apart.
+DISGUISES: dict[str, str] = {
+    "painted_over": "copy with a bar along an edge, or a box, painted black or white",
+    "letterboxed": "copy with black bars of 8 to 20 % on two sides that face each other, and larger by them",
+    "gamma": "copy with a gamma of 0.5 to 0.75 or 1.33 to 2",
+    "windowed": "copy with the darkest 5 to 20 % black, the brightest 5 to 20 % white, the rest stretched",
+    "equalised": "copy with its contrast equalised place by place (CLAHE, clip limit 2 to 4)",
+    "patch": "part of the picture, 60 to 80 % of its width and height, at its own scale",
+}
+
 
 def alter(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     """Make an altered copy of an image, as users make them.
@@ -34,7 +45,7 @@ def alter(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     data : bytes
         Encoded file.
     kind : str
-        One of `ALTERATIONS`.
+        One of `ALTERATIONS` or `DISGUISES`.
     rng : numpy.random.Generator
         Source of the strengths; the same state gives the same bytes.
 
@@ -55,8 +66,8 @@ def alter(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
 def alter_and_tell(data: bytes, kind: str, rng: np.random.Generator) -> tuple[bytes, str]:
     """Return the altered file and what was drawn for it."""
-    if kind not in ALTERATIONS:
-        raise ValueError(f"no alteration of pixels: {kind!r}; known: {', '.join(ALTERATIONS)}")
+    if kind not in _DRAWN_BY:
+        raise ValueError(f"no alteration of pixels: {kind!r}; known: {', '.join(_DRAWN_BY)}")
     image, drawn = _DRAWN_BY[kind](decode(data), rng)
     quality = int(rng.integers(30 if kind == "reencoded" else 75, 96))
     return encode(image, quality), f"{drawn} quality={quality}".strip()
@@ -150,6 +161,60 @@ def _crop(share: float) -> Callable[[Image.Image, np.random.Generator], tuple[Im
     return crop
 
 
+def _paint_over(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    width, height = image.size
+    if rng.random() < 0.5:  # a bar along the upper or the lower edge
+        share = round(float(rng.uniform(0.06, 0.15)), 3)
+        top = 0 if rng.random() < 0.5 else height - round(height * share)
+        box = (0, top, width, top + round(height * share))
+    else:
+        across, down = (round(side * float(rng.uniform(0.15, 0.35))) for side in image.size)
+        left, top = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
+        box = (left, top, left + across, top + down)
+    painted = image.copy()
+    painted.paste("black" if rng.random() < 0.7 else "white", box)
+    return painted, f"box={','.join(map(str, box))}"
+
+
+def _letterbox(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    share, across = round(float(rng.uniform(0.08, 0.20)), 3), rng.random() < 0.5
+    x, y = (round(image.width * share), 0) if across else (0, round(image.height * share))
+    return ImageOps.expand(image, (x, y, x, y), fill=0), f"x={x} y={y}"
+
+
+def _by_table(image: Image.Image, table: np.ndarray) -> Image.Image:
+    return image.point(np.rint(np.clip(table, 0, 255)).astype(int).tolist() * len(image.getbands()))
+
+
+def _gamma(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    gamma = round(float(rng.uniform(1.33, 2)) ** _sign(rng), 3)
+    return _by_table(image, 255 * (np.arange(256) / 255) ** gamma), f"gamma={gamma}"
+
+
+def _window(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    below, above = rng.uniform(5, 20, 2)
+    low, high = np.percentile(np.asarray(image.convert("L")), [below, 100 - above])
+    return _by_table(
+        image, (np.arange(256) - low) * (255 / max(high - low, 1))
+    ), f"low={low:.0f} high={high:.0f}"
+
+
+def _equalise(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    import cv2
+
+    limit = round(float(rng.uniform(2, 4)), 2)
+    return Image.fromarray(
+        cv2.createCLAHE(limit, (8, 8)).apply(np.asarray(image.convert("L")))
+    ), f"limit={limit}"
+
+
+def _patch(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:
+    share = round(float(rng.uniform(0.6, 0.8)), 3)
+    width, height = round(image.width * share), round(image.height * share)
+    left, top = int(rng.integers(0, image.width - width + 1)), int(rng.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height)), f"left={left} top={top} share={share}"
+
+
 _DRAWN_BY: dict[str, Callable[[Image.Image, np.random.Generator], tuple[Image.Image, str]]] = {
     "reencoded": lambda image, rng: (image, ""),
     "resized": _resize,
@@ -162,4 +227,10 @@ _DRAWN_BY: dict[str, Callable[[Image.Image, np.random.Generator], tuple[Image.Im
     "shifted": _shift,
     "cropped_4": _crop(0.04),
     "cropped_10": _crop(0.10),
+    "painted_over": _paint_over,
+    "letterboxed": _letterbox,
+    "gamma": _gamma,
+    "windowed": _window,
+    "equalised": _equalise,
+    "patch": _patch,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ TURNED_RADIUS = 16
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.
 _BATCH = 256
+#: Images of one size whose mean tells what they have in common, and how many there must be for that.
+_SAMPLE, _LEAST = 64, 16
 #: Images in memory while pairs are verified, 50 kB each.
 _KEPT = 8192
 CANDIDATE_COLUMNS = (
@@ -270,6 +273,13 @@ class _Verifier:
     def __init__(self, scan: Scan, reader: Reader, jobs: int, kept: Kept | None = None) -> None:
         self._scan, self._reader, self._jobs, self._kept = scan, reader, max(jobs, 1), kept
         self._digests = scan.table["sha256"].tolist()
+        sizes = zip(scan.table["width"].tolist(), scan.table["height"].tolist(), strict=True)
+        self._sizes = list(sizes)
+        self._of_size: dict[tuple[int, int], list[int]] = {}
+        for row in np.flatnonzero(~scan.table["pixels"].duplicated()).tolist():
+            self._of_size.setdefault(self._sizes[row], []).append(row)
+        self._common: dict[tuple[int, int], np.ndarray | None] = {}
+        self._making = threading.Lock()
         self._squares: dict[int, np.ndarray] = {}
         self._lost: set[int] = set()
 
@@ -341,7 +351,23 @@ class _Verifier:
         assert self._kept is not None
         first, second, symmetry, inverted, bits = item
         digests = self._digests[first], self._digests[second]
-        return self._kept.key("pair", *digests, symmetry, inverted, bits < 0)
+        common = [self._digests[row] for row in self._alike(second if bits >= 0 else first)]
+        return self._kept.key("pair", *digests, symmetry, inverted, bits < 0, common)
+
+    def _alike(self, row: int) -> list[int]:
+        """Return images of the same size, framed alike perhaps: some, or none if they are few."""
+        rows = self._of_size[self._sizes[row]]
+        return rows[:: -(-len(rows) // _SAMPLE)] if len(rows) >= _LEAST else []
+
+    def _shared(self, row: int) -> np.ndarray | None:
+        """Return the mean of images of the same size: a frame, a sector or a printed sheet stays in it."""
+        size, rows = self._sizes[row], self._alike(row)
+        with self._making:
+            if rows and size not in self._common:
+                squares = [square for one in rows if (square := self._square(one)) is not None]
+                mean = np.asarray(np.mean(squares, axis=0, dtype=np.float32)) if squares else None
+                self._common[size] = mean
+        return self._common[size] if rows else None
 
     def _compare(self, item: tuple) -> tuple[int, float, bool] | None:
         from leakfree.audit.copies.alignment import AGREEMENT, agreement, turned
@@ -360,11 +386,14 @@ class _Verifier:
         if one is None or other is None:
             return keypoints, 0.0, False
         if bits < 0:
-            value = agreement(one, other, affine)
+            value = agreement(one, other, affine, lambda: self._shared(first))
         else:
             # A quarter turn of one is a quarter turn back of the other; the search does not say which.
             ways = _QUARTERS if symmetry in _QUARTERS else (symmetry,)
-            value = max(agreement(other, turned(one, way, inverted=inverted)) for way in ways)
+            value = max(
+                agreement(other, turned(one, way, inverted=inverted), None, lambda: self._shared(second))
+                for way in ways
+            )
         return keypoints, round(value, 4), value >= AGREEMENT
 
     def _square(self, row: int) -> np.ndarray | None:
