@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import csv
 import io
 import json
 import multiprocessing
@@ -203,6 +204,19 @@ def apart(work: Callable[..., float], *about: object) -> float:
         return pool.submit(work, *about).result()
 
 
+def csv_of(rows: list[dict], limits: dict[str, float]) -> str:
+    """Return the book's table; a name of a server may hold a comma."""
+    head = ("server", "connections", "requests a second", "p50 (ms)", "p99 (ms)", "failed", "ratio", "bare")
+    with io.StringIO(newline="") as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(head)
+        for r in rows:
+            numbers = [f"{r[name]:.1f}" for name in ("per_second", "p50_ms", "p99_ms")]
+            limit = f"{limits[r['server']]:.0f}" if r["server"] in limits else ""
+            table.writerow([r["server"], r["connections"], *numbers, r["failed"], f"{r['ratio']:.2f}", limit])
+        return text.getvalue()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -302,14 +316,7 @@ def main() -> None:
         met = "met" if said["met"] else "MISSED"
         print(f"{said['what']}: {said['measured']:.2f}, goal {said['goal']}, {met}")
     if given.csv:
-        lines = ["server,connections,requests a second,p50 (ms),p99 (ms),failed,ratio,bare"]
-        lines += [
-            f"{r['server']},{r['connections']},{r['per_second']:.1f},{r['p50_ms']:.1f},{r['p99_ms']:.1f},"
-            f"{r['failed']},{r['ratio']:.2f},"
-            + (f"{limits[r['server']]:.0f}" if r["server"] in limits else "")
-            for r in rows
-        ]
-        write_text(given.csv, "\n".join([*lines, ""]))
+        write_text(given.csv, csv_of(rows, limits))
     if given.json:
         about = {
             "processor": processor(),

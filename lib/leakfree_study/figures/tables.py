@@ -118,17 +118,32 @@ def bracketed(
         Of str; empty where the estimate is missing, without brackets where an end is.
     """
     ends = [f"{name}_{end}" if f"{name}_{end}" in frame else end for end in ("low", "high")]
-    form = f"{{:{'+' if signed else ''}.{digits}f}}"
-    return pd.Series(
-        [
-            ""
-            if pd.isna(row[0])
-            else (form if pd.isna(row[1]) or pd.isna(row[2]) else f"{form} ({form} to {form})").format(*row)
-            for row in frame[[name, *ends]].itertuples(index=False)
-        ],
-        index=frame.index,
-        dtype=object,
-    )
+
+    def text(values: Sequence[float]) -> str:
+        told = [fixed(value, digits, signed=signed) for value in values]
+        if pd.isna(values[0]):
+            return ""
+        return told[0] if pd.isna(values[1]) or pd.isna(values[2]) else f"{told[0]} ({told[1]} to {told[2]})"
+
+    shown = [text(row) for row in frame[[name, *ends]].itertuples(index=False)]
+    return pd.Series(shown, index=frame.index, dtype=object)
+
+
+def fixed(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """Write a number with so many digits; what rounds to zero has no sign.
+
+    Examples
+    --------
+    >>> fixed(-0.0002), fixed(0.0002, signed=True), fixed(0.02, 2, signed=True)
+    ('0.000', '0.000', '+0.02')
+    """
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text if any(digit in text for digit in "123456789") else text.lstrip("+-")
+
+
+def p_value(value: float) -> str:
+    """Write a p-value: one that would be shown as zero as what it is below."""
+    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def across(
@@ -167,6 +182,8 @@ def across(
 def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     """Begin the table that a notebook shows: `pandas.DataFrame.style`, which writes markup as it is, escaped.
 
+    Names of columns are shown as words: ``share_rising`` as ``share rising``, ``roc_auc`` as ``ROC AUC``.
+
     Parameters
     ----------
     frame : pandas.DataFrame
@@ -181,12 +198,18 @@ def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     made = frame.map(_escaped)
     for name in links:
         made[name] = frame[name]
-    return made.rename(columns=_escaped).style.hide()
+    return made.rename(columns=lambda name: _escaped(_heading(name))).style.hide()
 
 
 def wide(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     """Begin the table that a notebook shows, as `styled`, which scrolls where it is wider than the page."""
     return styled(frame, links).set_table_attributes('class="wide"')
+
+
+def _heading(name: object) -> object:
+    if not isinstance(name, str):
+        return name
+    return METRIC_NAMES.get(name, _NAMES.get(name, name.replace("_", " ")))
 
 
 def _escaped(value: object) -> object:

@@ -230,7 +230,7 @@ def table(results: Sequence[Result], *, n_resamples: int, seed: int) -> pd.DataF
 
 def right_beside_wrong(measured: pd.DataFrame) -> pd.DataFrame:
     """Show `table` with the fault and the right measurement of each model side by side."""
-    form = "{:.4f} ({:.4f} to {:.4f}), {:,} images, {:,} of them trained on"
+    form = "{:.4f} ({:.4f} to {:.4f}), {:,.0f} images, {:,.0f} of them trained on"
     values = ["macro_f1", "macro_f1_low", "macro_f1_high", "n_images", "shared_images"]
     keys, rows = ["reference_model", "claim", "model", "weights"], []
     for (model, claim, name, weights), group in measured.groupby(keys, dropna=False, sort=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from leakfree.base.escape import html
-from leakfree_study.figures.tables import bracketed
+from leakfree_study.figures.tables import bracketed, p_value
 from leakfree_study.inflation import catalogue
 
 # Short enough for a column; the file has the whole words.
@@ -72,7 +72,7 @@ def _judged(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         {
             "model": rows["model"],
             f"inflation of {metric}": [linked(row) for row in rows.to_dict("records")],
-            "p (Holm)": rows["p_holm"].map("{:.3f}".format),
+            "p (Holm)": rows["p_holm"].map(p_value),
             "verdict": rows["verdict"].replace(_BRIEF, regex=True),
             "patients": rows["n_by_class"],
         }

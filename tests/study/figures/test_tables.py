@@ -1,15 +1,25 @@
 """Tables for readers say what the numbers say."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from leakfree_study.figures.tables import across, bracketed, chosen, chosen_sentence, readable
+from leakfree_study.figures.tables import (
+    across,
+    bracketed,
+    chosen,
+    chosen_sentence,
+    p_value,
+    readable,
+    styled,
+)
 
 
 def test_an_estimate_and_its_interval_are_one_text():
     frame = pd.DataFrame({"estimate": [0.0506, -0.0004], "low": [0.0309, -0.002], "high": [0.07, 0.001]})
-    assert bracketed(frame).tolist() == ["0.051 (0.031 to 0.070)", "-0.000 (-0.002 to 0.001)"]
+    assert bracketed(frame).tolist() == ["0.051 (0.031 to 0.070)", "0.000 (-0.002 to 0.001)"]
     assert bracketed(frame, digits=2, signed=True).tolist()[0] == "+0.05 (+0.03 to +0.07)"
 
 
@@ -117,3 +127,29 @@ def test_what_is_undefined_is_no_number():
         }
     )
     assert readable(frame, ["model"])["ROC AUC"].tolist() == ["undefined", "0.500", "0.600 (0.500–0.700)"]
+
+
+def test_what_rounds_to_zero_has_no_sign_and_no_p_value_is_zero():
+    frame = pd.DataFrame({"estimate": [-0.0003, 0.0002], "low": [-0.0004, -0.01], "high": [0.0004, 0.02]})
+    assert bracketed(frame, signed=True).tolist() == [
+        "0.000 (0.000 to 0.000)",
+        "0.000 (-0.010 to +0.020)",
+    ]
+    assert [p_value(value) for value in (0.00001, 0.0012, 0.4, np.nan)] == ["< 0.001", "0.001", "0.400", ""]
+
+
+def test_columns_have_words_for_names():
+    shown = styled(pd.DataFrame({"share_rising": [1], "roc_auc": [2], "image_size": [3], "<b>_": [4]}))
+    assert list(shown.columns) == ["share rising", "ROC AUC", "px", "&lt;b&gt; "]
+
+
+@pytest.mark.parametrize(
+    "folder", ["book/data", "artifacts/chest_xray/tables", "artifacts/chest_xray/measurements"]
+)
+def test_every_row_of_a_published_table_has_the_cells_of_its_head(repository, folder):
+    tables = sorted((repository / folder).glob("*.csv"))
+    assert tables
+    for table in tables:
+        with table.open(encoding="utf-8", newline="") as stream:
+            head, *rows = csv.reader(stream)
+        assert rows and {len(row) for row in rows} == {len(head)}, table.name
