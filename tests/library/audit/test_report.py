@@ -494,3 +494,10 @@ def test_badges_have_colours_that_colour_blind_readers_tell_apart(rich_report, t
     colours = [re.search(style, text)[1] for style in styles]
     assert len(set(colours)) == len(STATUSES)
     assert set(colours) <= set(OKABE_ITO.values())
+
+
+def test_commands_in_what_was_not_checked_are_code_and_names_are_escaped(tmp_path):
+    told = "takes `leakfree verify`, not `<b>`"
+    page = write_html(report_of({}, unchecked=[told]), tmp_path / "r.html", None)
+    text = page.read_text(encoding="utf-8")
+    assert "takes <code>leakfree verify</code>, not <code>&lt;b&gt;</code>" in text

@@ -6,12 +6,14 @@ import base64
 import functools
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 from PIL import Image
 
 from leakfree.audit.checks.findings import CHECKS, Check, Report
@@ -82,12 +84,17 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
     )
-    environment.filters.update(number=number, percent=percent, real=real)
+    environment.filters.update(number=number, percent=percent, real=real, code=_code)
     environment.globals.update(
         symbols=_SYMBOLS, max_groups=MAX_GROUPS, depth=_DEPTH, as_text=_as_text, alike=_alike, flat=_flat
     )
     text = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)
+
+
+def _code(text: str) -> Markup:
+    """Escape a text, and show as code what stands in backticks."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(_printable(text)))))
 
 
 class _Gallery:
