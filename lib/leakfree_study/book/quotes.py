@@ -21,6 +21,8 @@ _RIGHT = "{right:.3f} ({right_low:.3f} to {right_high:.3f})"
 _OVERLAP = "{shared:.0f} ({shared_min:,d} to {shared_max:,d})"
 _LIKENESS = "{percentile:.2f} ({low:.2f} to {high:.2f})"
 
+_MACRO_F1 = "{macro_f1:.3f} ({macro_f1_low:.3f} to {macro_f1_high:.3f})"
+_IMAGENET = {"model": "efficientnet-lite0", "weights": "imagenet"}
 _CLAIM = {"notebook": "leak-free deep", "model": "ResNet18, ImageNet weights"}
 _LEAKY_CLAIM = {"notebook": "leaky CNN", "metric": "roc_auc"}
 #: The comparisons that the study counts: the primary metric, all tested patients leaked.
@@ -176,6 +178,9 @@ QUOTES = {
     "reference_fault": _measured("06_claims", _FAULT, _CLAIM),
     "reference_fault_films": _measured("06_claims", "{fault_n_images:,d}", _CLAIM),
     "reference_right": _measured("06_claims", _RIGHT, _CLAIM),
+    # The same fault and its absence with real ImageNet weights, on one budget.
+    "imagenet_fault": _measured("06_reanalysis", _MACRO_F1, _IMAGENET | {"protocol": "no-test-set"}),
+    "imagenet_right": _measured("06_reanalysis", _MACRO_F1, _IMAGENET | {"protocol": "clean"}),
     "reference_right_patients": _measured("06_claims", "{right_n_patients:,d}", _CLAIM),
     "leaky_claim": _measured("06_claims", "{claim:.3f}", _LEAKY_CLAIM),
     "leaky_fault": _measured("06_claims", _FAULT, _LEAKY_CLAIM),
