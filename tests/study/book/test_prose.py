@@ -71,6 +71,7 @@ ALLOWED = {
         "agrees, 1 if": "exit code",
         "not, 2 if": "exit code",
     },
+    "after_a_finding": {"et al. (2022)": "year of a paper"},
     "detectors": {
         "256-bit": "size of a hash, a setting",
         "24 bits, 16": "radius of a search, a setting",
