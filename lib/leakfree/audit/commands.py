@@ -55,6 +55,8 @@ def advised(report: Report, reading: list[str], manifest: str | None = None) -> 
     repair = shlex.join(["leakfree", "split", *split, "--repair"])
     anew = shlex.join(["leakfree", "split", target, *options])
     look = shlex.join(["leakfree", "audit", *split, "--html", "report.html"])
+    # Without patients a new split is refused, so that it is not what to paste.
+    known = "patients" in report.checks and report.checks["patients"].status != "NOT RUN"
     checks = {}
     for name, check in report.checks.items():
         if check.severity == "leak":
@@ -62,7 +64,7 @@ def advised(report: Report, reading: list[str], manifest: str | None = None) -> 
         elif check.status not in ("WARN", "FAIL"):
             command = ""
         else:
-            command = anew if name in ("shift", "parts") else look
+            command = anew if name in ("shift", "parts") and known else look
         checks[name] = (
             replace(check, advice=f"{check.advice} Run: {command}") if check.advice and command else check
         )

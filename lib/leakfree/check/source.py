@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tokenize
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,13 @@ def read_source(path: Path) -> CodeFile:
     SourceUnreadable
         One line that names the file and the reason.
     """
-    path = Path(path)
+    with warnings.catch_warnings():
+        # Of a notebook without cell ids, or a string like "\\d": no matter of leaks.
+        warnings.simplefilter("ignore")
+        return _read(Path(path))
+
+
+def _read(path: Path) -> CodeFile:
     try:
         text = path.read_bytes()
         if path.suffix.lower() == ".ipynb":

@@ -59,6 +59,7 @@ def test_only_what_says_how_to_read_is_kept():
 )
 def test_the_command_of_a_finding(name, severity, command):
     checks = {check: not_run(check, "Not asked for.", "Ask.") for check in CHECKS}
+    checks["patients"] = Check("patients", "PASS", "None.", "Ask.", 0)
     status = "FAIL" if severity == "leak" else "WARN"
     checks[name] = Check(name, status, "Found.", "Do it.", 1, severity=severity)
     told = advised(Report("films", {}, checks), ["my images", "--scope", "person"], "m.json").checks
@@ -66,6 +67,14 @@ def test_the_command_of_a_finding(name, severity, command):
     words = shlex.split(command)
     assert isinstance(given(*words[1:]), argparse.Namespace), "the command can be pasted"
     assert [check.advice for check in told.values() if check.name != name] == ["Ask."] * (len(CHECKS) - 1)
+
+
+def test_a_new_split_is_not_advised_where_it_would_be_refused():
+    """``leakfree split`` refuses a target whose patients nothing tells."""
+    shift = Check("shift", "WARN", "Found.", "Do it.", 1, severity="warning")
+    checks = {"patients": not_run("patients", "Not told."), "shift": shift}
+    told = advised(Report("films", {}, checks), ["films"]).checks["shift"].advice
+    assert told == "Do it. Run: leakfree audit films --html report.html"
 
 
 def test_a_long_command_is_one_line_of_the_report():

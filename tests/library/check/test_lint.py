@@ -1,6 +1,7 @@
 """Twins get opposite verdicts, notebooks are read as they ran, and what is not seen is said."""
 
 import json
+import warnings
 
 import nbformat
 import pytest
@@ -121,6 +122,17 @@ def test_a_cell_that_is_no_python_is_said_and_the_others_are_read(notebook):
     found = lint(notebook((1, LEAK), (2, "this is no python")))
     assert [one.rule for one in found.findings] == ["scaling"]
     assert any(line.startswith("cell 2: ") for line in found.unseen)
+
+
+def test_what_python_or_a_notebook_warns_of_is_no_output(notebook):
+    path = notebook((1, LEAK + 'pattern = "\\d+"\n'))
+    book = json.loads(path.read_text())
+    del book["cells"][0]["id"]
+    path.write_text(json.dumps(book))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert rules(path) == ["scaling"]
+    assert told == []
 
 
 def test_a_function_is_entered_where_it_is_called(script):
