@@ -43,7 +43,7 @@ with atheris.instrument_imports(include=WATCHED):
     from leakfree.data.reading import tables
     from leakfree.data.reading.patient_ids import read_ids
     from leakfree.data.reading.rows import open_table
-    from leakfree.data.reading.understand import understand
+    from leakfree.data.reading.understand import Input, understand
     from leakfree.data.reading.wishes import Wishes
     from leakfree.data.study_file import parse_study, study_text
     from leakfree.predict.classifier import Answer
@@ -114,7 +114,7 @@ def read_tables(data: bytes) -> None:
             tables.read_list(path)
         # Names of files may be any text without a zero; the rows are the names here.
         names = [one for one in data.decode("utf-8", "surrogateescape").splitlines() if "\0" not in one][:20]
-        understood = understand([Item(name, name) for name in dict.fromkeys(names) if name], Wishes())
+        understood = understand(Input([Item(name, name) for name in dict.fromkeys(names) if name]))
         written = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         for line in (*understood.reading.notes, *understood.reading.unclear, *names):
             escape.say(line, file=written)
@@ -123,7 +123,7 @@ def read_tables(data: bytes) -> None:
         read_ids(names)
         with contextlib.suppress(LeakfreeError):
             table = open_table(path, Path(folder))
-            understand([Item(name, name) for name in FILES], Wishes(csv=(path,)), [table])
+            understand(Input([Item(name, name) for name in FILES], [table]), Wishes(csv=(path,)))
 
 
 def study(data: bytes) -> None:
