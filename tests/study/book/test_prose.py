@@ -45,7 +45,6 @@ ALLOWED = {
         "256-bit": "size of a hash, a setting",
         "95 %": "level of all intervals",
     },
-    "after_a_finding": {},
     "service": {
         "exit code is then 2, and 0 when": "exit codes",
         "9696": "port",
@@ -71,7 +70,7 @@ ALLOWED = {
         "agrees, 1 if": "exit code",
         "not, 2 if": "exit code",
     },
-    "after_a_finding": {"et al. (2022)": "year of a paper"},
+    "after_a_finding": {"LeakageDetector 2.0": "a name"},
     "detectors": {
         "256-bit": "size of a hash, a setting",
         "24 bits, 16": "radius of a search, a setting",
