@@ -219,8 +219,9 @@ def _chosen(
         )
     label = table["label"].fillna("").astype(str)
     without = int((label == "").sum())
-    table = table[(label != "") & ~label.isin(settings.leave_out)]
-    if (table["label"] == "sealed").any():
+    sealed = int((label == "sealed").sum())
+    table = table[~label.isin(("", "sealed", *settings.leave_out))]
+    if table.empty and sealed:
         raise ScoreError(f"{target.name}: labels are sealed; `leakfree unseal` opens them, on the record")
     if table.empty:
         raise ScoreError(f"{target.name}: no image has a label; say which column has it with --label-column")
@@ -233,6 +234,7 @@ def _chosen(
             f"--class {classes[-1]}={strange}, or --leave-out {strange}"
         )
     notes = [f"{without:,} images without a label do not take part"] if without else []
+    notes += [f"{sealed:,} images whose labels are sealed do not take part"] if sealed else []
     scope = deciding_scope(table, settings.scope)
     unknown = np.ones(len(table), dtype=bool)
     patients = np.array([f"image:{name}" for name in table["image_id"]], dtype=object)

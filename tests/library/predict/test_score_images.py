@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -147,6 +148,17 @@ def test_an_image_of_the_sealed_part_is_refused_by_its_bytes(folder, tmp_path):
         scored(folder, sealed=sealed)
     assert sealed_files(tmp_path / "elsewhere") is None
     assert "which images are sealed is not known" in scored(folder, sealed=None).notes[0]
+
+
+def test_sealed_labels_do_not_take_part_and_that_is_said(folder):
+    target = from_folder(folder, Wishes(**WISHES))
+    some = target.table["label"].where(np.arange(40) % 4 > 0, "sealed")
+    settings = ScoreSettings(classes={}, resamples=20, jobs=1)
+    found = score_images(Mean(), replace(target, table=target.table.assign(label=some)), settings)
+    assert of(found.scores, "sensitivity")["n_images"] == 30
+    assert found.notes[0] == "10 images whose labels are sealed do not take part"
+    with pytest.raises(ScoreError, match="labels are sealed; `leakfree unseal`"):
+        score_images(Mean(), replace(target, table=target.table.assign(label="sealed")), settings)
 
 
 def test_the_same_seed_gives_the_same_numbers_in_any_batch(folder, monkeypatch):
