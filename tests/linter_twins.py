@@ -793,7 +793,10 @@ CONFUSED = {
         *(
             _SK + _XY + _SPLIT + "for seed in range(5):\n" + again
             + "    model = LogisticRegression().fit(X_train, y_train)\n    print(model.score(X_test, y_test))\n"
-            for again in ("", "    " + _SPLIT)
+            for again in (
+                "    print(cross_val_score(LogisticRegression(), X, y))\n    " + _VAL,
+                "    " + _SPLIT,
+            )
         ),
     ),
     "a column as an attribute": (

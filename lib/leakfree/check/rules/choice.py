@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leakfree.check.flow import Flow
-from leakfree.check.names import CHOOSING_CALLBACKS, SEARCHES
-from leakfree.check.values import Event, LintFinding
+from leakfree.check.names import CHOOSING_CALLBACKS, SEARCHES, SPLITS_ROWS
+from leakfree.check.values import ALL, Event, LintFinding
 
 _SHOWN = ("validation_data", "eval_set", "evals", "valid_sets", "X_val", "eval_data")
 
@@ -76,7 +76,10 @@ def _several(flow: Flow) -> Iterator[LintFinding]:
         for obj in event.more["model"].objs:
             model_of.setdefault(obj, event.more["model"].objs)
     searched = {objs for event in fits if "settings" in event.loops for objs in [event.more["model"].objs]}
-    splits = [(event.value.roots, event.loops) for event in flow.events if event.what == "split"]
+    splits = [
+        (event.value.roots, event.loops) for event in flow.events
+        if event.what == "split" and event.name in SPLITS_ROWS and ALL in event.value.parts
+    ]  # fmt: skip
     for event in flow.events:
         if event.what != "score" or event.value.parts != frozenset({"test"}):
             continue

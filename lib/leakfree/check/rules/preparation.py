@@ -36,10 +36,11 @@ def preparation(flow: Flow) -> Iterator[LintFinding]:
             yield from _mixed(flow, event)
 
 
-def _held_out(flow: Flow, roots: frozenset) -> set[str]:
+def _held_out(flow: Flow, roots: frozenset) -> frozenset:
     """Return the parts beside training that rows of this data are in."""
     used = [other.value for other in flow.events if other.what in ("transform", "predict", "score", "fit")]
-    return {part for value in used if value.roots & roots for part in value.parts} & {"test", "val", "fold"}
+    parts = frozenset(part for value in used if value.roots & roots for part in value.parts)
+    return parts & {"test", "val", "fold"}
 
 
 def _mixed(flow: Flow, event: Event) -> Iterator[LintFinding]:
