@@ -110,7 +110,11 @@ def read_baseline(path: Path) -> list[Accepted]:
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict) or set(entry) != _KEYS:
             raise BaselineError(f"{where}: needs {', '.join(sorted(_KEYS))}, and nothing else")
-        files, reason, date = entry["files"], entry["reason"], str(entry["date"])
+        check, files, reason, date = (entry[name] for name in ("check", "files", "reason", "date"))
+        # A list of aliases of lists would be endless as a text.
+        if not isinstance(check, str) or not isinstance(date, str | datetime.date):
+            raise BaselineError(f"{where}: check and date are one word each")
+        date = str(date)
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
             raise BaselineError(f"{where}: files is no list of names")
         if not isinstance(reason, str) or not reason.strip():
@@ -119,7 +123,7 @@ def read_baseline(path: Path) -> list[Accepted]:
             datetime.date.fromisoformat(date)
         except ValueError as error:
             raise BaselineError(f"{where}: {date!r} is no date such as 2026-01-31") from error
-        accepted.append(Accepted(Finding(str(entry["check"]), tuple(sorted(files))), reason, date))
+        accepted.append(Accepted(Finding(check, tuple(sorted(files))), reason, date))
     return accepted
 
 

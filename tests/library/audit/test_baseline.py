@@ -114,6 +114,12 @@ def test_two_audits_are_compared(run, folder, encode):
             "format: leakfree-baseline/1\naccepted: [{check: a, files: [b], reason: c, date: soon}]",
             "is no date",
         ),
+        (
+            "format: leakfree-baseline/1\na0: &a0 [x]\n"
+            + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 10))
+            + "accepted: [{check: a, files: [b], reason: c, date: *a9}]",
+            "check and date are one word each",
+        ),
     ],
 )
 def test_a_broken_baseline_is_one_line(run, folder, text, reason):

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.data.formats import FORMATS, module
+from leakfree.data.formats import FORMATS, list_items, module
+from leakfree.data.formats.annotations import annotated
 from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
+from leakfree.data.raw import Item, Problem
 
 with deferred:
     from leakfree.audit.auditor import AuditSettings, audit_images
@@ -256,6 +258,63 @@ def test_a_damaged_file_is_a_problem_and_no_pass(tmp_path, name):
     assert problem["file"] == f"train/{name}" and "\n" not in problem["reason"]
     if problem["reason"].startswith("corrupt"):
         assert "PASS" not in {check.status for check in report.checks.values()}
+
+
+def test_what_a_reader_trips_over_is_a_problem_of_its_file(tmp_path):
+    """Each of these ended the command with an error of leakfree."""
+    h5py = pytest.importorskip("h5py")
+    images = np.zeros((3, 8, 8), np.uint8)
+    np.savez(tmp_path / "short.npz", train_images=images, train_labels=np.zeros(2))
+    (tmp_path / "torn.npz").write_bytes(b"PK\3\4 and no more")
+    with (tmp_path / "one.npz").open("wb") as stream:
+        np.save(stream, images)
+    with h5py.File(tmp_path / "group.h5", "w") as content:
+        content["x"] = images
+        content.create_group("labels")
+    items, problems = list_items(tmp_path)
+    assert items == []
+    told = {problem.file: problem.reason for problem in problems}
+    assert set(told) == {"short.npz", "torn.npz", "one.npz", "group.h5"}
+    assert not [reason for reason in told.values() if not reason.startswith("corrupt: ") or "\n" in reason]
+
+
+def test_odd_annotations_tell_nothing(tmp_path):
+    """Nor do they end the command, or keep it busy."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(png(0))
+    deep = "[" * 100_000
+    laughs = "a0: &a0 [x]\n" + "".join(
+        f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 10)
+    )
+    images = [Item("images/a.png", str(tmp_path / "images" / "a.png"))]
+    for name, text in (
+        ("data.yaml", "names: {a: b}"), ("data.yaml", "names:"), ("data.yaml", f"names: {deep}"),
+        ("data.yaml", laughs + "names: [*a9]"), ("labels.json", deep),
+        ("labels.json", json.dumps({"images": [], "categories": [{"id": 0, "name": []}], "annotations": []})),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        assert annotated(tmp_path, images, [Problem(name, "")]) == (images, "")
+    (tmp_path / "labels" / "a.txt").write_text("² 0 0 1 1")
+    assert annotated(tmp_path, images, [Problem("labels/a.txt", "")]) == (images, "")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("large.png", bytes(2_000_000))
+            archive.writestr("small.png", png(0))
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, data in (("large.png", bytes(2_000_000)), ("small.png", png(0))):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+    monkeypatch.setattr(module("archive"), "MOST_BYTES", 1_000_000)
+    large, small = module("archive").read(str(path), ["large.png", "small.png"])
+    assert "unpacks to more than 1,000,000 bytes" in large.reason and small == png(0)
 
 
 def test_a_format_whose_package_is_not_there_is_named(tmp_path, monkeypatch):
