@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -207,6 +208,28 @@ def test_every_frame_of_tiff_and_gif_is_read(tmp_path):
     found = audit_images(target, ONLY).checks["exact_duplicates"]
     across = {file for file in found.details["across_parts"]["files"] if ".tif" in file}
     assert across == {"train/a.tif#2", "test/a.tif#2"}
+
+
+def test_pages_are_counted_to_a_limit(tmp_path, monkeypatch):
+    pages = [Image.fromarray(picture(seed)) for seed in range(4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr(module("frames"), "MOST_FRAMES", 4)
+    assert len(list_items(tmp_path)[0]) == 4
+    monkeypatch.setattr(module("frames"), "MOST_FRAMES", 3)
+    assert list_items(tmp_path) == ([], [Problem("a.tif", "corrupt: more than 3 pages")])
+
+
+def test_a_tile_of_a_page_is_as_large_as_it_says(tmp_path):
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: 32768, 323: 32768, 324: 8, 325: 0}
+    size, data = 2 + 12 * len(tags) + 4, b"II*\0\x08\0\0\0"
+    for following in (8 + size, 0):
+        data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", t, 4, 1, tags[t]) for t in tags)
+        data += struct.pack("<I", following)
+    (tmp_path / "a.tif").write_bytes(data)
+    items, _ = list_items(tmp_path)
+    assert [item.key for item in items] == ["0", "1"]
+    for problem in module("frames").read(str(tmp_path / "a.tif"), ["0", "1"]):
+        assert problem.reason == "corrupt: 32768 x 32768 pixels, over the limit of 100,000,000"
 
 
 def test_a_first_page_that_all_stacks_share_makes_no_copies(tmp_path):
