@@ -53,10 +53,13 @@ def read_source(path: Path) -> CodeFile:
     SourceUnreadable
         One line that names the file and the reason.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise SourceUnreadable(f"{path}: not a regular file")  # a pipe would wait for ever
     with warnings.catch_warnings():
         # Of a notebook without cell ids, or a string like "\\d": no matter of leaks.
         warnings.simplefilter("ignore")
-        return _read(Path(path))
+        return _read(path)
 
 
 def _read(path: Path) -> CodeFile:
@@ -69,10 +72,10 @@ def _read(path: Path) -> CodeFile:
             return _program(str(path), [(0, stream.read())], [])
     except OSError as error:
         raise SourceUnreadable(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (SyntaxError, ValueError, RecursionError, UnicodeDecodeError) as error:
-        raise SourceUnreadable(
-            f"{path}: not Python that can be parsed: {' '.join(str(error).split())}"
-        ) from error
+    except (SyntaxError, ValueError, RecursionError, LookupError, MemoryError) as error:
+        # Python's parser calls a program that is nested too deep a lack of memory.
+        reason = " ".join(str(error).split()) or "nested too deep"
+        raise SourceUnreadable(f"{path}: not Python that can be parsed: {reason}") from error
 
 
 def _notebook(path: str, data: bytes) -> CodeFile:
@@ -88,6 +91,8 @@ def _notebook(path: str, data: bytes) -> CodeFile:
         for number, cell in enumerate(book.cells, 1)
         if cell.cell_type == "code"
     ]
+    if not all(isinstance(source, str) for _, source, _ in cells):
+        raise SourceUnreadable(f"{path}: not a notebook: a cell whose source is no text")
     counts = [count for _, _, count in cells if isinstance(count, int)]
     if counts != sorted(counts):
         # What ran is what counts; a cell that did not run keeps its place behind the one before it.
@@ -99,7 +104,8 @@ def _notebook(path: str, data: bytes) -> CodeFile:
             last = count if isinstance(count, int) else last
             order.append((last, number, source))
         cells = [(number, source, None) for _, number, source in sorted(order, key=lambda entry: entry[:2])]
-    language = str(book.metadata.get("kernelspec", {}).get("language", "python")).lower()
+    kernel = book.metadata.get("kernelspec", {})
+    language = str(kernel.get("language", "python") if isinstance(kernel, dict) else "").lower()
     if language not in ("python", "python3", ""):
         raise SourceUnreadable(f"{path}: a notebook in {language}, not in Python")
     return _program(path, [(number, source) for number, source, _ in cells], unseen)
@@ -116,14 +122,16 @@ def _program(path: str, cells: list[tuple[int, str]], unseen: list[str]) -> Code
             magics += len(_MAGIC.findall(kept))
             try:
                 ast.parse(kept)
-            except (SyntaxError, ValueError) as error:
-                broken.append(f"cell {cell}: {getattr(error, 'msg', error)}")
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                broken.append(f"cell {cell}: {getattr(error, 'msg', error) or 'nested too deep'}")
                 continue
         for number, line in enumerate(kept.splitlines(), 1):
             lines.append(line)
             places.append((cell, number))
             if found := _ACCEPTED.search(line):
                 accepted[len(lines)] = ({name.strip() for name in found[1].split(",")}, found[2].strip())
+    if broken and not lines:
+        raise SourceUnreadable(f"{path}: no cell is Python that can be parsed: {broken[0]}")
     if magics:
         unseen.append(f"{magics} magics and shell commands: what they do is not read")
     unseen += [f"{entry}; this cell is not read" for entry in broken]

@@ -53,7 +53,7 @@ class RecordedCohort(Cohort):
             self._counts = pd.DataFrame(about["class_counts"], columns=["part", "label", "images"])
             if (study := about.get(KEY)) is not None:
                 self.study = OwnStudy.model_validate(study)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CohortError(f"{self.path / ABOUT}: not the record of a cohort: {error}") from error
         try:
             table = pd.read_csv(

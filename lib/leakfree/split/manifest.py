@@ -113,7 +113,7 @@ class Manifest:
             content["parts"] = {part: tuple(ids) for part, ids in content["parts"].items()}
             content["linked"] = tuple(content["linked"])
             manifest = cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ManifestError(f"{path}: not a split manifest: {error}") from error
         if manifest.hash != expected:
             raise ManifestError(

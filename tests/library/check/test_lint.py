@@ -1,6 +1,7 @@
 """Twins get opposite verdicts, notebooks are read as they ran, and what is not seen is said."""
 
 import json
+import os
 import warnings
 
 import nbformat
@@ -176,6 +177,13 @@ def test_a_program_too_large_is_not_called_clean(script):
     assert found.findings == () and any("nothing was checked" in line for line in found.unseen)
 
 
+def book_of(**cell):
+    """A notebook of one cell, valid or not."""
+    one = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": 1, **cell}
+    made = {"nbformat": 4, "nbformat_minor": 4, "metadata": {"kernelspec": 3}, "cells": [one]}
+    return json.dumps(made).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -184,6 +192,16 @@ def test_a_program_too_large_is_not_called_clean(script):
         ("a.py", b"# coding: nowhere\n", "not Python"),
         ("a.ipynb", b"{}", "not a notebook"),
         ("a.ipynb", b"\xff\xfe", "not a notebook"),
+        ("a.py", b"# coding: hex\n41\n", "not Python"),
+        ("a.py", b"x = " + b"-" * 20_000 + b"1\n", "not Python that can be parsed: nested too deep"),
+        ("a.ipynb", b"[" * 100_000, "not a notebook"),
+        ("a.ipynb", book_of(source=3), "not a notebook: a cell whose source is no text"),
+        ("a.ipynb", book_of(source="def ("), "no cell is Python that can be parsed: cell 1"),
+        (
+            "a.ipynb",
+            book_of(source="x = " + "-" * 20_000 + "1"),
+            "no cell is Python that can be parsed: cell 1",
+        ),
     ],
 )
 def test_what_is_no_program_is_one_line_and_code_2(tmp_path, capsys, name, content, reason):
@@ -193,6 +211,13 @@ def test_what_is_no_program_is_one_line_and_code_2(tmp_path, capsys, name, conte
     assert main(["check", str(tmp_path / name)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and reason in err and "Traceback" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_among_scripts_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.py")
+    with pytest.raises(SourceUnreadable, match="not a regular file"):
+        lint(tmp_path / "a.py")
 
 
 def test_the_command_reads_folders_and_its_code_says_what_was_found(script, notebook, tmp_path, capsys):

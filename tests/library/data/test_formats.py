@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
-from leakfree.data.formats import FORMATS, module
+from leakfree.data.formats import FORMATS, list_items, module
+from leakfree.data.formats.annotations import annotated
 from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
+from leakfree.data.raw import Item, Problem
 
 with deferred:
     from leakfree.audit.auditor import AuditSettings, audit_images
@@ -207,6 +210,28 @@ def test_every_frame_of_tiff_and_gif_is_read(tmp_path):
     assert across == {"train/a.tif#2", "test/a.tif#2"}
 
 
+def test_pages_are_counted_to_a_limit(tmp_path, monkeypatch):
+    pages = [Image.fromarray(picture(seed)) for seed in range(4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr(module("frames"), "MOST_FRAMES", 4)
+    assert len(list_items(tmp_path)[0]) == 4
+    monkeypatch.setattr(module("frames"), "MOST_FRAMES", 3)
+    assert list_items(tmp_path) == ([], [Problem("a.tif", "corrupt: more than 3 pages")])
+
+
+def test_a_tile_of_a_page_is_as_large_as_it_says(tmp_path):
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: 32768, 323: 32768, 324: 8, 325: 0}
+    size, data = 2 + 12 * len(tags) + 4, b"II*\0\x08\0\0\0"
+    for following in (8 + size, 0):
+        data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", t, 4, 1, tags[t]) for t in tags)
+        data += struct.pack("<I", following)
+    (tmp_path / "a.tif").write_bytes(data)
+    items, _ = list_items(tmp_path)
+    assert [item.key for item in items] == ["0", "1"]
+    for problem in module("frames").read(str(tmp_path / "a.tif"), ["0", "1"]):
+        assert problem.reason == "corrupt: 32768 x 32768 pixels, over the limit of 100,000,000"
+
+
 def test_a_first_page_that_all_stacks_share_makes_no_copies(tmp_path):
     for k in range(6):
         part = "train" if k < 4 else "test"
@@ -256,6 +281,63 @@ def test_a_damaged_file_is_a_problem_and_no_pass(tmp_path, name):
     assert problem["file"] == f"train/{name}" and "\n" not in problem["reason"]
     if problem["reason"].startswith("corrupt"):
         assert "PASS" not in {check.status for check in report.checks.values()}
+
+
+def test_what_a_reader_trips_over_is_a_problem_of_its_file(tmp_path):
+    """Each of these ended the command with an error of leakfree."""
+    h5py = pytest.importorskip("h5py")
+    images = np.zeros((3, 8, 8), np.uint8)
+    np.savez(tmp_path / "short.npz", train_images=images, train_labels=np.zeros(2))
+    (tmp_path / "torn.npz").write_bytes(b"PK\3\4 and no more")
+    with (tmp_path / "one.npz").open("wb") as stream:
+        np.save(stream, images)
+    with h5py.File(tmp_path / "group.h5", "w") as content:
+        content["x"] = images
+        content.create_group("labels")
+    items, problems = list_items(tmp_path)
+    assert items == []
+    told = {problem.file: problem.reason for problem in problems}
+    assert set(told) == {"short.npz", "torn.npz", "one.npz", "group.h5"}
+    assert not [reason for reason in told.values() if not reason.startswith("corrupt: ") or "\n" in reason]
+
+
+def test_odd_annotations_tell_nothing(tmp_path):
+    """Nor do they end the command, or keep it busy."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(png(0))
+    deep = "[" * 100_000
+    laughs = "a0: &a0 [x]\n" + "".join(
+        f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 10)
+    )
+    images = [Item("images/a.png", str(tmp_path / "images" / "a.png"))]
+    for name, text in (
+        ("data.yaml", "names: {a: b}"), ("data.yaml", "names:"), ("data.yaml", f"names: {deep}"),
+        ("data.yaml", laughs + "names: [*a9]"), ("labels.json", deep),
+        ("labels.json", json.dumps({"images": [], "categories": [{"id": 0, "name": []}], "annotations": []})),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        assert annotated(tmp_path, images, [Problem(name, "")]) == (images, "")
+    (tmp_path / "labels" / "a.txt").write_text("² 0 0 1 1")
+    assert annotated(tmp_path, images, [Problem("labels/a.txt", "")]) == (images, "")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("large.png", bytes(2_000_000))
+            archive.writestr("small.png", png(0))
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, data in (("large.png", bytes(2_000_000)), ("small.png", png(0))):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+    monkeypatch.setattr(module("archive"), "MOST_BYTES", 1_000_000)
+    large, small = module("archive").read(str(path), ["large.png", "small.png"])
+    assert "unpacks to more than 1,000,000 bytes" in large.reason and small == png(0)
 
 
 def test_a_format_whose_package_is_not_there_is_named(tmp_path, monkeypatch):

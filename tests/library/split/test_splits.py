@@ -321,6 +321,12 @@ def test_no_changed_byte_goes_unnoticed(manifest, tmp_path):
                 assert whole[place : place + 1].isspace() or chr(byte).upper() == chr(changed)
 
 
+def test_a_file_that_is_nested_too_deep_is_refused(tmp_path):
+    (tmp_path / "one.json").write_text("[" * 100_000)
+    with pytest.raises(ManifestError, match=r"one\.json: not a split manifest"):
+        Manifest.load(tmp_path / "one.json")
+
+
 @pytest.mark.parametrize("end", [0, 1, 40, -3])
 def test_a_file_that_was_cut_off_is_refused(manifest, tmp_path, end):
     path = manifest.save(tmp_path / "one.json")

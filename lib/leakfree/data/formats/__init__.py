@@ -102,6 +102,8 @@ def file_items(path: Path, file: str) -> tuple[list[Item], list[Problem]]:
         return [], [Problem(file, f"corrupt: {error}")]
     except OSError as error:
         return [], [Problem(file, f"unreadable: {error.strerror or error}")]
+    except Exception as error:  # the readers of a dozen formats raise many types
+        return [], [Problem(file, f"corrupt: {' '.join(str(error).split()) or type(error).__name__}")]
 
 
 def _left_out(path: Path, file: str) -> str | None:

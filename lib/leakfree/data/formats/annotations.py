@@ -54,9 +54,9 @@ def _coco(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[
                 continue
             content = json.loads(path.read_text(encoding="utf-8"))
             images = {entry["id"]: entry["file_name"] for entry in content["images"]}
-            names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+            names = {entry["id"]: _one(entry["name"]) for entry in content["categories"]}
             pairs = [(images[a["image_id"]], names[a["category_id"]]) for a in content["annotations"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         finder = finder or Finder([item.file for item in items])
         for name, label in pairs:
@@ -82,7 +82,7 @@ def _yolo(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[
         except (OSError, UnicodeDecodeError):
             continue
         codes = {line.split()[0] for line in lines if line.split()}
-        if all(code.isdigit() for code in codes):
+        if all(code.isdecimal() for code in codes):
             known = {names.get(int(code), code) for code in codes}
             found[item.file] = "|".join(sorted(known)) or "nothing annotated"
     return found
@@ -93,8 +93,15 @@ def _yolo_names(root: Path, others: Sequence[Problem]) -> dict[int, str]:
         if problem.file.rsplit("/", 1)[-1].lower() in ("data.yaml", "data.yml", "dataset.yaml"):
             try:
                 names = yaml.safe_load((Path(root) / problem.file).read_text(encoding="utf-8"))["names"]
-            except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+                pairs = names.items() if isinstance(names, dict) else enumerate(names)
+                return {int(code): _one(name) for code, name in pairs}
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
                 continue
-            pairs = names.items() if isinstance(names, dict) else enumerate(names)
-            return {int(code): str(name) for code, name in pairs}
     return {}
+
+
+def _one(name: object) -> str:
+    """Return a name as text; a list of aliases of lists would be endless as one."""
+    if not isinstance(name, str | int | float):
+        raise ValueError("no name")
+    return str(name)

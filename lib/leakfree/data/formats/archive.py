@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from leakfree.data.formats.base import FormatError
+from leakfree.data.images import MAX_PIXELS
 from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "an archive", (".zip", ".tar", ".tgz"), ""
+#: Of a member, unpacked: a picture of all pixels that are taken, in 32 bits.
+MOST_BYTES = 4 * MAX_PIXELS
 _PICTURES = (
     ".png",
     ".jpg",
@@ -54,7 +57,7 @@ def items(path: str, file: str) -> list[Item]:
             content = content if isinstance(content, dict) else {}
             who = next((str(content[key]) for key in _WHO if content.get(key)), "")
             label = label or str(content.get("label", ""))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         found.append(Item(f"{file}/{name}", path, "archive", name, label=label[:200], patient=who))
     return found
@@ -81,13 +84,20 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
         with zipfile.ZipFile(path) as archive:
             for key in keys:
                 try:
-                    yield archive.read(key) or Problem(key, "empty")
+                    # No more than the entry says is unpacked.
+                    large = archive.getinfo(key).file_size > MOST_BYTES
+                    yield _too_large(key) if large else archive.read(key) or Problem(key, "empty")
                 except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
                     yield Problem(key, f"unreadable: {' '.join(str(error).split())}")
         return
     with tarfile.open(path) as archive:
         for key in keys:
-            yield _member(archive, key) or Problem(key, "empty")
+            large = archive.getmember(key).size > MOST_BYTES
+            yield _too_large(key) if large else _member(archive, key) or Problem(key, "empty")
+
+
+def _too_large(key: str) -> Problem:
+    return Problem(key, f"corrupt: unpacks to more than {MOST_BYTES:,} bytes: no picture has so many")
 
 
 def _member(archive: tarfile.TarFile, entry: tarfile.TarInfo | str) -> bytes:
