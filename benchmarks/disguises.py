@@ -2,8 +2,8 @@
 
 Run it with ``python benchmarks/disguises.py NAME=FOLDER ... --out DIR``; the images of each folder are
 different pictures. ``--count`` of them are altered in each way, and the thorough search is followed for each
-pair: the hash, or the nearest by keypoints and an affine map, proposes it, and the pixels decide. What is not altered
-is compared too: the highest agreement of two pictures that were proposed shows the room below the threshold.
+pair: the hash, or the nearest by keypoints and an affine map, proposes it, and the pixels decide. What is not
+altered is compared too: the highest agreement of two such pictures shows the room below the threshold.
 ``disguises.csv`` has a row a kind, with what is found as before / now.
 """
 
