@@ -17,7 +17,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
-from leakfree.audit.copies.alterations import ALTERATIONS
+from leakfree.audit.copies.alterations import ALTERATIONS, DISGUISES
 from leakfree.audit.copies.duplicates import TURNED_RADIUS, find_copies
 from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, image_hashes, transform
 from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match
@@ -41,7 +41,7 @@ def of_copies(read: Scan, count: int, seed: int) -> pd.DataFrame:
     """Alter images and follow each copy through the stages: a row a copy."""
     rng = np.random.default_rng(seed)
     rows, points = [], []
-    for kind in ALTERATIONS:
+    for kind in (*ALTERATIONS, *DISGUISES):
         for place in rng.choice(len(read.table), size=count, replace=False).tolist():
             data = Path(read.table["file"].iloc[place]).read_bytes()
             copy = alter(data, kind, rng)

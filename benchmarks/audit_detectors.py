@@ -43,6 +43,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from leakfree.audit.copies.alterations import DISGUISES
 from leakfree.audit.faults import FAULTS, inject, list_images, write_phantom
 from leakfree.base.files import write_text
 from leakfree.data.raw import SourceError
@@ -52,7 +53,7 @@ from leakfree.data.sources.phantom import PhantomSettings
 THRESHOLDS = range(17)
 # A setting with more pairs joins strangers by the thousand: it is scored only where it is a default.
 MOST_PAIRS = 3_000_000
-KINDS = tuple(kind for kind in FAULTS if kind != "size_shortcut")
+KINDS = (*(kind for kind in FAULTS if kind != "size_shortcut"), *DISGUISES)
 AUDIT = "leakfree audit"
 
 

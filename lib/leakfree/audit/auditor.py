@@ -318,11 +318,14 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
     """Say what an audit like this one does not look at."""
     lines = []
     if "near_duplicates" not in settings.skip and not settings.thorough:
-        lines.append("shifted, cropped, slightly turned and padded copies: run again with --thorough")
+        lines.append(
+            "shifted, cropped, slightly turned and padded copies, and those with a bar or box painted over: "
+            "run again with --thorough"
+        )
     if "near_duplicates" not in settings.skip:
         lines.append(
-            "copies with a bar or box painted over, in a letterbox, with another gamma, window or local "
-            "contrast, and patches that overlap by half or less: not looked for, some are found all the same"
+            "copies with another gamma, window or local contrast, and patches that show half of a picture or "
+            "little more: some are missed"
         )
     foreign = sum(is_foreign(problem) for problem in read.problems)
     if foreign:

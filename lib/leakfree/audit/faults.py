@@ -16,7 +16,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from leakfree.audit.copies.alterations import ALTERATIONS, alter, alter_and_tell, decode, encode, scaled
+from leakfree.audit.copies.alterations import (
+    ALTERATIONS,
+    DISGUISES,
+    alter,
+    alter_and_tell,
+    decode,
+    encode,
+    scaled,
+)
 from leakfree.base.files import file_hash, replacing, write_text
 from leakfree.data.files import IMAGE_SUFFIXES
 from leakfree.data.images import ImageError, inspect
@@ -37,6 +45,8 @@ FAULTS: dict[str, str] = {
     "patient_moved": "an image moved to another part, away from others of its patient",
     "size_shortcut": "images of one class at 90 % of their size, so that size tells the class",
 }
+#: Kinds that are planted where they are asked for only, each by a stream of random numbers of its own.
+_ASKED = {**FAULTS, **DISGUISES}
 #: Columns of the truth.
 TRUTH_COLUMNS = ("file", "of", "kind", "part", "of_part", "parameter")
 _SHORTCUT_SCALE = 0.9
@@ -148,7 +158,7 @@ def inject(
     count : int
         Faults of each kind; of ``size_shortcut`` there is one, whatever the count.
     kinds : sequence of str, optional
-        Some of `FAULTS`; all without it.
+        Some of `FAULTS`, or of `leakfree.audit.copies.alterations.DISGUISES`; all of the former without it.
     seed : int
         Of every choice.
     copy : {"link", "copy"}
@@ -171,8 +181,8 @@ def inject(
         If a kind is unknown.
     """
     source, target = Path(source), Path(target)
-    if unknown := [kind for kind in kinds if kind not in FAULTS]:
-        raise ValueError(f"unknown kind of fault {unknown[0]!r}; known: {', '.join(FAULTS)}")
+    if unknown := [kind for kind in kinds if kind not in _ASKED]:
+        raise ValueError(f"unknown kind of fault {unknown[0]!r}; known: {', '.join(_ASKED)}")
     if copy not in ("link", "copy"):
         raise ValueError(f"copy is link or copy, not {copy!r}")
     if count < 1:
@@ -184,7 +194,7 @@ def inject(
         raise SourceError(f"{target}: lies in the source {source}")
     injection = _Injection(source, target, table, count, seed, link=copy == "link")
     try:
-        removed, truth = injection.plan([kind for kind in FAULTS if kind in kinds], shortcut_share)
+        removed, truth = injection.plan([kind for kind in _ASKED if kind in kinds], shortcut_share)
         for file in table["file"]:
             if file not in removed:
                 _put(source / file, target / file, injection.link)
@@ -278,9 +288,9 @@ class _Injection:
             folder = self._other(self.classes, folder)
             like = str(self.rng.choice(self.table.loc[self.table["class_folder"] == folder, "name"]))
             parameter = f"class={row['class_folder']}>{folder}"
-        elif kind in PIXEL_KINDS:
+        elif kind in PIXEL_KINDS or kind in DISGUISES:
             # A stream of its own for each copy: the strengths do not hang on the other kinds.
-            rng = np.random.default_rng([self.seed, 1 + list(FAULTS).index(kind), number])
+            rng = np.random.default_rng([self.seed, 1 + list(_ASKED).index(kind), number])
             data, parameter = alter_and_tell(data, kind, rng)
             suffix = suffix if suffix.lower() in (".jpeg", ".jpg") else ".jpeg"
         copy = f"{part}/{folder}/{self.names.new(like, suffix)}"

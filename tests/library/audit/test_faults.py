@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from deferred import deferred
+from leakfree.audit.copies.alterations import DISGUISES
 from leakfree.audit.faults import (
     FAULTS,
     PIXEL_KINDS,
@@ -76,7 +77,7 @@ def patients(files, scope="series"):
     return patient_ids(table, scope)
 
 
-@pytest.mark.parametrize("kind", PIXEL_KINDS)
+@pytest.mark.parametrize("kind", (*PIXEL_KINDS, *DISGUISES))
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_alteration_is_a_seeded_jpeg_of_the_same_mode(kind, mode, encode):
     data = encode(mode, (80, 60))
@@ -331,3 +332,12 @@ def test_errors_in_one_line(phantom, write_folder, encode, tmp_path):
     refused(SourceError, "lies in the source", target=phantom / "new")
     (tmp_path / "there").mkdir()
     refused(SourceError, "exists already", target=tmp_path / "there")
+
+
+def test_disguises_are_planted_where_they_are_asked_for_only(phantom, tmp_path):
+    kinds = [*DISGUISES, "exact_copy"]
+    truth = inject(phantom, tmp_path / "out", count=1, kinds=kinds, seed=3)
+    assert sorted(truth["kind"]) == sorted(kinds) and not set(DISGUISES) & set(FAULTS)
+    for row in truth[truth["kind"].isin(DISGUISES)].itertuples():
+        assert (tmp_path / "out" / row.file).read_bytes() != (phantom / row.of).read_bytes()
+        assert row.part != row.of_part and row.parameter

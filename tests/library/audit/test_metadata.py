@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
+from leakfree.audit.checks import metadata as module
 from leakfree.audit.checks.metadata import metadata
 from leakfree.data.reading.understand import META
 from leakfree.data.reading.wishes import Wishes
@@ -71,3 +72,15 @@ def test_columns_of_a_table_reach_the_check(write_folder, encode):
     found = open_target(str(root), wishes=Wishes(csv=(root / "t.csv",))).table
     assert [column for column in found.columns if column.startswith(META)] == [f"{META}site"]
     assert found[f"{META}site"].tolist() == ["S1", "S1", "S2"]
+
+
+def test_a_source_of_few_patients_is_named_and_not_called_sure(monkeypatch):
+    """Over chance by its whole interval, and not over what shuffled labels reach: pocus_lung's source."""
+    thin = {"auc": 0.85, "low": 0.62, "high": 0.92, "permutation": {"mean": 0.5, "high": 0.85}}
+    none = thin | {"auc": 0.6, "low": 0.5}
+    results = iter([none, thin])
+    monkeypatch.setattr(module, "_asked", lambda *arguments: next(results))
+    check = metadata(table(other=RNG.integers(0, 3, N), source=RNG.integers(0, 3, N)).assign(part=""), None)
+    assert check.status == "INCONCLUSIVE" and check.count == 0
+    assert "source may tell the label (AUC 0.85, 0.62 to 0.92; shuffled up to 0.85)" in check.summary
+    assert "other may" not in check.summary and "other and the label: too few groups" in check.summary

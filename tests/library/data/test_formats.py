@@ -363,3 +363,27 @@ def test_arrays_become_pictures_without_loss():
     assert mosaic(np.ones((5, 2, 2), np.uint8)).shape == (4, 6)
     with pytest.raises(FormatError, match="no picture"):
         encoded(np.zeros((2, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual", "link"])
+def test_hdf5_whose_images_lie_in_other_files_is_refused(tmp_path, kind):
+    """They may be any file of the machine, and what is kept of an audit goes by the file that was listed."""
+    h5py = pytest.importorskip("h5py")
+    stack = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    (tmp_path / "raw.bin").write_bytes(stack.tobytes())
+    with h5py.File(tmp_path / "other.hdf5x", "w") as other:
+        other["x"] = stack
+    with h5py.File(tmp_path / "set_x.h5", "w") as content:
+        if kind == "external":
+            place = [(str(tmp_path / "raw.bin"), 0, stack.nbytes)]
+            content.create_dataset("x", stack.shape, np.uint8, external=place)
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(stack.shape, np.uint8)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.hdf5x"), "x", stack.shape)
+            content.create_virtual_dataset("x", layout)
+        else:
+            content["x"] = h5py.ExternalLink(str(tmp_path / "other.hdf5x"), "x")
+    items, problems = list_items(tmp_path)
+    assert not items
+    (reason,) = (problem.reason for problem in problems if problem.file == "set_x.h5")
+    assert reason == "corrupt: its images lie in other files, which may be any: copy them into it"

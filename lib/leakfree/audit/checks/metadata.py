@@ -10,6 +10,7 @@ import pandas as pd
 
 from leakfree.audit.checks.findings import Check, not_run
 from leakfree.audit.checks.separability import (
+    BAR,
     LEAST_GROUPS,
     REACH,
     group_weights,
@@ -56,7 +57,7 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
     group = np.arange(len(table)) if groups is None else np.unique(groups, return_inverse=True)[1]
     labels, parts = table["label"].astype(str).to_numpy(), table["part"].astype(str).to_numpy()
     findings, gaps, rows = [], [] if groups is not None else ["patients are not known"], []
-    left_out = []
+    left_out, suspects = [], []
     for column in columns:
         name, values = column.removeprefix(META), table[column].astype(str)
         code = _code(values)
@@ -75,6 +76,8 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
                 gaps.append(f"{name} and the label: fewer than {LEAST_GROUPS} groups on a side")
             elif over_bar(result):
                 findings.append(f"{name} predicts the label (AUC {result['auc']:.2f}, {span(result)})")
+            elif _suspect(result):
+                suspects.append((result["auc"], f"{name} {_may(result)}"))
             elif (result["high"] or 1.0) >= REACH:
                 gaps.append(
                     f"{name} and the label: too few groups to rule out an AUC of {result['high'] or 1:.2f}"
@@ -97,6 +100,9 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
         rows.append(row)
     details = {"columns": rows, "left_out": left_out}
     gap = f" Not answered: {'; '.join(gaps[:4])}." if gaps else ""
+    if suspects:
+        told = "; ".join(text for _, text in sorted(suspects, reverse=True)[:4])
+        gap = f" But too few patients to be sure: {told}.{gap}"
     if findings:
         more = f"; and {len(findings) - 5} more" if len(findings) > 5 else ""
         return Check(
@@ -111,8 +117,19 @@ def metadata(table: pd.DataFrame, groups: np.ndarray | None, *, seed: int = 0) -
         )
     if not rows:
         return not_run("metadata", "No further column has values that several images share.")
-    summary = f"None of {len(rows)} further columns tells the label or the part.{gap}"
-    return Check("metadata", "INCONCLUSIVE" if gaps else "PASS", summary, details=details)
+    sure = "surely " if suspects else ""
+    summary = f"None of {len(rows)} further columns {sure}tells the label or the part.{gap}"
+    return Check("metadata", "INCONCLUSIVE" if gap else "PASS", summary, details=details)
+
+
+def _suspect(result: dict[str, Any]) -> bool:
+    """Whether a column lies over chance by its whole interval, though not over what shuffles reach."""
+    return result["low"] is not None and result["low"] > BAR
+
+
+def _may(result: dict[str, Any]) -> str:
+    top = result["permutation"]["high"] or 1.0
+    return f"may tell the label (AUC {result['auc']:.2f}, {span(result)}; shuffled up to {top:.2f})"
 
 
 def _code(values: pd.Series) -> np.ndarray | None:

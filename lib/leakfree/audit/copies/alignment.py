@@ -89,7 +89,7 @@ def agreement(
             best = max(best, (_correlation(first, second, refined, _COMPARED), refined, False), key=_value)
         except cv2.error:  # did not converge: the first estimate stands
             pass
-    if best[0] < AGREEMENT and max(best[0], begins) >= _HIDDEN:
+    if _HIDDEN <= best[0] < AGREEMENT:
         for laid in maps:
             value = _correlation(first, second, laid, _COMPARED, hidden=True)
             best = max(best, (value, laid, True), key=_value)

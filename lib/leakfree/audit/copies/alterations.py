@@ -203,9 +203,8 @@ def _equalise(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image
     import cv2
 
     limit = round(float(rng.uniform(2, 4)), 2)
-    return Image.fromarray(
-        cv2.createCLAHE(limit, (8, 8)).apply(np.asarray(image.convert("L")))
-    ), f"limit={limit}"
+    even = cv2.createCLAHE(limit, (8, 8)).apply(np.asarray(image.convert("L")))
+    return Image.fromarray(even).convert(image.mode), f"limit={limit}"
 
 
 def _patch(image: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, str]:

@@ -365,8 +365,7 @@ class _Verifier:
         with self._making:
             if rows and size not in self._common:
                 squares = [square for one in rows if (square := self._square(one)) is not None]
-                mean = np.asarray(np.mean(squares, axis=0, dtype=np.float32)) if squares else None
-                self._common[size] = mean
+                self._common[size] = np.stack(squares).mean(axis=0, dtype=np.float32) if squares else None
         return self._common[size] if rows else None
 
     def _compare(self, item: tuple) -> tuple[int, float, bool] | None:

@@ -139,14 +139,14 @@ def scan(
         total=total, initial=total - len(missing), desc="read images", unit="image", mininterval=0.5
     ) as progress:
         for shard, part in zip(shards, _run(target.reader, shards, thorough, jobs, scheduler), strict=True):
-            read = [shard[row] for row in part["rows"]]
-            records[read], there[read] = part["records"], True
-            found |= zip(read, part["keypoints"], strict=False)
-            for row, inode in zip(read, part["inode"], strict=True):
+            done = [shard[row] for row in part["rows"]]
+            records[done], there[done] = part["records"], True
+            found |= zip(done, part["keypoints"], strict=False)
+            for row, inode in zip(done, part["inode"], strict=True):
                 inodes[row] = inode
             problems += part["problems"]
             if kept is not None:
-                kept.put((keys[r], records[r].tobytes() + found.get(r, b"")) for r in read if r in keys)
+                kept.put((keys[r], records[r].tobytes() + found.get(r, b"")) for r in done if r in keys)
             progress.update(len(shard))
     rows = np.flatnonzero(there)
     records = records[rows]
