@@ -17,7 +17,11 @@ METRIC_NAMES = {
     "average_precision": "average precision",
     "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
 }
-_NAMES = {"image_size": "px"}
+_NAMES = {
+    "image_size": "px",
+    "test_images_with_sibling": "test images whose patient also trains",
+    "share_of_images_with_sibling": "share with another image of the patient",
+}
 # Shown also where they have one value: what was scored, and what its network started from.
 _KEPT = ("task", "model", "weights")
 

@@ -97,10 +97,10 @@ def processors_sentence(compared: pd.DataFrame, processor: str) -> str:
         largest.append(f"{of_kind['difference'].abs().max():.4f} ({kind})")
     here, there = compared["verdict_here"].fillna(""), compared["verdict_there"].fillna("")
     changed = [
-        f"{row.protocol}, {row.model}, {row.task}: {row.verdict_there} ({row.estimate_there:+.3f}, "
+        f"{row.leak}, {row.model}, {row.task}: {row.verdict_there} ({row.estimate_there:+.3f}, "
         f"{row.low_there:+.3f} to {row.high_there:+.3f}) on {processor}, {row.verdict_here} "
         f"({row.estimate_here:+.3f}, {row.low_here:+.3f} to {row.high_here:+.3f}) here"
-        for row in compared[here != there].itertuples()
+        for row in compared.assign(leak=titles(compared["protocol"]))[here != there].itertuples()
     ]
     return (
         f"Largest difference between the two runs: {', '.join(largest)}. {len(changed)} of "
