@@ -126,7 +126,7 @@ def to_grey(data: bytes, size: int | None) -> np.ndarray:
 def _grey(image: Image.Image) -> Image.Image:
     """Turn by EXIF orientation and reduce to 8 bits of grey."""
     # Pillow reads 32 bits without a sign as ones with it: what is over the half would be black.
-    unsigned = image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(_SAMPLES, 1) in (1, (1,))
+    unsigned = image.mode == "I" and getattr(image, "tag_v2", {_SAMPLES: 0}).get(_SAMPLES, 1) in (1, (1,))
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image)
