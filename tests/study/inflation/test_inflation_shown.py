@@ -66,8 +66,8 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
     )
     assert shown.processors_sentence(table, "a processor") == (
         "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
-        "0.0300 (trained networks). 1 of 2 verdicts differ: The same patient on both sides, resnet18, etiology: "
-        "undecided (+0.100, "
+        "0.0300 (trained networks). 1 of 2 verdicts differ: The same patient on both sides, resnet18, "
+        "etiology: undecided (+0.100, "
         "+0.100 to +0.100) on a processor, inflation (+0.100, +0.100 to +0.100) here."
     )
     same = shown.processors_sentence(table.assign(verdict_there=table["verdict_here"]), "a processor")
