@@ -33,6 +33,7 @@ ALLOWED = {
     },
     "limitations": {"224 x 224": "size of the published copies, a setting"},
     "audit": {
+        "2 GB": "bound of what is kept, a setting",
         "exit code is 0 if": "exit code",
         "checked, 1 if": "exit code",
         "found, 2 if": "exit code",
