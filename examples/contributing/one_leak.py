@@ -15,8 +15,7 @@ from leakfree_study.inflation import catalogue, grid, results, store
 from leakfree_study.inflation.experiment import LIGHT, study_material
 from leakfree_study.inflation.preregistration import preregistration
 from leakfree_study.run import made_with
-from leakfree_study.run.notebooks import output_hashes
-from leakfree_study.run.run import open_run, read_outputs
+from leakfree_study.run.run import open_run, output_hashes, read_outputs
 
 before = preregistration()
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
