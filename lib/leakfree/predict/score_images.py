@@ -86,7 +86,7 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scoring:
     """How a network did.
 
     Attributes
@@ -141,7 +141,7 @@ def score_images(
     target: Target,
     settings: ScoreSettings,
     sealed: frozenset[str] | None = frozenset(),
-) -> Scored:
+) -> Scoring:
     """Predict labelled images, as they are and framed otherwise, and score the answers.
 
     Parameters
@@ -155,7 +155,7 @@ def score_images(
 
     Returns
     -------
-    Scored
+    Scoring
 
     Raises
     ------
@@ -186,7 +186,7 @@ def score_images(
         )
         for framing, frame in tables.items()
     ]
-    return Scored(
+    return Scoring(
         _score(plain, metrics, settings),
         pd.concat(framings, ignore_index=True),
         _groups(table, tables[PLAIN], settings, metrics, target.name),

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from leakfree.base.escape import one_line, spreadsheet
 from leakfree.base.files import write_json, write_text
 from leakfree.predict.classifier import WARNING, Classifier
-from leakfree.predict.score_images import Scored
+from leakfree.predict.score_images import Scoring
 
 #: Words for metrics where their names are not read by people.
 _WORDS = {
@@ -39,7 +39,7 @@ def interval(row: pd.Series) -> str:
     return told if pd.isna(row["low"]) else f"{told} ({row['low']:.3f} to {row['high']:.3f})"
 
 
-def text_of(scored: Scored, classifier: Classifier, name: str) -> list[str]:
+def text_of(scored: Scoring, classifier: Classifier, name: str) -> list[str]:
     """Return what is printed, line by line."""
     first = scored.scores.iloc[0]
     lines = [
@@ -84,12 +84,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def write_report(scored: Scored, classifier: Classifier, name: str, folder: Path) -> None:
+def write_report(scored: Scoring, classifier: Classifier, name: str, folder: Path) -> None:
     """Write ``index.html``, a table for each part of the result, and ``predictions.csv``, into a folder.
 
     Parameters
     ----------
-    scored : Scored
+    scored : Scoring
     classifier : Classifier
         That scored them.
     name : str
