@@ -362,7 +362,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     )
     score.add_argument("--out", type=Path, metavar="DIR", help="write a page, tables and predictions there")
     score.add_argument(
-        "--resamples", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
+        "--resamples", type=positive, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
     score.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     score.add_argument("--jobs", type=int, default=0, metavar="N", help="threads (default: all cores)")
@@ -371,9 +371,10 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     score.set_defaults(run=_score)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text}")
+def positive(text: str) -> int:
+    """Read a whole number from 1 on, as the value of an option."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text}")
     return int(text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
-from leakfree.cli import CLEAN, LEAK, to_stdout
+from leakfree.cli import CLEAN, LEAK, positive, to_stdout
 from leakfree_study.models.recipes import RECIPES
 
 
@@ -101,15 +101,9 @@ def _add_train_sizes(train: argparse.ArgumentParser) -> None:
     ):
         option, default = f"--{name.replace('_', '-')}", made[name]
         train.add_argument(
-            option, type=_positive, default=default, metavar="N", help=f"{what} (default: {default})"
+            option, type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
         )
     train.set_defaults(patience=made["patience"])
-
-
-def _positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text}")
-    return int(text)
 
 
 def _add_unseal(commands: argparse._SubParsersAction) -> None:
