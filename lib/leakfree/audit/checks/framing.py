@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from leakfree.audit.checks.findings import Check, not_run
+from leakfree.audit.checks.findings import Check
 from leakfree.audit.checks.separability import (
     BAR,
     LEAST_GROUPS,
@@ -33,7 +33,7 @@ from leakfree.audit.checks.separability import (
     span,
 )
 from leakfree.audit.checks.shift import components
-from leakfree.audit.checks.shortcuts import scored_labels
+from leakfree.audit.checks.shortcuts import question
 
 #: Pixels of a side, and of the ring that is looked at: an eighth of each side.
 _SIDE, _RING = 32, 4
@@ -96,29 +96,13 @@ def framing(
         ``views`` (AUC, interval and control of each of `VIEWS`), ``pairs`` (of the ring, by pair of labels)
         and ``inside`` (whether the ring tells two parts apart among images of one label).
     """
-    label = table["label"].fillna("").astype(str).to_numpy(dtype=object) if "label" in table else np.empty(0)
-    used = (label != "") & (label != "sealed")
-    if not used.any():
-        reason = "All labels are sealed." if (label == "sealed").any() else "No labels: nothing to predict."
-        return not_run("framing", reason)
-    group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
-    y, names = pd.factorize(label[used], sort=True)
-    scored, rare = scored_labels(y, group, len(names))
-    details: dict[str, Any] = {
-        "n_images": int(used.sum()),
-        "n_groups": int(group.max()) + 1,
-        "left_out": int((~used).sum()),
-        "bar": BAR,
-    }
-    gaps = [f"{details['left_out']:,} images without a usable label"] if details["left_out"] else []
-    gaps += [f"{rare} of {len(names)} labels not scored"] if rare and len(scored) else []
-    gaps += ["patients not known"] if groups is None else []
+    asked = question("framing", table, groups)
+    if isinstance(asked, Check):
+        return asked
+    used, y, group, scored, names = asked.used, asked.y, asked.group, asked.scored, asked.names
+    gaps, details = [*asked.gaps, *asked.unknown], asked.details
     if not len(scored):
-        few = f"fewer than {LEAST_GROUPS} groups in the smaller class"
-        reason = f"every image has the label {names[0]!r}" if len(names) == 1 else few
-        return Check(
-            "framing", "INCONCLUSIVE", f"Not measured: {'; '.join([reason, *gaps])}.", details=details
-        )
+        return asked.not_measured("framing", gaps)
     pixels = thumbnails[used]
     rng = np.random.default_rng(seed)
 
@@ -138,9 +122,9 @@ def framing(
     views = {view: measure(view, targets, everyone, y) for view in VIEWS}
     ring = views["ring"]
     details["views"] = [{"name": view, **result} for view, result in views.items()]
-    details["pairs"] = _pairs(y, group, list(names), measure)
+    details["pairs"] = _pairs(y, group, names, measure)
     part = table["part"].fillna("").astype(str).to_numpy(dtype=object)[used] if "part" in table else None
-    details["inside"] = [] if part is None else _inside(part, y, group, list(names), measure)
+    details["inside"] = [] if part is None else _inside(part, y, group, names, measure)
     missing = f" Missing: {'; '.join(gaps)}." if gaps else ""
     middle = f"the middle alone {views['middle']['auc']:.2f}"
     if over_bar(ring):

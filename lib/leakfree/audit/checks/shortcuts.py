@@ -15,7 +15,7 @@ permutation control, which fits anew for every permutation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -90,31 +90,15 @@ def shortcuts(
         ``WARN`` if a family, or the acquisition families together, are over `BAR`; ``count`` is the number
         of such families. ``PASS`` if nothing is and every upper bound is below `REACH`.
     """
-    label = table["label"].fillna("").astype(str).to_numpy(dtype=object) if "label" in table else np.empty(0)
-    used = (label != "") & (label != "sealed")
-    if not used.any():
-        reason = "All labels are sealed." if (label == "sealed").any() else "No labels: nothing to predict."
-        return not_run("shortcuts", reason)
-    found, missing = features(table[used])
-    group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
-    y, names = pd.factorize(label[used], sort=True)
-    scored, rare = scored_labels(y, group, len(names))
-    details: dict[str, Any] = {
-        "n_images": int(used.sum()),
-        "n_groups": int(group.max()) + 1,
-        "labels": {str(name): int(count) for name, count in zip(names, np.bincount(y), strict=True)},
-        "left_out": int((~used).sum()),
-        "bar": BAR,
-    }
-    gaps = [f"{details['left_out']:,} images without a usable label"] if details["left_out"] else []
-    gaps += [f"{rare} of {len(names)} labels not scored"] if rare and len(scored) else []
-    gaps += [f"no {', '.join(missing)}"] if missing else []
-    gaps += ["patients not known"] if groups is None else []
+    asked = question("shortcuts", table, groups)
+    if isinstance(asked, Check):
+        return asked
+    y, group, scored = asked.y, asked.group, asked.scored
+    found, missing = features(table[asked.used])
+    gaps = [*asked.gaps, *([f"no {', '.join(missing)}"] if missing else []), *asked.unknown]
+    details = asked.details
     if not len(scored) or not found:
-        few = f"fewer than {LEAST_GROUPS} groups in the smaller class" if not len(scored) else "no feature"
-        reason = f"every image has the label {names[0]!r}" if len(names) == 1 else few
-        summary = f"Not measured: {'; '.join([reason, *gaps])}."
-        return Check("shortcuts", "INCONCLUSIVE", summary, details=details)
+        return asked.not_measured("shortcuts", gaps, "no feature" if len(scored) else "")
     measure = _measurer(found, y, scored, group, np.random.default_rng(seed), permutations, resamples)
     members = {family: [name for name in names if name in found] for family, names in FAMILIES.items()}
     families = {family: measure(some, True) for family, some in members.items() if some}
@@ -203,6 +187,64 @@ def _warning(
     summary += f". Missing: {'; '.join(gaps)}." if gaps else "."
     count = len(over) + (not over)
     return Check("shortcuts", "WARN", summary, advice, count, severity="warning", details=details)
+
+
+class Question(NamedTuple):
+    """Which images are asked whether something predicts their label.
+
+    Attributes
+    ----------
+    used : numpy.ndarray of bool, shape (n,)
+        Rows with a label that is not sealed; what follows is of these m rows.
+    y, group : numpy.ndarray of int64, shape (m,)
+        Number of the label in `names`, and of the linked group.
+    names : list of str
+    scored : numpy.ndarray of int64
+        Labels that are scored, see `scored_labels`.
+    gaps, unknown : list of str
+        What is missing, in words; `unknown` where patients are not known.
+    details : dict
+        Of the check: counts, and the bar.
+    """
+
+    used: np.ndarray
+    y: np.ndarray
+    group: np.ndarray
+    names: list[str]
+    scored: np.ndarray
+    gaps: list[str]
+    unknown: list[str]
+    details: dict[str, Any]
+
+    def not_measured(self, check: str, gaps: Sequence[str], why: str = "") -> Check:
+        """Say that nothing could be measured; without `why`, since there is no label to score."""
+        few = why or f"fewer than {LEAST_GROUPS} groups in the smaller class"
+        reason = f"every image has the label {self.names[0]!r}" if len(self.names) == 1 else few
+        summary = f"Not measured: {'; '.join([reason, *gaps])}."
+        return Check(check, "INCONCLUSIVE", summary, details=self.details)
+
+
+def question(check: str, table: pd.DataFrame, groups: np.ndarray | None) -> Question | Check:
+    """Take the images with a label, or say why the check does not run."""
+    label = table["label"].fillna("").astype(str).to_numpy(dtype=object) if "label" in table else np.empty(0)
+    used = (label != "") & (label != "sealed")
+    if not used.any():
+        reason = "All labels are sealed." if (label == "sealed").any() else "No labels: nothing to predict."
+        return not_run(check, reason)
+    group = np.arange(used.sum()) if groups is None else np.unique(groups[used], return_inverse=True)[1]
+    y, names = pd.factorize(label[used], sort=True)
+    scored, rare = scored_labels(y, group, len(names))
+    details: dict[str, Any] = {
+        "n_images": int(used.sum()),
+        "n_groups": int(group.max()) + 1,
+        "labels": {str(name): int(count) for name, count in zip(names, np.bincount(y), strict=True)},
+        "left_out": int((~used).sum()),
+        "bar": BAR,
+    }
+    gaps = [f"{details['left_out']:,} images without a usable label"] if details["left_out"] else []
+    gaps += [f"{rare} of {len(names)} labels not scored"] if rare and len(scored) else []
+    unknown = ["patients not known"] if groups is None else []
+    return Question(used, y, group, list(names), scored, gaps, unknown, details)
 
 
 def scored_labels(y: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, int]:
