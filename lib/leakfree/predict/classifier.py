@@ -51,6 +51,8 @@ class Answer:
         Share of patients like those of the calibration part whose true class is in the set.
     novelty : float or None
         Distance from training images in units of the limit; over 1 is warned of.
+    zoom : float or None
+        How many times closer than the training images it seems framed; None where that is not guessed.
     warnings : tuple of str
     """
 
@@ -60,6 +62,7 @@ class Answer:
     prediction_set: tuple[str, ...] | None
     coverage: float | None
     novelty: float | None
+    zoom: float | None
     warnings: tuple[str, ...]
 
 
@@ -101,6 +104,7 @@ class Classifier:
         self.files_sha256 = files_sha256
         self.description, self.network = description, network.requires_grad_(False)
         self.calibrated, self.novelty = calibrated, novelty
+        self._zoom_guess = None if novelty is None else novelty.zoom
         self.precision = resolve(precision)
         self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
         if self.precision == "bfloat16":
@@ -194,9 +198,13 @@ class Classifier:
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
         novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
-        return [self._answer(*row) for row in zip(scaled, sets, novelty, strict=True)]
+        guess = self._zoom_guess
+        zooms = [None] * len(scaled) if guess is None else guess.guess(images).tolist()
+        return [self._answer(*row) for row in zip(scaled, sets, novelty, zooms, strict=True)]
 
-    def _answer(self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None) -> Answer:
+    def _answer(
+        self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None, zoom: float | None
+    ) -> Answer:
         best = int(scaled.argmax())
         conformal = self.calibrated.conformal
         warnings = []
@@ -209,6 +217,12 @@ class Classifier:
                 "This does not look like the chest X-rays that the model learned from "
                 f"(novelty {novelty:.1f}, limit 1): do not believe the class."
             )
+        elif zoom is not None and (guess := self._zoom_guess) and guess.odd(zoom):
+            # Of what is no X-ray it says nothing.
+            warnings.append(
+                f"This seems framed unlike the X-rays that the model learned from (about {zoom:.2f} times as "
+                f"close, usual {guess.low:.2f} to {guess.high:.2f}): the class is less sure than it says."
+            )
         if inside is not None and not inside.any():
             warnings.append("No class fits this image as images of the calibration part fitted theirs.")
         return Answer(
@@ -218,6 +232,7 @@ class Classifier:
             None if inside is None else tuple(n for n, held in zip(self.names, inside, strict=True) if held),
             None if conformal is None else 1 - conformal.alpha,
             novelty,
+            zoom,
             tuple(warnings),
         )
 

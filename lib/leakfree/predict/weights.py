@@ -183,6 +183,10 @@ def _build(description: Description) -> nn.Module:
 
         # Initial draws and all: a network without them (on the meta device) imports two seconds of SymPy.
         return ResNet18(len(description.classes))
+    if description.model == "efficientnet-lite0":
+        from leakfree.models.efficientnet import EfficientNetLite0
+
+        return EfficientNetLite0(len(description.classes))
     from leakfree.models import networks
 
     try:

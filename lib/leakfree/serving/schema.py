@@ -53,6 +53,7 @@ class Prediction(BaseModel):
         description="Share of patients like those of the study whose true class is in the set"
     )
     novelty: float | None = Field(description="Distance from images of the study; over 1 is warned of")
+    zoom: float | None = Field(description="Times closer than the images of the study, as it seems")
     warnings: list[str]
     overlay: str | None = Field(None, description="PNG as data URL, where it was asked for")
 
