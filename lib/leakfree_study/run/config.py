@@ -15,7 +15,7 @@ NOTEBOOKS = (
     "04_leakfree_classical",
     "05_leakfree_deep",
     "05_network_checks",
-    "05_framing",
+    "05_reframed",
     "06_inflation",
     "results",
 )
@@ -72,7 +72,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
         "shown_films": (4, 6, 6),
         "resamples": (200, 500, 2000),
     },
-    "05_framing": {
+    "05_reframed": {
         "tasks": (["binary"], ["binary"], ["binary", "three-class"]),
         "recipes": (["resnet18-usual", "resnet18-reframed"], ["resnet18-usual", "resnet18-reframed"], []),
         # 0 takes what the rule says, leakfree_study/networks/framing_rule.yaml.
