@@ -26,7 +26,14 @@ from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
-from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
+from leakfree.predict.weights import (
+    DESCRIPTION,
+    Description,
+    PublishedError,
+    described_in,
+    load_network,
+    read_description,
+)
 from leakfree.scores.calibration import CalibrationError, scale
 
 #: What every answer must be read with.
@@ -122,7 +129,7 @@ class Classifier:
         Parameters
         ----------
         path : pathlib.Path
-            Folder of published models, or one's description in it.
+            Folder of published models, or one's description or weights in it.
         precision : {"auto", "bfloat16", "float32"}
 
         Raises
@@ -131,6 +138,7 @@ class Classifier:
             If a file is missing, damaged, or belongs to other weights.
         """
         path = Path(path)
+        path = described_in(path) if path.suffix == ".safetensors" else path
         path = path / DESCRIPTION if path.is_dir() else path
         described = read_description(path)
         before = path.name.removesuffix(DESCRIPTION)

@@ -12,8 +12,10 @@ import pandas as pd
 from leakfree.base.files import write_json, write_text
 from leakfree.base.sums import renew_sums
 from leakfree.data.cohort import SEALED_PART
+from leakfree.data.images import decode
 from leakfree.data.vocabulary import words_of
 from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.score_images import grey_hash
 from leakfree.predict.weights import DESCRIPTION, read_description
 from leakfree.scores.calibration import scale
 from leakfree.scores.metrics import evaluate
@@ -132,6 +134,24 @@ def plan_file(folder: Path, opening: int) -> Path:
     """Return where the plan of an opening is: ``sealed_plan.yaml``, ``sealed_plan_2.yaml`` and so on."""
     plan = Path(folder) / PLAN
     return plan if opening == 1 else plan.with_stem(f"{plan.stem}_{opening}")
+
+
+def sealed_pixels(run: Run) -> pd.DataFrame:
+    """Hash the pixels of the sealed images, so that `leakfree score` knows them in another file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id`` and ``grey``, `leakfree.predict.score_images.grey_hash`.
+    """
+    table = run.cohort.table
+    rows = table.index[table["part"] == SEALED_PART].to_numpy()
+    found = [
+        (image_id, grey_hash(decode(blob)[1]))
+        for ids, blobs in (run.cohort.iterate(rows) if len(rows) else ())
+        for image_id, blob in zip(ids, blobs, strict=True)
+    ]
+    return pd.DataFrame(found, columns=["image_id", "grey"])
 
 
 def prepare_opening(run: Run) -> list[Path]:
