@@ -232,6 +232,7 @@ def models(once):
     from leakfree.models.resnet import ResNet18
     from leakfree.predict.calibrated import Calibrated
     from leakfree.predict.novelty import Novelty
+    from leakfree.predict.training_set import TrainingSet
     from leakfree.scores.conformal import Conformal
 
     def make(folder):
@@ -259,6 +260,7 @@ def models(once):
         films = [raw.data for raw in PhantomSource(PhantomSettings(n_images=80, size=64))]
         pixels = np.stack([to_grey(film, 48) for film in films])
         Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
+        TrainingSet.fit(pixels[:50], pixels[50:], "m").save(folder / "training_set.safetensors")
 
     return once("models", make)[0]
 
