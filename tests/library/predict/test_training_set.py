@@ -147,11 +147,10 @@ def test_a_list_out_of_its_range_is_refused(trained, tmp_path, change):
     assert RADIUS > TURNED_RADIUS
 
 
-def test_a_classifier_says_it_first(models, films):
+def test_a_classifier_says_it_first(models, films, learned):
     classifier = Classifier.load(models)
-    source = PhantomSource(PhantomSettings(n_images=80, size=64))
-    seen = next(iter(source)).data
-    in_training, unseen = classifier.answer(np.stack([classifier.prepare(data) for data in (seen, films[0])]))
+    both = np.stack([classifier.prepare(data) for data in (learned, films[0])])
+    in_training, unseen = classifier.answer(both)
     assert in_training.in_training_set == SAME
     assert in_training.warnings[0] == "This image was in my training set: my answer proves nothing."
     assert unseen.in_training_set == NOT_FOUND and not any("training" in w for w in unseen.warnings)
