@@ -412,9 +412,9 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
         type=Path,
-        metavar="DIR",
-        help="models/ of a run, or one model's preprocessing.json in it (default: LEAKFREE_MODEL, then the "
-        "published one)",
+        metavar="PATH",
+        help="models/ of a run, or one model's .safetensors or preprocessing.json in it (default: "
+        "LEAKFREE_MODEL, then the published one)",
     )
 
 

@@ -27,7 +27,14 @@ from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
 from leakfree.predict.training_set import COPY, SAME, TrainingSet, TrainingSetError
-from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
+from leakfree.predict.weights import (
+    DESCRIPTION,
+    Description,
+    PublishedError,
+    described_in,
+    load_network,
+    read_description,
+)
 from leakfree.scores.calibration import CalibrationError, scale
 
 #: What every answer must be read with.
@@ -52,6 +59,8 @@ class Answer:
         Share of patients like those of the calibration part whose true class is in the set.
     novelty : float or None
         Distance from training images in units of the limit; over 1 is warned of.
+    zoom : float or None
+        How many times closer than the training images it seems framed; None where that is not guessed.
     in_training_set : str or None
         Whether the network was trained on this image, see `leakfree.predict.training_set.TrainingSet.find`;
         None where the model has no list of its training images.
@@ -64,6 +73,7 @@ class Answer:
     prediction_set: tuple[str, ...] | None
     coverage: float | None
     novelty: float | None
+    zoom: float | None
     in_training_set: str | None
     warnings: tuple[str, ...]
 
@@ -109,6 +119,7 @@ class Classifier:
         self.files_sha256 = files_sha256
         self.description, self.network = description, network.requires_grad_(False)
         self.calibrated, self.novelty, self.training_set = calibrated, novelty, training_set
+        self._zoom_guess = None if novelty is None else novelty.zoom
         self.precision = resolve(precision)
         self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
         if self.precision == "bfloat16":
@@ -126,7 +137,7 @@ class Classifier:
         Parameters
         ----------
         path : pathlib.Path
-            Folder of published models, or one's description in it.
+            Folder of published models, or one's description or weights in it.
         precision : {"auto", "bfloat16", "float32"}
 
         Raises
@@ -135,6 +146,7 @@ class Classifier:
             If a file is missing, damaged, or belongs to other weights.
         """
         path = Path(path)
+        path = described_in(path) if path.suffix == ".safetensors" else path
         path = path / DESCRIPTION if path.is_dir() else path
         described = read_description(path)
         before = path.name.removesuffix(DESCRIPTION)
@@ -206,11 +218,18 @@ class Classifier:
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
         novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
+        guess = self._zoom_guess
+        zooms = [None] * len(scaled) if guess is None else guess.guess(images).tolist()
         trained_on = [None] * len(scaled) if self.training_set is None else self.training_set.find(images)
-        return [self._answer(*row) for row in zip(scaled, sets, novelty, trained_on, strict=True)]
+        return [self._answer(*row) for row in zip(scaled, sets, novelty, zooms, trained_on, strict=True)]
 
     def _answer(
-        self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None, trained_on: str | None
+        self,
+        scaled: np.ndarray,
+        inside: np.ndarray | None,
+        novelty: float | None,
+        zoom: float | None,
+        trained_on: str | None,
     ) -> Answer:
         best = int(scaled.argmax())
         conformal = self.calibrated.conformal
@@ -232,6 +251,12 @@ class Classifier:
                 "This does not look like the chest X-rays that the model learned from "
                 f"(novelty {novelty:.1f}, limit 1): do not believe the class."
             )
+        elif zoom is not None and (guess := self._zoom_guess) and guess.odd(zoom):
+            # Of what is no X-ray it says nothing.
+            warnings.append(
+                f"This seems framed unlike the X-rays that the model learned from (about {zoom:.2f} times as "
+                f"close, usual {guess.low:.2f} to {guess.high:.2f}): the class is less sure than it says."
+            )
         if inside is not None and not inside.any():
             warnings.append("No class fits this image as images of the calibration part fitted theirs.")
         return Answer(
@@ -241,6 +266,7 @@ class Classifier:
             None if inside is None else tuple(n for n, held in zip(self.names, inside, strict=True) if held),
             None if conformal is None else 1 - conformal.alpha,
             novelty,
+            zoom,
             trained_on,
             tuple(warnings),
         )

@@ -254,18 +254,18 @@ def as_csv(rows: Iterable[Row], classifier: Classifier) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     probabilities = [f"p_{name.lower().replace(' ', '_')}" for name in classifier.names]
-    said = ("prediction_set", "coverage", "novelty", "in_training_set", "warnings", "error")
+    said = ("prediction_set", "coverage", "novelty", "zoom", "in_training_set", "warnings", "error")
     about = ("model", "weights_sha256", "preprocessing")
     writer.writerow(["file", "diagnosis", "confidence", *probabilities, *said, *about])
     for row in rows:
         answer = row.answer
-        values: list[object] = [""] * (len(probabilities) + 7)
+        values: list[object] = [""] * (len(probabilities) + 8)
         if answer is not None:
             inside = "" if answer.prediction_set is None else "|".join(answer.prediction_set)
             values = [spreadsheet(answer.diagnosis), f"{answer.confidence:.6f}"]
             values += [f"{p:.6f}" for p in answer.probabilities.values()]
             values += [spreadsheet(inside), "" if answer.coverage is None else f"{answer.coverage:g}"]
-            values += ["" if answer.novelty is None else f"{answer.novelty:.4f}"]
+            values += ["" if number is None else f"{number:.4f}" for number in (answer.novelty, answer.zoom)]
             values += [answer.in_training_set or "", " ".join(answer.warnings)]
         of_model = [model["name"], model["weights_sha256"], model["preprocessing"]]
         writer.writerow([_as_path(row.file), *values, spreadsheet(row.error or ""), *of_model])

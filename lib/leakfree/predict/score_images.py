@@ -7,7 +7,7 @@ patients. The network also answers for each image framed otherwise, since that i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from leakfree.audit.checks.patient_checks import deciding_scope, without_identifier
@@ -46,6 +47,8 @@ _FEW = 50
 _LEAST = 5
 
 
+#: What is known of the pixels of sealed images, in a run folder.
+SEALED_PIXELS = "measurements/05_sealed_pixels.csv"
 #: An image in each of `FRAMINGS`, uint8 (size, size).
 Squares = list[np.ndarray]
 
@@ -121,10 +124,18 @@ class Scoring:
     problems: tuple[Problem, ...]
 
 
-def sealed_files(model: Path) -> frozenset[str] | None:
-    """Return the SHA-256 of images whose labels are sealed, from the run that the model stands in.
+def grey_hash(grey: Image.Image) -> str:
+    """Return the SHA-256 of a grey image of mode L: its sides and its pixels, whatever file they were in."""
+    sides = f"{grey.width} {grey.height} ".encode()
+    return hashlib.sha256(sides + grey.tobytes()).hexdigest()
 
-    None where the model stands in no run: then nothing is known of them.
+
+def sealed_files(model: Path) -> frozenset[str] | None:
+    """Return hashes of images whose labels are sealed, from the run that the model stands in.
+
+    They are the SHA-256 of the files and, where the run has them, `grey_hash` of what is in
+    them, which another encoding without loss does not change. None where the model stands in no run: then
+    nothing is known of them.
     """
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
     record = folder.absolute().parent / "cohort.csv"
@@ -134,7 +145,10 @@ def sealed_files(model: Path) -> frozenset[str] | None:
         table = pd.read_csv(record, dtype=str, keep_default_na=False, usecols=["label", "sha256"])
     except (OSError, ValueError) as error:
         raise ScoreError(f"{record}: cannot be read: {error}") from error
-    return frozenset(table.loc[table["label"] == "sealed", "sha256"])
+    known = set(table.loc[table["label"] == "sealed", "sha256"])
+    if (pixels := record.parent / SEALED_PIXELS).is_file():
+        known |= set(pd.read_csv(pixels, dtype=str)["grey"])
+    return frozenset(known)
 
 
 def score_images(
@@ -303,8 +317,9 @@ def _answers(
     trained_on: list[str | None] = []
 
     def answered(start: int) -> tuple[list[Squares | Problem], list[np.ndarray], Sequence[str | None]]:
-        read = _read(target, places[start : start + _BATCH].tolist(), sealed)
-        found = [_squares(classifier, data) for data in read]
+        rows = places[start : start + _BATCH].tolist()
+        read = zip(names[start : start + _BATCH], target.reader.read(rows), strict=True)
+        found = [_squares(classifier, name, data, sealed) for name, data in read]
         usable = [squares for squares in found if not isinstance(squares, Problem)]
         # One batch a framing.
         batches = [np.stack(alike) for alike in zip(*usable, strict=True)]
@@ -339,18 +354,10 @@ def _answers(
     return rows, answers, problems, trained_on
 
 
-def _read(target: Target, rows: Sequence[int], sealed: frozenset[str]) -> Iterator[bytes | Problem]:
-    for row, data in zip(rows, target.reader.read(rows), strict=True):
-        if not isinstance(data, Problem) and hashlib.sha256(data).hexdigest() in sealed:
-            name = target.table["image_id"].iloc[row]
-            raise ScoreError(
-                f"{name}: is an image of the sealed test part of this model's run; `leakfree unseal` opens "
-                "it, on the record"
-            )
-        yield data
-
-
-def _squares(classifier: Classifier, data: bytes | Problem) -> Squares | Problem:
+def _squares(
+    classifier: Classifier, name: str, data: bytes | Problem, sealed: frozenset[str]
+) -> Squares | Problem:
+    """Cut an image out in every framing; refuse one that is sealed."""
     if isinstance(data, Problem):
         return data
     try:
@@ -359,6 +366,11 @@ def _squares(classifier: Classifier, data: bytes | Problem) -> Squares | Problem
         _, grey = decode(data)
     except ImageError as error:
         return Problem("", str(error))
+    if sealed & {hashlib.sha256(data).hexdigest(), grey_hash(grey)}:
+        raise ScoreError(
+            f"{name}: is an image of the sealed test part of this model's run; `leakfree unseal` opens it, "
+            "on the record"
+        )
     return [plain if f == PLAIN else framed(grey, f, classifier.size) for f in FRAMINGS]
 
 

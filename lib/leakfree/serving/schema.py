@@ -54,6 +54,7 @@ class Prediction(BaseModel):
         description="Share of patients like those of the study whose true class is in the set"
     )
     novelty: float | None = Field(description="Distance from images of the study; over 1 is warned of")
+    zoom: float | None = Field(description="Times closer than the images of the study, as it seems")
     in_training_set: str | None = Field(
         description="Whether the network was trained on this image: 'this image', 'a copy', or 'not found' "
         "(neither its pixels nor a copy; another image of the same patient is not looked for); null where "

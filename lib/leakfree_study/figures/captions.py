@@ -84,6 +84,14 @@ CAPTIONS = {
         "scaling, beside the diagonal of perfect calibration; bars below show that most predictions are "
         "close to certain.",
     ),
+    "05_framing_curves": (
+        "Sensitivity and specificity on the {images:,} images of the internal test, framed otherwise: over 1 "
+        "the middle alone is seen, under 1 the image stands on a black ground. Bands: 95 % intervals by "
+        "bootstrap over patients. Networks: {models}; the last one was trained against framing.",
+        "Line plots of sensitivity and specificity by zoom, one line a network: the lines of the networks "
+        "that were published before fall away from zoom 1, that of the network trained against framing "
+        "hardly does.",
+    ),
     "05_hidden": (
         "ROC AUC of {model}, {task}, with regions of every image hidden under the mean grey; held-out "
         "images, 95 % intervals by bootstrap over patients. Dashed: chance.",

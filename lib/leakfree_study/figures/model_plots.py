@@ -66,6 +66,40 @@ def hidden_scores(table: pd.DataFrame, title: str = "What is left when a region 
     return fig
 
 
+def zoom_curves(table: pd.DataFrame, title: str = "How the answers change with the framing") -> Figure:
+    """Draw rates against the zoom, a panel for each rate and a line for each network, with its name on it.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``model, zoom, metric, estimate, low, high``; the models in the order to be drawn, the last one in
+        front.
+    """
+    metrics, names = list(table["metric"].unique()), list(table["model"].unique())
+    fig, axes = plt.subplots(
+        1, len(metrics), figsize=(4.4 * len(metrics), 3.8), sharey=True, layout="constrained", squeeze=False
+    )
+    palette = dict(
+        zip(names, ("#888888", OKABE_ITO["orange"], OKABE_ITO["blue"])[-len(names) :], strict=True)
+    )
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for number, name in enumerate(names):
+            rows = table[(table["model"] == name) & (table["metric"] == metric)].sort_values("zoom")
+            axis.fill_between(rows["zoom"], rows["low"], rows["high"], color=palette[name], alpha=0.15, lw=0)
+            axis.plot(
+                rows["zoom"], rows["estimate"], "sD^"[number % 3] + "-", color=palette[name], label=name
+            )
+        axis.axvline(1, color="#888888", linewidth=1, linestyle="--")
+        axis.set(
+            title=metric.replace("_", " ").capitalize(), xlabel="Zoom (under 1: on black)", ylim=(0, 1.03)
+        )
+    axes[0, 0].set_ylabel("Share (95 % interval)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig
+
+
 def heat_panels(
     images: Sequence[np.ndarray], heat: np.ndarray, titles: Sequence[str], *, credit: str, title: str
 ) -> Figure:

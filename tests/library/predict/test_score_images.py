@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,13 @@ with deferred:
     from leakfree.data.reading.wishes import Wishes
     from leakfree.predict import score_images as module
     from leakfree.predict.calibrated import Calibrated
-    from leakfree.predict.score_images import ScoreError, ScoreSettings, score_images, sealed_files
+    from leakfree.predict.score_images import (
+        ScoreError,
+        ScoreSettings,
+        grey_hash,
+        score_images,
+        sealed_files,
+    )
     from leakfree.predict.score_report import text_of, write_report
     from leakfree.predict.training_set import COPY, NOT_FOUND, SAME
 
@@ -172,6 +179,24 @@ def test_images_that_the_network_was_trained_on_are_counted(folder):
     )
     network.training_set = None
     assert any("trained on is not known" in note for note in scored(folder, network).notes)
+
+
+def test_an_image_of_the_sealed_part_is_refused_by_its_pixels(folder, tmp_path):
+    path = sorted(folder.rglob("NORMAL/*.png"))[3]
+    grey = Image.open(path).convert("L")
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    rows = pd.DataFrame({"label": ["sealed"], "sha256": ["00"]})
+    rows.to_csv(tmp_path / "run" / "cohort.csv", index=False)
+    record = tmp_path / "run" / module.SEALED_PIXELS
+    record.parent.mkdir()
+    pd.DataFrame({"image_id": ["x"], "grey": [grey_hash(grey)]}).to_csv(record, index=False)
+    sealed = sealed_files(tmp_path / "run" / "models")
+    assert sealed == {"00", grey_hash(grey)} and grey_hash(grey) != grey_hash(grey.rotate(90))
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    other = copy / path.relative_to(folder)
+    grey.save(other, "PNG", compress_level=1)  # other bytes, the same picture
+    with pytest.raises(ScoreError, match="is an image of the sealed test part"):
+        scored(copy, sealed=sealed)
 
 
 def test_sealed_labels_do_not_take_part_and_that_is_said(folder):
