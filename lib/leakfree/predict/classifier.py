@@ -161,9 +161,9 @@ class Classifier:
             if calibrated.conformal and calibrated.conformal.classes != described.classes:
                 raise PublishedError(f"{calibration}: its classes are not those of {path.name}")
             fitted = Novelty.load(novelty, described.manifest_hash) if novelty.is_file() else None
-            trained_on = (
-                TrainingSet.load(training_set, described.manifest_hash) if training_set.is_file() else None
-            )
+            trained_on = None
+            if training_set.is_file():
+                trained_on = TrainingSet.load(training_set, described.manifest_hash, described.image_size)
             network = load_network(described, path.name)
             digests = [file_hash(file) if file.is_file() else "none" for file in files]
         except OSError as error:
@@ -217,7 +217,10 @@ class Classifier:
         scaled = scale(self.probabilities(images), self.calibrated.temperature)
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
-        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
+        texture = None if self.training_set is None else self.training_set.texture
+        # What is drawn has the outlines of an X-ray, what is shrunk its grain: the worse of both counts.
+        scores = [one.score(images) for one in (self.novelty, texture) if one is not None]
+        novelty = np.max(scores, axis=0).tolist() if scores else [None] * len(scaled)
         guess = self._zoom_guess
         zooms = [None] * len(scaled) if guess is None else guess.guess(images).tolist()
         trained_on = [None] * len(scaled) if self.training_set is None else self.training_set.find(images)

@@ -3,14 +3,15 @@
 What is kept of each training image is a digest of the pixels that the network saw and the perceptual hash of
 the audit (`leakfree.audit.copies.hashes`), 36 bytes together. The audit compares pixels before it calls two
 images copies; here there are none to compare, so held-out images, of which none is a copy, set how near is
-near enough.
+near enough. Beside it stands how fine the structure of these images is (`leakfree.predict.texture`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from leakfree.audit.copies.hashes import (
 )
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing
+from leakfree.predict.texture import Texture
 
 #: What `TrainingSet.find` says of an image: its pixels, a copy of it, or neither.
 SAME, COPY, NOT_FOUND = "this image", "a copy", "not found"
@@ -56,15 +58,21 @@ class TrainingSet:
         Of the pixels; believed only where the hash is the same too.
     radius, turned_radius : int
         Bits in which a copy may differ, and one that is turned, mirrored or inverted; -1: nothing is a copy.
+    size : int
+        Side of the images in pixels.
     manifest_hash : str
         Of the split whose training part it is.
+    texture : Texture or None
+        How fine the structure of the images is; None where they were too few.
     """
 
     hashes: np.ndarray
     digests: np.ndarray
     radius: int
     turned_radius: int
+    size: int
     manifest_hash: str
+    texture: Texture | None = None
 
     @classmethod
     def fit(cls, train: np.ndarray, held_out: np.ndarray, manifest_hash: str) -> TrainingSet:
@@ -85,14 +93,13 @@ class TrainingSet:
             raise TrainingSetError(
                 f"{len(train)} training images and {len(held_out)} held out cannot say what a copy is"
             )
-        fitted = cls(_hashes(train), _digests(train), RADIUS, TURNED_RADIUS, manifest_hash)
+        fitted = cls(_hashes(train), _digests(train), RADIUS, TURNED_RADIUS, train.shape[1], manifest_hash)
         plain, turned = np.array([fitted._nearest(one) for one in _hashes(held_out)]).min(axis=0).tolist()
-        return cls(
-            fitted.hashes,
-            fitted.digests,
-            min(RADIUS, plain - 1),
-            min(TURNED_RADIUS, turned - 1),
-            manifest_hash,
+        return replace(
+            fitted,
+            radius=min(RADIUS, plain - 1),
+            turned_radius=min(TURNED_RADIUS, turned - 1),
+            texture=Texture.fit(train, held_out),
         )
 
     def find(self, images: np.ndarray) -> list[str]:
@@ -123,33 +130,42 @@ class TrainingSet:
 
     def save(self, path: Path) -> Path:
         """Write the list as safetensors, atomically."""
-        facts = {
-            "radius": str(self.radius),
-            "turned_radius": str(self.turned_radius),
-            "manifest_hash": self.manifest_hash,
+        facts: dict[str, object] = {
+            name: getattr(self, name) for name in ("radius", "turned_radius", "size", "manifest_hash")
         }
+        arrays = {"hashes": self.hashes, "digests": self.digests}
+        if self.texture is not None:
+            arrays |= {"texture_mean": self.texture.mean, "texture_precision": self.texture.precision}
+            facts["texture_limit"] = self.texture.limit
+        # One order of the facts: equal lists must be equal bytes.
         with replacing(path) as temporary:
-            save_file({"hashes": self.hashes, "digests": self.digests}, temporary, metadata=facts)
+            save_file(arrays, temporary, metadata={"leakfree": json.dumps(facts, sort_keys=True)})
         return Path(path)
 
     @classmethod
-    def load(cls, path: Path, manifest_hash: str) -> TrainingSet:
+    def load(cls, path: Path, manifest_hash: str, size: int) -> TrainingSet:
         """Read a list back.
 
         Raises
         ------
         TrainingSetError
-            If the file cannot be read, is none, or belongs to another split.
+            If the file cannot be read, is none, or belongs to another split or size.
         """
         try:
             with safe_open(path, "numpy") as stored:
-                facts = stored.metadata()
+                facts = json.loads(stored.metadata()["leakfree"])
+                texture = None
+                if "texture_limit" in facts:
+                    arrays = (stored.get_tensor(f"texture_{name}") for name in ("mean", "precision"))
+                    texture = Texture(*arrays, float(facts["texture_limit"]))
                 found = cls(
                     stored.get_tensor("hashes"),
                     stored.get_tensor("digests"),
                     int(facts["radius"]),
                     int(facts["turned_radius"]),
-                    facts["manifest_hash"],
+                    int(facts["size"]),
+                    str(facts["manifest_hash"]),
+                    texture,
                 )
         except OSError as error:
             raise TrainingSetError(f"{path}: {error.strerror or error}") from error
@@ -163,8 +179,10 @@ class TrainingSet:
             raise TrainingSetError(f"{path}: not a list of training images: its arrays have other shapes")
         if not (-1 <= found.radius <= RADIUS and -1 <= found.turned_radius <= TURNED_RADIUS):
             raise TrainingSetError(f"{path}: not a list of training images: no copy differs in so many bits")
-        if found.manifest_hash != manifest_hash:
-            raise TrainingSetError(f"{path}: made for another split than the weights")
+        if (found.manifest_hash, found.size) != (manifest_hash, size):
+            raise TrainingSetError(f"{path}: made for another split or size than the weights")
+        if texture is not None and (wrong := texture.wrong(size)):
+            raise TrainingSetError(f"{path}: not a list of training images: {wrong}")
         return found
 
 

@@ -1,8 +1,10 @@
 """What was trained on is recognised, and copies of it; what was not, is not."""
 
 import io
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from deferred import deferred
 with deferred:
     from safetensors.numpy import save_file
 
-    from leakfree.audit.copies.hashes import BITS, RADIUS, SYMMETRIES, TURNED_RADIUS, distance, transform
+    from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, transform
     from leakfree.data.images import to_grey
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.classifier import Classifier
@@ -83,7 +85,7 @@ def test_distances_are_those_of_the_audit(trained, pixels):
 
 def test_a_digest_without_its_hash_is_nothing(trained, pixels):
     """Of two images in four thousand million one has the other's digest: that alone accuses nobody."""
-    far = TrainingSet(~trained.hashes, trained.digests, -1, -1, "m")
+    far = replace(trained, hashes=~trained.hashes, radius=-1, turned_radius=-1)
     assert far.find(pixels[:5]) == [NOT_FOUND] * 5
 
 
@@ -109,17 +111,20 @@ def test_without_an_image_on_either_side_there_is_no_list(pixels):
 
 def test_it_is_read_back_as_it_was(trained, pixels, tmp_path):
     path = trained.save(tmp_path / "training_set.safetensors")
-    found = TrainingSet.load(path, "m")
+    found = TrainingSet.load(path, "m", SIZE)
     assert found.find(pixels) == trained.find(pixels)
     assert (found.radius, found.turned_radius) == (trained.radius, trained.turned_radius)
-    assert path.stat().st_size < 40 * 36 + 500, "36 bytes an image"
-    with pytest.raises(TrainingSetError, match="another split"):
-        TrainingSet.load(path, "other")
+    assert found.texture.score(pixels) == pytest.approx(trained.texture.score(pixels), rel=1e-12)
+    assert path.stat().st_size < 40 * 36 + 1500, "36 bytes an image"
+    assert path.read_bytes() == found.save(tmp_path / "again.safetensors").read_bytes()
+    for split, size in (("other", SIZE), ("m", SIZE + 1)):
+        with pytest.raises(TrainingSetError, match="another split or size"):
+            TrainingSet.load(path, split, size)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(TrainingSetError, match="not a list of training images"):
-        TrainingSet.load(path, "m")
+        TrainingSet.load(path, "m", SIZE)
     with pytest.raises(TrainingSetError, match="No such file"):
-        TrainingSet.load(tmp_path / "none", "m")
+        TrainingSet.load(tmp_path / "none", "m", SIZE)
 
 
 @pytest.mark.parametrize(
@@ -128,23 +133,36 @@ def test_it_is_read_back_as_it_was(trained, pixels, tmp_path):
         {"hashes": np.zeros((3, 3), np.uint64)},
         {"hashes": np.zeros((0, 4), np.uint64), "digests": np.zeros(0, np.uint32)},
         {"digests": np.zeros(40, np.int64)},
-        {"radius": str(BITS)},
-        {"turned_radius": str(RADIUS)},
+        {"radius": 256},
+        {"turned_radius": 24},
         {"radius": "many"},
         {"radius": None},
+        {"texture_limit": 0.0},
+        {"texture_limit": float("nan")},
+        {"texture_mean": np.zeros(3)},
+        {"texture_mean": None},
+        {"texture_precision": np.full((7, 7), np.inf)},
     ],
 )
 def test_a_list_out_of_its_range_is_refused(trained, tmp_path, change):
     arrays = {"hashes": trained.hashes, "digests": trained.digests}
-    facts = {"radius": "24", "turned_radius": "16", "manifest_hash": "m"}
+    arrays |= {"texture_mean": trained.texture.mean, "texture_precision": trained.texture.precision}
+    facts = {"radius": 24, "turned_radius": 16, "manifest_hash": "m", "size": SIZE, "texture_limit": 1.0}
+    path = tmp_path / "t.safetensors"
+
+    def write():
+        kept = {name: array for name, array in arrays.items() if array is not None}
+        said = {name: value for name, value in facts.items() if value is not None}
+        save_file(kept, path, metadata={"leakfree": json.dumps(said)})
+
+    write()
+    assert TrainingSet.load(path, "m", SIZE).radius == 24
     for name, value in change.items():
         (arrays if name in arrays else facts)[name] = value
-    path = tmp_path / "t.safetensors"
-    save_file(arrays, path, metadata={name: value for name, value in facts.items() if value is not None})
+    write()
     with pytest.raises(TrainingSetError, match="not a list of training images") as caught:
-        TrainingSet.load(path, "m")
+        TrainingSet.load(path, "m", SIZE)
     assert "\n" not in str(caught.value)
-    assert RADIUS > TURNED_RADIUS
 
 
 def test_a_classifier_says_it_first(models, films, learned):
