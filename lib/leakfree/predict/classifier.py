@@ -26,6 +26,7 @@ from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
+from leakfree.predict.training_set import COPY, SAME, TrainingSet, TrainingSetError
 from leakfree.predict.weights import (
     DESCRIPTION,
     Description,
@@ -60,6 +61,9 @@ class Answer:
         Distance from training images in units of the limit; over 1 is warned of.
     zoom : float or None
         How many times closer than the training images it seems framed; None where that is not guessed.
+    in_training_set : str or None
+        Whether the network was trained on this image, see `leakfree.predict.training_set.TrainingSet.find`;
+        None where the model has no list of its training images.
     warnings : tuple of str
     """
 
@@ -70,6 +74,7 @@ class Answer:
     coverage: float | None
     novelty: float | None
     zoom: float | None
+    in_training_set: str | None
     warnings: tuple[str, ...]
 
 
@@ -87,6 +92,8 @@ class Classifier:
         Number format, see `leakfree.base.precision`; by default what training takes on this processor.
     files_sha256 : str
         Of all files that the model was read from, weights included; empty where it was not read.
+    training_set : TrainingSet, optional
+        Without it, every answer says that nobody knows whether the image was trained on.
 
     Examples
     --------
@@ -107,10 +114,11 @@ class Classifier:
         novelty: Novelty | None,
         precision: Precision = "auto",
         files_sha256: str = "",
+        training_set: TrainingSet | None = None,
     ) -> None:
         self.files_sha256 = files_sha256
         self.description, self.network = description, network.requires_grad_(False)
-        self.calibrated, self.novelty = calibrated, novelty
+        self.calibrated, self.novelty, self.training_set = calibrated, novelty, training_set
         self._zoom_guess = None if novelty is None else novelty.zoom
         self.precision = resolve(precision)
         self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
@@ -144,7 +152,8 @@ class Classifier:
         before = path.name.removesuffix(DESCRIPTION)
         calibration = path.with_name(f"{before}calibration.json")
         novelty = path.with_name(f"{before}novelty.safetensors")
-        files = (path, described.path, calibration, novelty)
+        training_set = path.with_name(f"{before}training_set.safetensors")
+        files = (path, described.path, calibration, novelty, training_set)
         try:
             if (recorded := path.absolute().parent.with_name(sums.NAME)).is_file():
                 sums.check_listed(recorded, [f"{file.absolute().parent.name}/{file.name}" for file in files])
@@ -152,14 +161,17 @@ class Classifier:
             if calibrated.conformal and calibrated.conformal.classes != described.classes:
                 raise PublishedError(f"{calibration}: its classes are not those of {path.name}")
             fitted = Novelty.load(novelty, described.manifest_hash) if novelty.is_file() else None
+            trained_on = None
+            if training_set.is_file():
+                trained_on = TrainingSet.load(training_set, described.manifest_hash, described.image_size)
             network = load_network(described, path.name)
             digests = [file_hash(file) if file.is_file() else "none" for file in files]
         except OSError as error:
             raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-        except (CalibrationError, NoveltyError, ValueError) as error:
+        except (CalibrationError, NoveltyError, TrainingSetError, ValueError) as error:
             raise PublishedError(str(error)) from error
         together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        return cls(described, network, calibrated, fitted, precision, together)
+        return cls(described, network, calibrated, fitted, precision, together, trained_on)
 
     @property
     def about(self) -> dict[str, str]:
@@ -205,17 +217,34 @@ class Classifier:
         scaled = scale(self.probabilities(images), self.calibrated.temperature)
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
-        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
+        texture = None if self.training_set is None else self.training_set.texture
+        # What is drawn has the outlines of an X-ray, what is shrunk its grain: the worse of both counts.
+        scores = [one.score(images) for one in (self.novelty, texture) if one is not None]
+        novelty = np.max(scores, axis=0).tolist() if scores else [None] * len(scaled)
         guess = self._zoom_guess
         zooms = [None] * len(scaled) if guess is None else guess.guess(images).tolist()
-        return [self._answer(*row) for row in zip(scaled, sets, novelty, zooms, strict=True)]
+        trained_on = [None] * len(scaled) if self.training_set is None else self.training_set.find(images)
+        return [self._answer(*row) for row in zip(scaled, sets, novelty, zooms, trained_on, strict=True)]
 
     def _answer(
-        self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None, zoom: float | None
+        self,
+        scaled: np.ndarray,
+        inside: np.ndarray | None,
+        novelty: float | None,
+        zoom: float | None,
+        trained_on: str | None,
     ) -> Answer:
         best = int(scaled.argmax())
         conformal = self.calibrated.conformal
         warnings = []
+        if trained_on in (SAME, COPY):
+            image = "This image" if trained_on == SAME else "A copy of this image"
+            warnings.append(f"{image} was in my training set: my answer proves nothing.")
+        if trained_on is None:
+            warnings.append(
+                "Nobody knows whether the network was trained on this image: the model has no list of its "
+                "training images."
+            )
         if self.novelty is None:
             warnings.append("Nothing checked whether this is a chest X-ray: the model has no novelty score.")
         if conformal is None:
@@ -241,6 +270,7 @@ class Classifier:
             None if conformal is None else 1 - conformal.alpha,
             novelty,
             zoom,
+            trained_on,
             tuple(warnings),
         )
 

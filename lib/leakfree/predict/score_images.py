@@ -30,6 +30,7 @@ from leakfree.data.reading.understand import META, SCOPE
 from leakfree.data.tasks import TASKS
 from leakfree.predict.classifier import Classifier
 from leakfree.predict.framed import FRAMINGS, PLAIN, Framing, framed
+from leakfree.predict.training_set import COPY, SAME
 from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, check_predictions
 
@@ -179,11 +180,14 @@ def score_images(
     """
     table, notes = _chosen(target, classifier.description.classes, classifier.description.task, settings)
     notes += [] if sealed is not None else ["which images are sealed is not known beside this model"]
-    rows, answers, problems = _answers(classifier, target, table, sealed or frozenset(), settings.jobs)
+    rows, answers, problems, trained_on = _answers(
+        classifier, target, table, sealed or frozenset(), settings.jobs
+    )
     if not len(rows):
         raise ScoreError(
             f"{target.name}: no image could be read, such as {problems[0].file}: {problems[0].reason}"
         )
+    notes += _trained_on(trained_on)
     notes += [f"{len(problems):,} files could not be read, such as {problems[0].file}"] if problems else []
     table = table.iloc[rows].reset_index(drop=True)
     tables = {
@@ -210,6 +214,19 @@ def score_images(
         tuple(notes),
         tuple(problems),
     )
+
+
+def _trained_on(found: Sequence[str | None]) -> list[str]:
+    """Say how many of the scored images the network learned from."""
+    if None in found:
+        return ["which images the network was trained on is not known beside this model"]
+    same, copies = found.count(SAME), found.count(COPY)
+    if not same + copies:
+        return []
+    return [
+        f"the network was trained on {same + copies:,} of these {len(found):,} images ({same:,} themselves, "
+        f"{copies:,} as a copy): their scores prove nothing"
+    ]
 
 
 def _chosen(
@@ -287,22 +304,29 @@ def _meaning(classes: Sequence[str], task: str, said: Mapping[str, tuple[str, ..
 
 def _answers(
     classifier: Classifier, target: Target, table: pd.DataFrame, sealed: frozenset[str], jobs: int
-) -> tuple[list[int], dict[Framing, np.ndarray], list[Problem]]:
-    """Return which rows could be read, probabilities of each framing, float64 (n, k), and what was lost."""
+) -> tuple[list[int], dict[Framing, np.ndarray], list[Problem], list[str | None]]:
+    """Return which rows could be read, probabilities of each framing, float64 (n, k), and what was lost.
+
+    The last is what is known of each image that was read: whether the network was trained on it.
+    """
     places = table["row"].to_numpy()
     names = table["image_id"].to_numpy(dtype=object)
     collected: dict[Framing, list[np.ndarray]] = {framing: [] for framing in FRAMINGS}
     rows: list[int] = []
     problems: list[Problem] = []
+    trained_on: list[str | None] = []
 
-    def answered(start: int) -> tuple[list[Squares | Problem], list[np.ndarray]]:
+    def answered(start: int) -> tuple[list[Squares | Problem], list[np.ndarray], Sequence[str | None]]:
         rows = places[start : start + _BATCH].tolist()
         read = zip(names[start : start + _BATCH], target.reader.read(rows), strict=True)
         found = [_squares(classifier, name, data, sealed) for name, data in read]
         usable = [squares for squares in found if not isinstance(squares, Problem)]
         # One batch a framing.
         batches = [np.stack(alike) for alike in zip(*usable, strict=True)]
-        return found, [classifier.probabilities(batch) for batch in batches]
+        known = [None] * len(usable)
+        if usable and classifier.training_set is not None:
+            known = classifier.training_set.find(batches[FRAMINGS.index(PLAIN)])
+        return found, [classifier.probabilities(batch) for batch in batches], known
 
     threads = torch.get_num_threads()
     try:
@@ -314,7 +338,8 @@ def _answers(
             tqdm(total=len(places), desc="score images", unit="image", mininterval=0.5) as progress,
         ):
             starts = range(0, len(places), _BATCH)
-            for start, (found, probabilities) in zip(starts, pool.map(answered, starts), strict=True):
+            for start, (found, probabilities, known) in zip(starts, pool.map(answered, starts), strict=True):
+                trained_on += known
                 for row, squares in enumerate(found, start):
                     if isinstance(squares, Problem):
                         problems.append(Problem(names[row], squares.reason))
@@ -326,7 +351,7 @@ def _answers(
     finally:
         torch.set_num_threads(threads)
     answers = {framing: np.concatenate(values) for framing, values in collected.items() if values}
-    return rows, answers, problems
+    return rows, answers, problems, trained_on
 
 
 def _squares(

@@ -27,14 +27,27 @@ with deferred:
         sealed_files,
     )
     from leakfree.predict.score_report import text_of, write_report
+    from leakfree.predict.training_set import COPY, NOT_FOUND, SAME
 
 WISHES = {"no_parts": True, "patient_pattern": r"(p\d+)_"}
+
+
+class Seen:
+    """A list of training images with as many of the first ones on it as are asked for."""
+
+    def __init__(self, same=0, copies=0):
+        self.left = [SAME] * same + [COPY] * copies
+
+    def find(self, images):
+        found, self.left = self.left[: len(images)], self.left[len(images) :]
+        return found + [NOT_FOUND] * (len(images) - len(found))
 
 
 class Mean:
     """A network that calls bright images pneumonia."""
 
     size = 16
+    training_set = Seen()
 
     def __init__(self, classes=("normal", "pneumonia")):
         described = {"classes": classes, "task": "binary"}
@@ -155,6 +168,17 @@ def test_an_image_of_the_sealed_part_is_refused_by_its_bytes(folder, tmp_path):
         scored(folder, sealed=sealed)
     assert sealed_files(tmp_path / "elsewhere") is None
     assert "which images are sealed is not known" in scored(folder, sealed=None).notes[0]
+
+
+def test_images_that_the_network_was_trained_on_are_counted(folder):
+    network = Mean()
+    network.training_set = Seen(same=30, copies=5)
+    assert (
+        "the network was trained on 35 of these 40 images (30 themselves, 5 as a copy): their scores prove "
+        "nothing" in scored(folder, network).notes
+    )
+    network.training_set = None
+    assert any("trained on is not known" in note for note in scored(folder, network).notes)
 
 
 def test_an_image_of_the_sealed_part_is_refused_by_its_pixels(folder, tmp_path):

@@ -251,8 +251,7 @@ def test_builder_is_that_of_this_environment():
 
 def test_bounds_in_prose_are_those_of_the_code(repository):
     from leakfree.audit.copies.alignment import AGREEMENT
-    from leakfree.audit.copies.duplicates import TURNED_RADIUS
-    from leakfree.audit.copies.hashes import BITS, RADIUS
+    from leakfree.audit.copies.hashes import BITS, RADIUS, TURNED_RADIUS
     from leakfree.audit.copies.keypoints import EXACT, NEIGHBOURS
 
     page = " ".join((repository / "book" / "detectors.md").read_text(encoding="utf-8").split())

@@ -17,6 +17,7 @@ PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
     "after_a_finding",
+    "fooled",
     *("cluster", "references", "reforms", "model_info_sheet"),
 )
 #: Numbers that pages may type, and why; every one must stand there.
