@@ -223,7 +223,8 @@ def from_folder(root: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 
         # What belongs to images in folders by the convention of Hugging Face.
         known = [p.file for p in problems if Path(p.file).name.lower() in ("metadata.csv", "metadata.jsonl")]
         tables = [table for name in known if (table := _beside(root, name)) is not None]
-    items, annotations = annotated(root, items, problems)
+    items, annotations, large = annotated(root, items, problems)
+    problems = [p for p in problems if p.file not in {one.file for one in large}] + large
     found = understand(Input(items, tables, problems, root, annotations=annotations), wishes)
     empty = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
     return _target(_name(root), found, problems, () if wishes.no_parts else empty)
