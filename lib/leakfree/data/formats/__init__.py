@@ -168,7 +168,7 @@ class ItemReader:
         return zip(self.files, self.formats, self.keys, strict=True)
 
     def order(self, row: int) -> tuple[str, str, int]:
-        """Return where the picture of a row is, so that files are read from their beginning to their end."""
+        """Return where the picture of a row is inside a file, so that files are read from end to end."""
         kind, _, place = self.keys[row].rpartition(":")
         return (self.files[row] if place else "", kind, int(place) if place.isdecimal() else 0)
 

@@ -64,6 +64,7 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
         if width * height > MAX_PIXELS:
             yield Problem(key, f"corrupt: {width} x {height} pixels, over the limit of {MAX_PIXELS:,}")
             continue
+        image.load()  # only now has a frame of a GIF its mode
         deep = image.mode.startswith(("I", "F"))
         values = np.asarray(image if deep or image.mode == "L" else image.convert("RGB"))
         yield encoded(values)
