@@ -17,8 +17,9 @@ from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, near_pairs, transfo
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
 from leakfree.base.kept import Kept
+from leakfree.data.bounded import decode
 from leakfree.data.groups import linked_groups
-from leakfree.data.images import ImageError, decode
+from leakfree.data.images import ImageError
 
 #: Bits in which a turned, mirrored or inverted copy may differ: tighter, since fifteen times as many pairs
 #: of images are looked at.
