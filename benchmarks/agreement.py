@@ -18,10 +18,18 @@ from threadpoolctl import threadpool_limits
 
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square, turned
 from leakfree.audit.copies.alterations import ALTERATIONS, DISGUISES
-from leakfree.audit.copies.duplicates import TURNED_RADIUS, find_copies
-from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, distance, image_hashes, transform
+from leakfree.audit.copies.duplicates import find_copies
+from leakfree.audit.copies.hashes import (
+    RADIUS,
+    SYMMETRIES,
+    TURNED_RADIUS,
+    distance,
+    image_hashes,
+    thumbnail,
+    transform,
+)
 from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match
-from leakfree.audit.copies.scan import Scan, scan, thumbnail
+from leakfree.audit.copies.scan import Scan, scan
 from leakfree.audit.copies.vectors import COSINE
 from leakfree.audit.faults import alter
 from leakfree.audit.target import open_target

@@ -18,9 +18,8 @@ import pandas as pd
 from leakfree.audit.copies import alignment
 from leakfree.audit.copies.alignment import AGREEMENT, DETAIL, agreement, to_square
 from leakfree.audit.copies.alterations import ALTERATIONS, DISGUISES, alter
-from leakfree.audit.copies.hashes import RADIUS, distance, image_hashes, near_pairs
+from leakfree.audit.copies.hashes import RADIUS, distance, image_hashes, near_pairs, thumbnail
 from leakfree.audit.copies.keypoints import NEIGHBOURS, detect, embed, match, neighbours
-from leakfree.audit.copies.scan import thumbnail
 from leakfree.base.files import write_text
 from leakfree.data.images import decode, to_grey
 

@@ -232,6 +232,7 @@ def models(once):
     from leakfree.models.resnet import ResNet18
     from leakfree.predict.calibrated import Calibrated
     from leakfree.predict.novelty import Novelty
+    from leakfree.predict.training_set import TrainingSet
     from leakfree.scores.conformal import Conformal
 
     def make(folder):
@@ -256,11 +257,26 @@ def models(once):
             ("normal", "pneumonia"), tuple(scores.tolist()), tuple(np.arange(30.0, 0, -1).tolist()), 30, 0.1
         )
         Calibrated(1.3, conformal).save(folder / "calibration.json", described["weights_sha256"])
-        films = [raw.data for raw in PhantomSource(PhantomSettings(n_images=80, size=64))]
+        films = [raw.data for raw in PhantomSource(PhantomSettings(**WITHOUT_COPIES))]
         pixels = np.stack([to_grey(film, 48) for film in films])
         Novelty.fit(pixels[:50], pixels[50:], "m").save(folder / "novelty.safetensors")
+        TrainingSet.fit(pixels[:50], pixels[50:], "m").save(folder / "training_set.safetensors")
 
     return once("models", make)[0]
+
+
+#: The phantom that `models` learned from: no image in its first half has a copy in the other.
+WITHOUT_COPIES = {
+    "n_images": 80, "size": 64, "exact_duplicates": 0, "near_duplicates": 0, "conflicting_labels": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def learned():
+    """An encoded image that `models` was trained on."""
+    from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+
+    return next(iter(PhantomSource(PhantomSettings(**WITHOUT_COPIES)))).data
 
 
 @pytest.fixture(scope="session")

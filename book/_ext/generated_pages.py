@@ -25,6 +25,7 @@ from run_pages import run_folder
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from leakfree_study.book import fooled
 from leakfree_study.book.quoting import QuoteError
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
@@ -92,6 +93,7 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "answers": answers,
     "api": api,
     "architecture": architecture,
+    "fooled": fooled.section,
     "provenance": provenance,
 }
 

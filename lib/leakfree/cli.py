@@ -391,6 +391,7 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     serve.add_argument(
         "--metrics-port", type=int, metavar="N", help="of /metrics alone (default: the one after --port)"
     )
+    serve.add_argument("--book", metavar="URL", help="address of the book, for a link on the page")
     _add_model(serve)
     for name, what in (
         ("workers", "processes (default: one for each four cores)"),
@@ -411,9 +412,9 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
         type=Path,
-        metavar="DIR",
-        help="models/ of a run, or one model's preprocessing.json in it (default: LEAKFREE_MODEL, then the "
-        "published one)",
+        metavar="PATH",
+        help="models/ of a run, or one model's .safetensors or preprocessing.json in it (default: "
+        "LEAKFREE_MODEL, then the published one)",
     )
 
 

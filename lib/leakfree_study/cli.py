@@ -115,12 +115,16 @@ def _add_unseal(commands: argparse._SubParsersAction) -> None:
     unseal = commands.add_parser(
         "unseal",
         help="score the official test once, for all that a committed plan names",
-        description="Open the sealed official test of a run: sealed_plan.yaml in the run folder, committed "
-        "before, names what is scored. The opening is written to sealed_test.jsonl before the labels are "
-        "read; a second opening is a second line.",
+        description="Open the sealed official test of a run: sealed_plan.yaml in the run folder names what "
+        "is scored (sealed_plan_2.yaml for a second opening), and --prepare predicts its images. Commit "
+        "both, then open. The opening is written to sealed_test.jsonl before the labels are read; a second "
+        "opening is a second line.",
     )
     unseal.add_argument("folder", type=Path, metavar="RUN", help="run folder with trained networks")
     unseal.add_argument("--data", required=True, help="as run_all.py --data")
+    unseal.add_argument(
+        "--prepare", action="store_true", help="predict the sealed images, without opening; commit the files"
+    )
     unseal.set_defaults(run=_unseal)
 
 
@@ -229,10 +233,14 @@ def _train(given: argparse.Namespace) -> int:
 
 def _unseal(given: argparse.Namespace) -> int:
     from leakfree_study.figures.tables import readable
-    from leakfree_study.networks.official import open_official
+    from leakfree_study.networks.official import open_official, prepare_opening
     from leakfree_study.run.run import open_run
 
     run = open_run("05_leakfree_deep", data=given.data, run_dir=str(given.folder.resolve()))
+    if given.prepare:
+        for path in prepare_opening(run):
+            say(f"wrote {path.relative_to(run.folder)}; commit it before the opening")
+        return CLEAN
     scores = open_official(run)
     for line in readable(scores, ["task", "model", "seed"]).to_string(index=False).splitlines():
         say(line)

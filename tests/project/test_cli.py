@@ -464,6 +464,7 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
         "preprocessing.json",
         "calibration.json",
         "novelty.safetensors",
+        "training_set.safetensors",
     }
     described = json.loads((models / "preprocessing.json").read_text())
     calibration = json.loads((models / "calibration.json").read_text())

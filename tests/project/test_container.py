@@ -264,7 +264,7 @@ def test_dockerignore_lets_through_what_is_copied_and_no_more(replay, stages, re
     described = json.loads((repository / models / "preprocessing.json").read_text(encoding="utf-8"))
     needed = {"preprocessing.json", "calibration.json", "MODEL_CARD.md", described["weights"]}
     inside = {file.removeprefix(models) for file in files if file.startswith(models)}
-    assert needed <= inside <= needed | {"novelty.safetensors"}
+    assert needed <= inside <= needed | {"novelty.safetensors", "training_set.safetensors"}
     tracked = subprocess.run(
         ["git", "ls-files", "lib/leakfree"], cwd=repository, capture_output=True, text=True, check=False
     )

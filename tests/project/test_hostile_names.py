@@ -301,7 +301,10 @@ class Model:
 
 
 def test_predictions_show_names_as_text(capsys):
-    answers = [Answer(name, 0.9, dict.fromkeys(PRINTABLE, 0.1), (name,), 0.9, None, ()) for name in PRINTABLE]
+    answers = [
+        Answer(name, 0.9, dict.fromkeys(PRINTABLE, 0.1), (name,), 0.9, None, None, None, ())
+        for name in PRINTABLE
+    ]
     rows = [Row(name, answer) for name, answer in zip(EVERY, answers, strict=False)]
     rows += [Row(name, None, name) for name in EVERY]
     table = FORMATS["table"](rows, Model)

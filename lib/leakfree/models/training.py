@@ -24,6 +24,7 @@ from leakfree.base.precision import Precision, autocast, resolve
 from leakfree.data.pixels import PixelCache
 from leakfree.ledger.ledger import Ledger
 from leakfree.models.checkpoint import Checkpoint
+from leakfree.models.reframing import reframe
 
 #: Batch size of validation and prediction: no gradients are held, so it need not follow training's.
 PREDICT_BATCH = 64
@@ -58,6 +59,12 @@ class Budget:
         ``adam`` is the reference study's.
     augment : bool
         Small rotations, shifts, zooms and changes of exposure. Never a mirror image: the heart has a side.
+    reframe : bool
+        Cut each image out anew instead, see `leakfree.models.reframing.reframe`.
+    exposure : float
+        Largest change of contrast and exposure where images are cut out anew.
+    keep : {"best", "last"}
+        The epoch that is kept: the best on validation, or the last, which validation does not choose.
     class_weights : bool
         Weight the loss by inverse class frequency of the training part.
     precision : {"auto", "bfloat16", "float32"}
@@ -76,6 +83,9 @@ class Budget:
     learning_rate: float = 1e-3
     optimizer: Literal["adam", "adamw-one-cycle"] = "adamw-one-cycle"
     augment: bool = True
+    reframe: bool = False
+    exposure: float = 0.1
+    keep: Literal["best", "last"] = "best"
     class_weights: bool = True
     precision: Precision = "auto"
     patience: int = 0
@@ -111,7 +121,12 @@ class Normalisation:
     def apply(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn uint8 (b, 1, h, w) into normalised float32, channels last."""
         x = pixels.to(memory_format=torch.channels_last, dtype=torch.float32)
-        return x.mul_(1.0 / (255.0 * self.std)).sub_(self.mean / self.std)
+        return x.mul_(1.0 / (255.0 * self.std)).sub_(self.black)
+
+    @property
+    def black(self) -> float:
+        """How far under the mean black is, in standard deviations."""
+        return self.mean / self.std
 
 
 @dataclass(frozen=True)
@@ -147,7 +162,7 @@ class Fitted:
     history : pandas.DataFrame
         ``epoch, train_loss, val_loss, val_macro_f1, val_accuracy`` (validation columns empty without one).
     epoch : int
-        The epoch kept, counted from 1: chosen on validation, the last one without.
+        The epoch kept, counted from 1: chosen on validation, or the last one.
     normalisation : Normalisation
     seconds : float
         What the epochs took, those before an interruption included.
@@ -210,7 +225,7 @@ class _Training:
     """What changes from epoch to epoch, and its way into a checkpoint and back."""
 
     def __init__(self, network: nn.Module, budget: Budget, images: int, seed: int, ledger: Ledger) -> None:
-        self.network, self.ledger = network, ledger
+        self.network, self.ledger, self.keep = network, ledger, budget.keep
         self.generator = seed_everything(seed)
         self.optimizer, self.schedule = _optimizer(
             network, budget, budget.epochs * -(-images // budget.batch_size)
@@ -229,6 +244,8 @@ class _Training:
         self.history.append(row)
         epoch = len(self.history)
         rank = (row.get("val_macro_f1", epoch), -row.get("val_loss", 0.0))
+        if self.keep == "last":
+            rank = (epoch, 0.0)
         if self.best is None or rank > self.best[0]:
             # A deep copy: an alias would go on training and save the last epoch as the best.
             self.best = (rank, epoch, copy.deepcopy(self.network.state_dict()))
@@ -383,7 +400,10 @@ def _epoch(
     for ids, pixels in batches(images.cache, order, budget.batch_size, running.ledger, "train"):
         target = torch.from_numpy(images.labels[images.cache.rows(ids)]).to(device)
         x = normalisation.apply(pixels.to(device))
-        x = augment(x, running.generator) if budget.augment else x
+        if budget.reframe:
+            x = reframe(x, running.generator, -normalisation.black, budget.exposure)
+        elif budget.augment:
+            x = augment(x, running.generator)
         with autocast(budget.resolved_precision(), device.type):
             loss = functional.cross_entropy(network(x).float(), target, weight)
         running.optimizer.zero_grad(set_to_none=True)

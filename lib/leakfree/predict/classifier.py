@@ -26,7 +26,15 @@ from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
-from leakfree.predict.weights import DESCRIPTION, Description, PublishedError, load_network, read_description
+from leakfree.predict.training_set import COPY, SAME, TrainingSet, TrainingSetError
+from leakfree.predict.weights import (
+    DESCRIPTION,
+    Description,
+    PublishedError,
+    described_in,
+    load_network,
+    read_description,
+)
 from leakfree.scores.calibration import CalibrationError, scale
 
 #: What every answer must be read with.
@@ -51,6 +59,11 @@ class Answer:
         Share of patients like those of the calibration part whose true class is in the set.
     novelty : float or None
         Distance from training images in units of the limit; over 1 is warned of.
+    zoom : float or None
+        How many times closer than the training images it seems framed; None where that is not guessed.
+    in_training_set : str or None
+        Whether the network was trained on this image, see `leakfree.predict.training_set.TrainingSet.find`;
+        None where the model has no list of its training images.
     warnings : tuple of str
     """
 
@@ -60,6 +73,8 @@ class Answer:
     prediction_set: tuple[str, ...] | None
     coverage: float | None
     novelty: float | None
+    zoom: float | None
+    in_training_set: str | None
     warnings: tuple[str, ...]
 
 
@@ -77,6 +92,8 @@ class Classifier:
         Number format, see `leakfree.base.precision`; by default what training takes on this processor.
     files_sha256 : str
         Of all files that the model was read from, weights included; empty where it was not read.
+    training_set : TrainingSet, optional
+        Without it, every answer says that nobody knows whether the image was trained on.
 
     Examples
     --------
@@ -97,10 +114,12 @@ class Classifier:
         novelty: Novelty | None,
         precision: Precision = "auto",
         files_sha256: str = "",
+        training_set: TrainingSet | None = None,
     ) -> None:
         self.files_sha256 = files_sha256
         self.description, self.network = description, network.requires_grad_(False)
-        self.calibrated, self.novelty = calibrated, novelty
+        self.calibrated, self.novelty, self.training_set = calibrated, novelty, training_set
+        self._zoom_guess = None if novelty is None else novelty.zoom
         self.precision = resolve(precision)
         self.names = tuple(name.replace("-", " ").capitalize() for name in description.classes)
         if self.precision == "bfloat16":
@@ -118,7 +137,7 @@ class Classifier:
         Parameters
         ----------
         path : pathlib.Path
-            Folder of published models, or one's description in it.
+            Folder of published models, or one's description or weights in it.
         precision : {"auto", "bfloat16", "float32"}
 
         Raises
@@ -127,12 +146,14 @@ class Classifier:
             If a file is missing, damaged, or belongs to other weights.
         """
         path = Path(path)
+        path = described_in(path) if path.suffix == ".safetensors" else path
         path = path / DESCRIPTION if path.is_dir() else path
         described = read_description(path)
         before = path.name.removesuffix(DESCRIPTION)
         calibration = path.with_name(f"{before}calibration.json")
         novelty = path.with_name(f"{before}novelty.safetensors")
-        files = (path, described.path, calibration, novelty)
+        training_set = path.with_name(f"{before}training_set.safetensors")
+        files = (path, described.path, calibration, novelty, training_set)
         try:
             if (recorded := path.absolute().parent.with_name(sums.NAME)).is_file():
                 sums.check_listed(recorded, [f"{file.absolute().parent.name}/{file.name}" for file in files])
@@ -140,14 +161,17 @@ class Classifier:
             if calibrated.conformal and calibrated.conformal.classes != described.classes:
                 raise PublishedError(f"{calibration}: its classes are not those of {path.name}")
             fitted = Novelty.load(novelty, described.manifest_hash) if novelty.is_file() else None
+            trained_on = None
+            if training_set.is_file():
+                trained_on = TrainingSet.load(training_set, described.manifest_hash, described.image_size)
             network = load_network(described, path.name)
             digests = [file_hash(file) if file.is_file() else "none" for file in files]
         except OSError as error:
             raise PublishedError(f"{error.filename or path}: {error.strerror or error}") from error
-        except (CalibrationError, NoveltyError, ValueError) as error:
+        except (CalibrationError, NoveltyError, TrainingSetError, ValueError) as error:
             raise PublishedError(str(error)) from error
         together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        return cls(described, network, calibrated, fitted, precision, together)
+        return cls(described, network, calibrated, fitted, precision, together, trained_on)
 
     @property
     def about(self) -> dict[str, str]:
@@ -193,13 +217,34 @@ class Classifier:
         scaled = scale(self.probabilities(images), self.calibrated.temperature)
         conformal = self.calibrated.conformal
         sets = [None] * len(scaled) if conformal is None else conformal.sets(scaled)
-        novelty = [None] * len(scaled) if self.novelty is None else self.novelty.score(images).tolist()
-        return [self._answer(*row) for row in zip(scaled, sets, novelty, strict=True)]
+        texture = None if self.training_set is None else self.training_set.texture
+        # What is drawn has the outlines of an X-ray, what is shrunk its grain: the worse of both counts.
+        scores = [one.score(images) for one in (self.novelty, texture) if one is not None]
+        novelty = np.max(scores, axis=0).tolist() if scores else [None] * len(scaled)
+        guess = self._zoom_guess
+        zooms = [None] * len(scaled) if guess is None else guess.guess(images).tolist()
+        trained_on = [None] * len(scaled) if self.training_set is None else self.training_set.find(images)
+        return [self._answer(*row) for row in zip(scaled, sets, novelty, zooms, trained_on, strict=True)]
 
-    def _answer(self, scaled: np.ndarray, inside: np.ndarray | None, novelty: float | None) -> Answer:
+    def _answer(
+        self,
+        scaled: np.ndarray,
+        inside: np.ndarray | None,
+        novelty: float | None,
+        zoom: float | None,
+        trained_on: str | None,
+    ) -> Answer:
         best = int(scaled.argmax())
         conformal = self.calibrated.conformal
         warnings = []
+        if trained_on in (SAME, COPY):
+            image = "This image" if trained_on == SAME else "A copy of this image"
+            warnings.append(f"{image} was in my training set: my answer proves nothing.")
+        if trained_on is None:
+            warnings.append(
+                "Nobody knows whether the network was trained on this image: the model has no list of its "
+                "training images."
+            )
         if self.novelty is None:
             warnings.append("Nothing checked whether this is a chest X-ray: the model has no novelty score.")
         if conformal is None:
@@ -208,6 +253,12 @@ class Classifier:
             warnings.append(
                 "This does not look like the chest X-rays that the model learned from "
                 f"(novelty {novelty:.1f}, limit 1): do not believe the class."
+            )
+        elif zoom is not None and (guess := self._zoom_guess) and guess.odd(zoom):
+            # Of what is no X-ray it says nothing.
+            warnings.append(
+                f"This seems framed unlike the X-rays that the model learned from (about {zoom:.2f} times as "
+                f"close, usual {guess.low:.2f} to {guess.high:.2f}): the class is less sure than it says."
             )
         if inside is not None and not inside.any():
             warnings.append("No class fits this image as images of the calibration part fitted theirs.")
@@ -218,6 +269,8 @@ class Classifier:
             None if inside is None else tuple(n for n, held in zip(self.names, inside, strict=True) if held),
             None if conformal is None else 1 - conformal.alpha,
             novelty,
+            zoom,
+            trained_on,
             tuple(warnings),
         )
 

@@ -8,24 +8,23 @@ faces). It knows nothing of the classes, and looks at no network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing
+from leakfree.predict.small import SIDE, small_pictures
+from leakfree.predict.zoom import ZoomGuess
 
-#: Side of the small pictures in pixels, and components kept.
-SIDE, COMPONENTS = 32, 16
+#: Principal components that are kept.
+COMPONENTS = 16
 #: Share of held-out images under the limit.
 KEPT = 0.99
-#: Standard deviation in grey levels under which a picture is flat, and its noise is not blown up.
-_FLAT = 8.0
 
 
 class NoveltyError(LeakfreeError):
@@ -44,12 +43,15 @@ class Novelty:
         Residual that a share `KEPT` of held-out images does not exceed.
     manifest_hash : str
         Of the split whose training part was learned from.
+    zoom : ZoomGuess or None
+        How the framing of an image is guessed; None in files of earlier versions.
     """
 
     mean: np.ndarray
     components: np.ndarray
     limit: float
     manifest_hash: str
+    zoom: ZoomGuess | None = None
 
     @classmethod
     def fit(cls, train: np.ndarray, held_out: np.ndarray, manifest_hash: str) -> Novelty:
@@ -70,20 +72,20 @@ class Novelty:
             raise NoveltyError(
                 f"{len(train)} training images and {len(held_out)} held out cannot say what an image is"
             )
-        small = _small(train)
+        small = small_pictures(train)
         mean = small.mean(axis=0)
         # Principal components from the 1,024 x 1,024 second moments: less memory than of all the images.
         centred = small - mean
         values, vectors = np.linalg.eigh(centred.T @ centred)
         components = vectors[:, np.argsort(values)[::-1][:COMPONENTS]].T
         fitted = cls(mean.astype(np.float32), components.astype(np.float32), 1.0, manifest_hash)
-        return cls(
-            fitted.mean, fitted.components, float(np.quantile(fitted.score(held_out), KEPT)), manifest_hash
-        )
+        limit = float(np.quantile(fitted.score(held_out), KEPT))
+        zoom = ZoomGuess.fit(train, held_out)
+        return cls(fitted.mean, fitted.components, limit, manifest_hash, zoom)
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Return residuals in units of the limit, float64 (n,), of uint8 (n, size, size); over 1 is novel."""
-        centred = _small(images) - self.mean
+        centred = small_pictures(images) - self.mean
         components = self.components.astype(np.float64)
         # Both parts are orthogonal, but the difference of two large sums is not exact; the residual is.
         left = centred - (centred @ components.T) @ components
@@ -92,8 +94,13 @@ class Novelty:
     def save(self, path: Path) -> Path:
         """Write the score as safetensors, atomically."""
         facts = {"limit": repr(self.limit), "manifest_hash": self.manifest_hash}
+        arrays = {"mean": self.mean, "components": self.components}
+        if self.zoom is not None:
+            arrays |= {"zoom_mean": self.zoom.mean, "zoom_weights": self.zoom.weights}
+            facts["zoom"] = json.dumps([self.zoom.offset, self.zoom.low, self.zoom.high])
+        # One order of the facts: equal scores must be equal bytes.
         with replacing(path) as temporary:
-            save_file({"mean": self.mean, "components": self.components}, temporary, metadata=facts)
+            save_file(arrays, temporary, metadata={"leakfree": json.dumps(facts, sort_keys=True)})
         return Path(path)
 
     @classmethod
@@ -108,11 +115,17 @@ class Novelty:
         try:
             with safe_open(path, "numpy") as stored:
                 facts = stored.metadata()
+                facts = json.loads(facts["leakfree"]) if "leakfree" in facts else facts
+                zoom = None
+                if "zoom" in facts:
+                    arrays = (stored.get_tensor(f"zoom_{name}") for name in ("mean", "weights"))
+                    zoom = ZoomGuess(*arrays, *map(float, json.loads(facts["zoom"])))
                 found = cls(
                     stored.get_tensor("mean"),
                     stored.get_tensor("components"),
                     float(facts["limit"]),
                     facts["manifest_hash"],
+                    zoom,
                 )
         except OSError as error:
             raise NoveltyError(f"{path}: {error.strerror or error}") from error
@@ -124,17 +137,8 @@ class Novelty:
             raise NoveltyError(f"{path}: not a novelty score: a number in it is not finite")
         if not 0 < found.limit < float("inf"):
             raise NoveltyError(f"{path}: not a novelty score: its limit is {found.limit}")
+        if found.zoom is not None and (wrong := found.zoom.wrong()):
+            raise NoveltyError(f"{path}: not a guess of the zoom: {wrong}")
         if found.manifest_hash != manifest_hash:
             raise NoveltyError(f"{path}: fitted under another split than the weights")
         return found
-
-
-def _small(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Shrink images, float64 (n, 1024), each with mean 0 and standard deviation 1: exposure is no novelty."""
-    shrunk = [
-        np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(-1)
-        for image in images
-    ]
-    small = np.array(shrunk, dtype=np.float64).reshape(len(shrunk), SIDE**2)
-    spread = np.maximum(small.std(axis=1, keepdims=True), _FLAT)
-    return (small - small.mean(axis=1, keepdims=True)) / spread

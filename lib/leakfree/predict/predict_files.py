@@ -27,6 +27,7 @@ from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.classifier import WARNING, Answer, Classifier
 from leakfree.predict.overlay import draw_overlay
+from leakfree.predict.training_set import COPY, SAME
 
 #: What is taken from folders; a file that is named is read whatever its name.
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
@@ -253,18 +254,19 @@ def as_csv(rows: Iterable[Row], classifier: Classifier) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     probabilities = [f"p_{name.lower().replace(' ', '_')}" for name in classifier.names]
-    said = ("prediction_set", "coverage", "novelty", "warnings", "error")
+    said = ("prediction_set", "coverage", "novelty", "zoom", "in_training_set", "warnings", "error")
     about = ("model", "weights_sha256", "preprocessing")
     writer.writerow(["file", "diagnosis", "confidence", *probabilities, *said, *about])
     for row in rows:
         answer = row.answer
-        values: list[object] = [""] * (len(probabilities) + 6)
+        values: list[object] = [""] * (len(probabilities) + 8)
         if answer is not None:
             inside = "" if answer.prediction_set is None else "|".join(answer.prediction_set)
             values = [spreadsheet(answer.diagnosis), f"{answer.confidence:.6f}"]
             values += [f"{p:.6f}" for p in answer.probabilities.values()]
             values += [spreadsheet(inside), "" if answer.coverage is None else f"{answer.coverage:g}"]
-            values += ["" if answer.novelty is None else f"{answer.novelty:.4f}", " ".join(answer.warnings)]
+            values += ["" if number is None else f"{number:.4f}" for number in (answer.novelty, answer.zoom)]
+            values += [answer.in_training_set or "", " ".join(answer.warnings)]
         of_model = [model["name"], model["weights_sha256"], model["preprocessing"]]
         writer.writerow([_as_path(row.file), *values, spreadsheet(row.error or ""), *of_model])
     # A file name need not be valid Unicode.
@@ -286,7 +288,12 @@ def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
             lines.append((one_line(row.file), "unusable", "", "", one_line(row.error or "")))
             continue
         inside = "" if said.prediction_set is None else ", ".join(said.prediction_set) or "no class fits"
-        note = "not like a chest X-ray" if said.novelty is not None and said.novelty > 1 else ""
+        notes = {
+            "not like a chest X-ray": said.novelty is not None and said.novelty > 1,
+            "it was trained on: proves nothing": said.in_training_set == SAME,
+            "a copy of it was trained on: proves nothing": said.in_training_set == COPY,
+        }
+        note = ", ".join(note for note, holds in notes.items() if holds)
         lines.append(
             (one_line(row.file), one_line(said.diagnosis), f"{said.confidence:.3f}", one_line(inside), note)
         )

@@ -7,7 +7,7 @@ patients. The network also answers for each image framed otherwise, since that i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from leakfree.audit.checks.patient_checks import deciding_scope, without_identifier
@@ -29,6 +30,7 @@ from leakfree.data.reading.understand import META, SCOPE
 from leakfree.data.tasks import TASKS
 from leakfree.predict.classifier import Classifier
 from leakfree.predict.framed import FRAMINGS, PLAIN, Framing, framed
+from leakfree.predict.training_set import COPY, SAME
 from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, check_predictions
 
@@ -45,6 +47,8 @@ _FEW = 50
 _LEAST = 5
 
 
+#: What is known of the pixels of sealed images, in a run folder.
+SEALED_PIXELS = "measurements/05_sealed_pixels.csv"
 #: An image in each of `FRAMINGS`, uint8 (size, size).
 Squares = list[np.ndarray]
 
@@ -120,10 +124,18 @@ class Scoring:
     problems: tuple[Problem, ...]
 
 
-def sealed_files(model: Path) -> frozenset[str] | None:
-    """Return the SHA-256 of images whose labels are sealed, from the run that the model stands in.
+def grey_hash(grey: Image.Image) -> str:
+    """Return the SHA-256 of a grey image of mode L: its sides and its pixels, whatever file they were in."""
+    sides = f"{grey.width} {grey.height} ".encode()
+    return hashlib.sha256(sides + grey.tobytes()).hexdigest()
 
-    None where the model stands in no run: then nothing is known of them.
+
+def sealed_files(model: Path) -> frozenset[str] | None:
+    """Return hashes of images whose labels are sealed, from the run that the model stands in.
+
+    They are the SHA-256 of the files and, where the run has them, `grey_hash` of what is in
+    them, which another encoding without loss does not change. None where the model stands in no run: then
+    nothing is known of them.
     """
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
     record = folder.absolute().parent / "cohort.csv"
@@ -133,7 +145,10 @@ def sealed_files(model: Path) -> frozenset[str] | None:
         table = pd.read_csv(record, dtype=str, keep_default_na=False, usecols=["label", "sha256"])
     except (OSError, ValueError) as error:
         raise ScoreError(f"{record}: cannot be read: {error}") from error
-    return frozenset(table.loc[table["label"] == "sealed", "sha256"])
+    known = set(table.loc[table["label"] == "sealed", "sha256"])
+    if (pixels := record.parent / SEALED_PIXELS).is_file():
+        known |= set(pd.read_csv(pixels, dtype=str)["grey"])
+    return frozenset(known)
 
 
 def score_images(
@@ -165,11 +180,14 @@ def score_images(
     """
     table, notes = _chosen(target, classifier.description.classes, classifier.description.task, settings)
     notes += [] if sealed is not None else ["which images are sealed is not known beside this model"]
-    rows, answers, problems = _answers(classifier, target, table, sealed or frozenset(), settings.jobs)
+    rows, answers, problems, trained_on = _answers(
+        classifier, target, table, sealed or frozenset(), settings.jobs
+    )
     if not len(rows):
         raise ScoreError(
             f"{target.name}: no image could be read, such as {problems[0].file}: {problems[0].reason}"
         )
+    notes += _trained_on(trained_on)
     notes += [f"{len(problems):,} files could not be read, such as {problems[0].file}"] if problems else []
     table = table.iloc[rows].reset_index(drop=True)
     tables = {
@@ -196,6 +214,19 @@ def score_images(
         tuple(notes),
         tuple(problems),
     )
+
+
+def _trained_on(found: Sequence[str | None]) -> list[str]:
+    """Say how many of the scored images the network learned from."""
+    if None in found:
+        return ["which images the network was trained on is not known beside this model"]
+    same, copies = found.count(SAME), found.count(COPY)
+    if not same + copies:
+        return []
+    return [
+        f"the network was trained on {same + copies:,} of these {len(found):,} images ({same:,} themselves, "
+        f"{copies:,} as a copy): their scores prove nothing"
+    ]
 
 
 def _chosen(
@@ -273,21 +304,29 @@ def _meaning(classes: Sequence[str], task: str, said: Mapping[str, tuple[str, ..
 
 def _answers(
     classifier: Classifier, target: Target, table: pd.DataFrame, sealed: frozenset[str], jobs: int
-) -> tuple[list[int], dict[Framing, np.ndarray], list[Problem]]:
-    """Return which rows could be read, probabilities of each framing, float64 (n, k), and what was lost."""
+) -> tuple[list[int], dict[Framing, np.ndarray], list[Problem], list[str | None]]:
+    """Return which rows could be read, probabilities of each framing, float64 (n, k), and what was lost.
+
+    The last is what is known of each image that was read: whether the network was trained on it.
+    """
     places = table["row"].to_numpy()
     names = table["image_id"].to_numpy(dtype=object)
     collected: dict[Framing, list[np.ndarray]] = {framing: [] for framing in FRAMINGS}
     rows: list[int] = []
     problems: list[Problem] = []
+    trained_on: list[str | None] = []
 
-    def answered(start: int) -> tuple[list[Squares | Problem], list[np.ndarray]]:
-        read = _read(target, places[start : start + _BATCH].tolist(), sealed)
-        found = [_squares(classifier, data) for data in read]
+    def answered(start: int) -> tuple[list[Squares | Problem], list[np.ndarray], Sequence[str | None]]:
+        rows = places[start : start + _BATCH].tolist()
+        read = zip(names[start : start + _BATCH], target.reader.read(rows), strict=True)
+        found = [_squares(classifier, name, data, sealed) for name, data in read]
         usable = [squares for squares in found if not isinstance(squares, Problem)]
         # One batch a framing.
         batches = [np.stack(alike) for alike in zip(*usable, strict=True)]
-        return found, [classifier.probabilities(batch) for batch in batches]
+        known: Sequence[str | None] = [None] * len(usable)
+        if usable and classifier.training_set is not None:
+            known = classifier.training_set.find(batches[FRAMINGS.index(PLAIN)])
+        return found, [classifier.probabilities(batch) for batch in batches], known
 
     threads = torch.get_num_threads()
     try:
@@ -299,7 +338,8 @@ def _answers(
             tqdm(total=len(places), desc="score images", unit="image", mininterval=0.5) as progress,
         ):
             starts = range(0, len(places), _BATCH)
-            for start, (found, probabilities) in zip(starts, pool.map(answered, starts), strict=True):
+            for start, (found, probabilities, known) in zip(starts, pool.map(answered, starts), strict=True):
+                trained_on += known
                 for row, squares in enumerate(found, start):
                     if isinstance(squares, Problem):
                         problems.append(Problem(names[row], squares.reason))
@@ -311,21 +351,13 @@ def _answers(
     finally:
         torch.set_num_threads(threads)
     answers = {framing: np.concatenate(values) for framing, values in collected.items() if values}
-    return rows, answers, problems
+    return rows, answers, problems, trained_on
 
 
-def _read(target: Target, rows: Sequence[int], sealed: frozenset[str]) -> Iterator[bytes | Problem]:
-    for row, data in zip(rows, target.reader.read(rows), strict=True):
-        if not isinstance(data, Problem) and hashlib.sha256(data).hexdigest() in sealed:
-            name = target.table["image_id"].iloc[row]
-            raise ScoreError(
-                f"{name}: is an image of the sealed test part of this model's run; `leakfree unseal` opens "
-                "it, on the record"
-            )
-        yield data
-
-
-def _squares(classifier: Classifier, data: bytes | Problem) -> Squares | Problem:
+def _squares(
+    classifier: Classifier, name: str, data: bytes | Problem, sealed: frozenset[str]
+) -> Squares | Problem:
+    """Cut an image out in every framing; refuse one that is sealed."""
     if isinstance(data, Problem):
         return data
     try:
@@ -334,6 +366,11 @@ def _squares(classifier: Classifier, data: bytes | Problem) -> Squares | Problem
         _, grey = decode(data)
     except ImageError as error:
         return Problem("", str(error))
+    if sealed & {hashlib.sha256(data).hexdigest(), grey_hash(grey)}:
+        raise ScoreError(
+            f"{name}: is an image of the sealed test part of this model's run; `leakfree unseal` opens it, "
+            "on the record"
+        )
     return [plain if f == PLAIN else framed(grey, f, classifier.size) for f in FRAMINGS]
 
 

@@ -139,6 +139,23 @@ def read_description(path: Path) -> Description:
         raise PublishedError(f"{path}: not a description of weights: {described_error(error)}") from error
 
 
+def described_in(weights: Path) -> Path:
+    """Find the description of a file of weights, beside it.
+
+    Raises
+    ------
+    PublishedError
+        If there is none, or the folder cannot be read.
+    """
+    try:
+        for path in sorted(weights.parent.glob(f"*{DESCRIPTION}")):
+            if read_description(path).path.name == weights.name:
+                return path
+    except OSError as error:
+        raise PublishedError(f"{weights.parent}: {error.strerror or error}") from error
+    raise PublishedError(f"{weights}: no *{DESCRIPTION} beside it describes these weights")
+
+
 def load_network(description: Description, where: str) -> nn.Module:
     """Build a network and fill it with its weights; no code in the file is run.
 
@@ -183,6 +200,10 @@ def _build(description: Description) -> nn.Module:
 
         # Initial draws and all: a network without them (on the meta device) imports two seconds of SymPy.
         return ResNet18(len(description.classes))
+    if description.model == "efficientnet-lite0":
+        from leakfree.models.efficientnet import EfficientNetLite0
+
+        return EfficientNetLite0(len(description.classes))
     from leakfree.models import networks
 
     try:

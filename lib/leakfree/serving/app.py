@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from flask import Flask, Response, abort, g, jsonify, request
+from markupsafe import escape
 from werkzeug.exceptions import HTTPException
 
 from leakfree.data.bounded import DecodersBusyError
@@ -179,6 +180,12 @@ def _observe(app: Flask, settings: ServiceSettings) -> None:
 def _answer(app: Flask, service: _Service) -> None:
     """Add the addresses."""
     page = resources.files("leakfree.serving").joinpath("page/index.html").read_text(encoding="utf-8")
+    card = service.settings.card
+    # What has an address, and no more.
+    links = ' <a href="card">The card of this model</a>.' if card.is_file() else ""
+    if service.settings.book:
+        links += f' <a href="{escape(service.settings.book)}">The book of the study</a>.'
+    page = page.replace("<!-- links -->", links)
     openapi = document(service.settings)
     app.post("/predict")(service.predict)
 
@@ -195,6 +202,13 @@ def _answer(app: Flask, service: _Service) -> None:
             raise RefusedError(503, "no counters", why)
         monitoring.WAITING.set(service.batcher.waiting)
         return Response(monitoring.exposition(), content_type="text/plain; version=1.0.0; charset=utf-8")
+
+    @app.get("/card")
+    def model_card() -> Response:
+        try:
+            return Response(card.read_bytes(), content_type="text/plain; charset=utf-8")
+        except OSError:
+            abort(404, "this model has no card")
 
     @app.get("/openapi.json")
     def openapi_json() -> Response:

@@ -56,6 +56,7 @@ def document(settings: ServiceSettings) -> dict[str, Any]:
                 }
             },
             "/openapi.json": {"get": _plain("This document", "openapi", "application/json")},
+            "/card": {"get": _card()},
             "/": {"get": _plain("The page", "page", "text/html")},
         },
         "components": {"schemas": definitions["$defs"]},
@@ -98,6 +99,12 @@ def _predict(settings: ServiceSettings) -> dict[str, Any]:
         "responses": {"200": _json("What the model says", answer)}
         | {str(status): _json(text, _ref(schema.Refusal)) for status, text in REFUSALS.items()},
     }
+
+
+def _card() -> dict[str, Any]:
+    described = _plain("The card of the model: scores, limits, use", "card", "text/plain")
+    described["responses"]["404"] = _json("The model has no card", _ref(schema.Refusal))
+    return described
 
 
 def _not_null(described: dict[str, Any]) -> dict[str, Any]:

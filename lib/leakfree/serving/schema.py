@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 
 from leakfree.predict.classifier import WARNING
+from leakfree.predict.training_set import COPY, NOT_FOUND, SAME
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,6 +54,13 @@ class Prediction(BaseModel):
         description="Share of patients like those of the study whose true class is in the set"
     )
     novelty: float | None = Field(description="Distance from images of the study; over 1 is warned of")
+    zoom: float | None = Field(description="Times closer than the images of the study, as it seems")
+    in_training_set: str | None = Field(
+        description="Whether the network was trained on this image: 'this image', 'a copy', or 'not found' "
+        "(neither its pixels nor a copy; another image of the same patient is not looked for); null where "
+        "the model has no list of its training images",
+        json_schema_extra={"enum": [SAME, COPY, NOT_FOUND, None]},
+    )
     warnings: list[str]
     overlay: str | None = Field(None, description="PNG as data URL, where it was asked for")
 

@@ -29,6 +29,9 @@ class ServiceSettings(BaseModel):
     images: int = Field(32, ge=1, description="images in one request, at most")
     body_bytes: int = Field(32_000_000, ge=1_000, description="of one request, at most")
     receive_seconds: float = Field(15.0, gt=0, description="for a request to arrive whole")
+    book: str = Field(
+        "", pattern=r"^(https?://[^\s\"<>]+)?$", description="address of the book, linked from the page"
+    )
     decode_wait_seconds: float = Field(10.0, gt=0, description="for an unusual image to wait for a decoder")
     grace_seconds: int = Field(30, ge=1, description="for requests to be finished when the service stops")
 
@@ -38,6 +41,11 @@ class ServiceSettings(BaseModel):
         if port and port == others.data.get("port"):
             raise ValueError("must be another port than the service's")
         return port
+
+    @property
+    def card(self) -> Path:
+        """Where the model card is, if there is one."""
+        return (self.model.parent if self.model.is_file() else self.model) / "MODEL_CARD.md"
 
     @property
     def limits(self) -> Limits:

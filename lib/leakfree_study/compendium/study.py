@@ -354,7 +354,7 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         content["precision"] = wanted
     if cohort.study is not None:  # title, words and credit stand in its pages
         content["study"] = cohort.study.model_dump(mode="json")
-    tables = [folder / "tables" / "05_validation.csv"] if name == "05_network_checks" else []
+    tables = [folder / "tables" / "05_validation.csv"] if name in ("05_network_checks", "05_reframed") else []
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]
     if tables:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Recipe:
         Epochs without labels before, for each epoch of the run.
     stops : bool
         Whether it may stop early.
+    reframe, exposure, keep
+        See `leakfree.models.training.Budget`.
     """
 
     model: str
@@ -35,6 +38,9 @@ class Recipe:
     weights: str = "none"
     pretraining: float = 0.0
     stops: bool = True
+    reframe: bool = False
+    exposure: float = 0.1
+    keep: Literal["best", "last"] = "best"
 
     def initial(self, chosen: str) -> str:
         """Return the weights to start from, `chosen` being those that the run was asked for."""
@@ -49,6 +55,7 @@ class Recipe:
         return max(1, round(self.pretraining * epochs)) if self.pretraining else 0
 
 
+_FIXED: dict[str, Any] = {"keep": "last", "stops": False}
 #: By the name that notebooks and commands use, which is also the label of the cells.
 RECIPES = {
     "simple-cnn-32": Recipe("simple-cnn-32", learning_rate=5e-4),
@@ -60,4 +67,13 @@ RECIPES = {
     "resnet18-long": Recipe("resnet18", "long", share=5.0, stops=False),
     "efficientnet-lite0-imagenet": Recipe("efficientnet-lite0", "imagenet", share=0.6, weights="imagenet"),
     "efficientnet-lite0-scratch": Recipe("efficientnet-lite0", "scratch", share=0.6),
+    # The last epoch is kept and none stops early: validation chooses among these, so it chooses no epoch.
+    "resnet18-usual": Recipe("resnet18", "usual", **_FIXED),
+    "resnet18-reframed": Recipe("resnet18", "reframed", reframe=True, **_FIXED),
+    "resnet18-reframed-exposure": Recipe(
+        "resnet18", "reframed-exposure", reframe=True, exposure=0.3, **_FIXED
+    ),
+    "efficientnet-lite0-reframed": Recipe(
+        "efficientnet-lite0", "reframed", weights="imagenet", reframe=True, exposure=0.3, **_FIXED
+    ),
 }

@@ -23,6 +23,7 @@ from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed
 from leakfree_study.models.recipes import RECIPES
 from leakfree_study.networks.published import Published, publish
+from leakfree_study.networks.training_sets import keep_training_set
 from leakfree_study.run import made_with
 from leakfree_study.run.cells import Cell, NetworkJob, Result, network_cells
 from leakfree_study.run.run import Run, output_hashes, read_outputs
@@ -131,6 +132,9 @@ def network_job(
             batch_size=settings.batch_size,
             learning_rate=made.learning_rate,
             patience=settings.patience if made.stops else 0,
+            reframe=made.reframe,
+            exposure=made.exposure,
+            keep=made.keep,
         ),
         weights=made.initial(settings.weights),
         pretraining=made.unlabelled_epochs(settings.epochs),
@@ -160,6 +164,7 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     label = result.cell.label
     before = "" if main else f"{label}_"
     published = publish(run, result, f"{label}_leakfree", f"{before}preprocessing.json")
+    keep_training_set(run, result.cell, before)
     path = run.folder / "models" / f"{before}calibration.json"
     run.wrote(Calibrated.of_cell(result).save(path, result.facts["weights_sha256"]))
     if run.recorded:  # the score was fitted on pixels; it is kept where there was one

@@ -59,7 +59,10 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         for path in sorted((folder / "manifests").glob("05-*.json"))
         if (content := json.loads(path.read_text(encoding="utf-8")))["hash"] == main["manifest_hash"]
     )
-    official, novelty = _table(folder, "official"), _table(folder, "novelty")
+    official, novelty = _both(folder, "official"), _table(folder, "novelty")
+    # The networks trained against framing have tables of their own, and the score of the published one.
+    if (of_main := _table(folder, "framing_novelty")) is not None and _framed(main):
+        novelty = of_main
     return page(
         "leakfree_study.networks",
         "model_card.md.j2",
@@ -67,7 +70,9 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         files={"head": list(_FILES), "rows": [[cell(d) for cell in _FILES.values()] for d in described]},
         manifest=manifest,
         sizes=", ".join(f"{part} {len(ids):,}" for part, ids in manifest["parts"].items()),
-        internal=_scores(_table(folder, "scores", needed=True), "internal", published),
+        rates=_rates(folder, main),
+        zooms=_zooms(folder, main),
+        internal=_scores(_both(folder, "scores", needed=True), "internal", published),
         official=None if official is None else _scores(official, "official", published),
         novelty=None if novelty is None else _with(novelty, "warned", ["kind", "group"], "n_images"),
         **_calibration(folder, main),
@@ -81,6 +86,59 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
 def _table(folder: Path, name: str, *, needed: bool = False) -> pd.DataFrame | None:
     path = folder / "tables" / f"05_{name}.csv"
     return pd.read_csv(path) if needed or path.is_file() else None
+
+
+def _both(folder: Path, name: str, *, needed: bool = False) -> pd.DataFrame | None:
+    """Read a table of notebook 05, and below it the same of the networks trained against framing."""
+    found = [_table(folder, name, needed=needed), _table(folder, f"framing_{name}")]
+    there = [table for table in found if table is not None and len(table)]
+    return pd.concat(there, ignore_index=True) if there else found[0]
+
+
+def _framed(main: dict[str, object]) -> bool:
+    return "reframed" in _label(main)
+
+
+def _rates(folder: Path, main: dict[str, object]) -> list[list[str]]:
+    """Return sensitivity and specificity of the published network, a row a test that they were scored on."""
+    rows = []
+    for test, name in (("internal", "framing_scores"), ("official", "framing_official")):
+        table = _table(folder, name)
+        if table is None:
+            continue
+        mine = _of(table, main).set_index("metric")
+        if {"sensitivity", "specificity"} <= set(mine.index):
+            shown = bracketed(mine)
+            counts = mine.iloc[0]
+            rows.append(
+                [
+                    test,
+                    *(shown[metric] for metric in ("sensitivity", "specificity", "accuracy", "roc_auc")),
+                    f"{counts['n_images']:,} ({counts['n_patients']:,})",
+                ]
+            )
+    return rows
+
+
+def _zooms(folder: Path, main: dict[str, object]) -> list[list[str]]:
+    """Return sensitivity and specificity of the published network on images framed otherwise."""
+    table = _table(folder, "framing_curves")
+    if table is None:
+        return []
+    mine = _of(table, main)
+    text = mine.assign(shown=bracketed(mine))
+    wide = text.pivot_table(index="framing", columns="metric", values="shown", aggfunc="first", sort=False)
+    if not {"sensitivity", "specificity"} <= set(wide):
+        return []
+    return [[name, row["sensitivity"], row["specificity"]] for name, row in wide.iterrows()]
+
+
+def _of(table: pd.DataFrame, main: dict[str, object]) -> pd.DataFrame:
+    """Return the rows of the published network."""
+    mine = {"task": main["task"], "model": _label(main), "seed": str(main["seed"])}
+    for column, value in mine.items():
+        table = table[table[column].astype(str) == value]
+    return table
 
 
 def _label(described: dict[str, object]) -> str:
@@ -115,10 +173,9 @@ def _scores(scores: pd.DataFrame, what: str, published: Collection[tuple[str, st
 
 
 def _calibration(folder: Path, main: dict[str, object]) -> dict[str, list]:
-    errors, covered = (_table(folder, name, needed=True) for name in ("calibration_error", "coverage"))
-    mine = {"task": main["task"], "model": _label(main), "seed": str(main["seed"])}
-    for column, value in mine.items():
-        errors, covered = (t[t[column].astype(str) == value] if len(t) else t for t in (errors, covered))
+    names = ("calibration_error", "coverage")
+    errors, covered = (_both(folder, name, needed=True) for name in names)
+    errors, covered = (_of(table, main) if len(table) else table for table in (errors, covered))
     parts = []
     for part, rows in errors.groupby("part", sort=False):
         text = dict(zip(rows["when"], bracketed(rows, "ece"), strict=True))
@@ -127,7 +184,7 @@ def _calibration(folder: Path, main: dict[str, object]) -> dict[str, list]:
 
 
 def _looks(folder: Path, model: str) -> dict[str, object]:
-    probe, used = (_table(folder, name, needed=True) for name in ("hidden_probe", "hidden"))
+    probe, used = (_both(folder, name, needed=True) for name in ("hidden_probe", "hidden"))
     probe = probe[probe["metric"] == "roc_auc"]
     used = used[(used["metric"] == "roc_auc") & (used["model"] == model)]
     retrained = dict(zip(probe["hidden"], bracketed(probe), strict=True))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from leakfree.base.files import write_json, write_text
 from leakfree.base.sums import renew_sums
 from leakfree.data.cohort import SEALED_PART
+from leakfree.data.images import decode
 from leakfree.data.vocabulary import words_of
 from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.score_images import grey_hash
+from leakfree.predict.weights import DESCRIPTION, read_description
 from leakfree.scores.calibration import scale
+from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, read_predictions
 from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.models.recipes import RECIPES
-from leakfree_study.networks.published import load_trained
-from leakfree_study.networks.sealed import FOLDER, Predicted, open_seal, read_plan
+from leakfree_study.networks.published import Published, load_published, load_trained
+from leakfree_study.networks.sealed import FOLDER, Predicted, committed, open_seal, read_plan
 from leakfree_study.networks.trainings import Network
 from leakfree_study.run.cells import Cell, Result
 from leakfree_study.run.run import Run
@@ -27,6 +33,11 @@ from leakfree_study.run.seal_log import SealError, read_log
 
 #: File of the plan, in the run folder.
 PLAN = "sealed_plan.yaml"
+#: By which weights the sealed images were predicted for an opening, beside the predictions.
+PREPARED = "prepared.json"
+#: Metrics in which two openings are compared.
+TWO_CLASSES = ("accuracy", "roc_auc", "macro_f1", "average_precision", "sensitivity", "specificity")
+MORE_CLASSES = ("accuracy", "roc_auc", "macro_f1", "average_precision", "balanced_accuracy")
 #: What others report on the same 624 images, normal against pneumonia.
 PUBLISHED = (
     ("Kermany et al. 2018", "accuracy", 0.928),
@@ -119,8 +130,32 @@ def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame
     return pd.DataFrame({"image_id": ids, **columns})
 
 
-def open_official(run: Run) -> pd.DataFrame:
-    """Open the sealed test of a run once, for all that its committed plan names.
+def plan_file(folder: Path, opening: int) -> Path:
+    """Return where the plan of an opening is: ``sealed_plan.yaml``, ``sealed_plan_2.yaml`` and so on."""
+    plan = Path(folder) / PLAN
+    return plan if opening == 1 else plan.with_stem(f"{plan.stem}_{opening}")
+
+
+def sealed_pixels(run: Run) -> pd.DataFrame:
+    """Hash the pixels of the sealed images, so that `leakfree score` knows them in another file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id`` and ``grey``, `leakfree.predict.score_images.grey_hash`.
+    """
+    table = run.cohort.table
+    rows = table.index[table["part"] == SEALED_PART].to_numpy()
+    found = [
+        (image_id, grey_hash(decode(blob)[1]))
+        for ids, blobs in (run.cohort.iterate(rows) if len(rows) else ())
+        for image_id, blob in zip(ids, blobs, strict=True)
+    ]
+    return pd.DataFrame(found, columns=["image_id", "grey"])
+
+
+def prepare_opening(run: Run) -> list[Path]:
+    """Predict the sealed images for the next opening, and write down by which weights.
 
     The probabilities are calibrated: scaled by each network's temperature, which moves no decision and no
     order within a binary task, but weighs the members of an ensemble.
@@ -132,48 +167,170 @@ def open_official(run: Run) -> pd.DataFrame:
 
     Returns
     -------
+    list of pathlib.Path
+        What must be committed, with the plan, before `open_official`: a file of predictions for each network
+        and `PREPARED`.
+
+    Raises
+    ------
+    SealError, leakfree.predict.weights.PublishedError
+        If anything that the plan names is missing.
+    """
+    opening = len(read_log(run.folder)) + 1
+    plan = read_plan(plan_file(run.folder, opening))
+    folder = run.folder / "sealed" / str(opening)
+    files: list[Path] = []
+    told: dict[str, dict[str, str]] = {"weights": {}, "manifests": {}}
+    for entry in plan.entries:
+        for seed in entry.seeds:
+            result = trained(run, entry.task, entry.model, seed, entry.image_size)
+            frame = predict_sealed(run, result, Calibrated.of_cell(result).temperature)
+            name = f"{entry.task}_{entry.model}_s{seed}"
+            text = frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+            files.append(write_text(folder / f"{name}.csv", text))
+            told["weights"][name] = str(result.facts["weights_sha256"])
+            told["manifests"][entry.task] = result.cell.manifest.hash
+    files.append(write_json(folder / PREPARED, told))
+    renew_sums(run.folder)
+    return files
+
+
+def open_official(run: Run) -> pd.DataFrame:
+    """Open the sealed test of a run, for all that its committed plan names.
+
+    Parameters
+    ----------
+    run : Run
+        Of notebook 05; what `prepare_opening` wrote is committed.
+
+    Returns
+    -------
     pandas.DataFrame
         As `leakfree_study.networks.sealed.open_seal`.
 
     Raises
     ------
-    SealError, leakfree.predict.weights.PublishedError
-        If anything that the plan names is missing; then nothing was opened.
+    SealError
+        If plan or predictions are missing or not committed; then nothing was opened.
     """
-    plan_path = run.folder / PLAN
-    plan = read_plan(plan_path)
-    predictions, weights, manifests = {}, {}, {}
-    for entry in plan.entries:
-        for seed in entry.seeds:
-            result = trained(run, entry.task, entry.model, seed, entry.image_size)
-            key = (entry.task, entry.model, seed)
-            predictions[key] = predict_sealed(run, result, Calibrated.of_cell(result).temperature)
-            weights[key] = result.facts["weights_sha256"]
-            manifests[entry.task] = result.cell.manifest.hash
+    opening = len(read_log(run.folder)) + 1
+    path = plan_file(run.folder, opening)
+    plan = read_plan(path)
+    committed(path, run.project)
+    folder = run.folder / "sealed" / str(opening)
+    try:
+        told = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+        committed(folder / PREPARED, run.project)
+        predictions, weights = {}, {}
+        for task, model, seed in plan.cells():
+            name = f"{task}_{model}_s{seed}"
+            committed(folder / f"{name}.csv", run.project)
+            predictions[task, model, seed] = pd.read_csv(folder / f"{name}.csv", dtype={"image_id": str})
+            weights[task, model, seed] = told["weights"][name]
+    except (OSError, ValueError, KeyError) as error:
+        raise SealError(
+            f"{folder}: the predictions of opening {opening} are not there as the plan names them ({error}); "
+            "run leakfree unseal --prepare, and commit what it writes"
+        ) from error
     scores = open_seal(
-        run.cohort,
-        run.folder,
-        plan_path,
-        Predicted(predictions, weights, manifests),
-        project=run.project,
+        run.cohort, run.folder, path, Predicted(predictions, weights, told["manifests"]), project=run.project
     )
     renew_sums(run.folder)
     return scores
 
 
-def official_scores(folder: Path) -> pd.DataFrame:
-    """Read the results of the first opening of a run; empty where there was none.
+def official_scores(folder: Path, opening: int = 1) -> pd.DataFrame:
+    """Read the results of an opening of a run; empty where there was none.
 
     Returns
     -------
     pandas.DataFrame
         ``opening, date, task, model, seed, metric, estimate, low, high, n_images, n_patients, predictions``.
     """
-    lines = [line for line in read_log(folder) if line["results"]]
+    lines = [line for line in read_log(folder) if line["results"] and line["opening"] == opening]
     if not lines:
         return pd.DataFrame()
-    first = lines[0]
-    return pd.DataFrame(first["results"]).assign(opening=first["opening"], date=first["date"])
+    (line,) = lines
+    return pd.DataFrame(line["results"]).assign(opening=opening, date=line["date"])
+
+
+def published_before(run: Run) -> dict[Network, tuple[Result, Callable[[], Published]]]:
+    """Find the networks that notebook 05 published, with what loads each.
+
+    Raises
+    ------
+    SealError, leakfree.predict.weights.PublishedError
+        If a description cannot be read, or its network is on no record.
+    """
+    found = {}
+    for path in sorted((run.folder / "models").glob(f"*_{DESCRIPTION}")):
+        described = read_description(path)
+        label = described.path.stem.removesuffix("_leakfree")
+        seed = int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+        one = Network(described.task, label, seed, described.image_size)
+        found[one] = trained(run, *one), partial(load_published, path)
+    return found
+
+
+def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Score what both openings predicted, in the same metrics; of the first, no members of an ensemble.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run; the predictions that the openings saved are read.
+    n_resamples, seed : int
+        Of the bootstrap over patients.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `official_scores`.
+    """
+    frames = []
+    for opening in (1, 2):
+        scores = official_scores(folder, opening)
+        alone = scores.groupby(["task", "model"])["seed"].transform("nunique") == 1
+        scores = scores[(scores["seed"] == "ensemble") | alone | (opening == 2)]
+        keys = ["task", "model", "seed", "predictions", "opening", "date"]
+        for key, _ in scores.groupby(keys, sort=False):
+            described = dict(zip(keys, key, strict=True))
+            saved = read_predictions(Path(folder) / described["predictions"])
+            names = MORE_CLASSES if len(saved.classes) > 2 else TWO_CLASSES
+            found = evaluate(saved, names, n_resamples=n_resamples, seed=seed)
+            columns = ["metric", "estimate", "low", "high", "n_images", "n_patients"]
+            frames.append(found[columns].assign(**described))
+    return pd.concat(frames, ignore_index=True)
+
+
+def goals_told(folder: Path, opening: int) -> pd.DataFrame:
+    """Set the results of an opening beside the goals of its plan.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``task, network, metric, goal, estimate, low, high`` and ``told``: ``met`` or ``missed``, by the
+        estimate.
+    """
+    plan, scores = read_plan(plan_file(folder, opening)), official_scores(folder, opening)
+    rows = []
+    for task, goals in plan.goals.items():
+        for metric, goal in goals.items():
+            for row in scores[(scores["task"] == task) & (scores["metric"] == metric)].itertuples():
+                which = "ensemble" if row.seed == "ensemble" else f"seed {row.seed}"
+                rows.append(
+                    {
+                        "task": task,
+                        "network": f"{row.model}, {which}",
+                        "metric": metric,
+                        "goal": goal,
+                        "estimate": row.estimate,
+                        "low": row.low,
+                        "high": row.high,
+                        "told": "met" if row.estimate >= goal else "missed",
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def official_predictions(folder: Path, task: str, model: str, seed: object) -> Predictions:
@@ -243,10 +400,39 @@ def both_tests(internal: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
     opened : pandas.DataFrame
         As `official_scores`. Of a model with several networks its ensemble is taken.
     """
-    alone = opened.groupby(["task", "model"])["seed"].transform("nunique") == 1
-    official = opened[(opened["seed"] == "ensemble") | alone]
+    official = whole_models(opened)
     both = pd.concat([internal.assign(test="internal"), official.assign(test="official")], ignore_index=True)
     return both.sort_values(["task", "model"], kind="stable")
+
+
+def whole_models(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of each model's ensemble, or of its network where it has only one."""
+    alone = scores.groupby(["task", "model"])["seed"].transform("nunique") == 1
+    return scores[(scores["seed"] == "ensemble") | alone]
+
+
+def official_rows(internal: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of the official test with what is known of each network from the internal one.
+
+    Parameters
+    ----------
+    internal : pandas.DataFrame
+        Table ``05_scores`` of a run.
+    opened : pandas.DataFrame
+        As `official_scores`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `internal`; empty where nothing was opened.
+    """
+    if opened.empty:
+        return internal.iloc[:0]
+    keys = ["task", "model", "seed", "metric"]
+    known = internal.assign(seed=internal["seed"].astype(str)).drop(
+        columns=set(opened) - set(keys), errors="ignore"
+    )
+    return opened.assign(seed=opened["seed"].astype(str)).merge(known, on=keys)[list(internal)]
 
 
 def leak_or_shift(folder: Path, selected: pd.DataFrame, trained: Iterable[Result]) -> str:

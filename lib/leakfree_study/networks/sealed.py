@@ -8,7 +8,6 @@ out of the cohort, scores all that the plan names, and completes the line. A sec
 from __future__ import annotations
 
 import datetime
-import hashlib
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +24,13 @@ from leakfree.data.cohort import SEALED_PART, Cohort
 from leakfree.data.patients import patient_ids
 from leakfree.data.tasks import Task
 from leakfree.data.vocabulary import words_of
-from leakfree.scores.metrics import METRICS, evaluate
+from leakfree.scores.metrics import METRICS, RATES, evaluate
 from leakfree.scores.predictions import (
     check_predictions,
     save_predictions,
 )
 from leakfree_study.run.ensemble import mean_predictions
-from leakfree_study.run.seal_log import SEALED_LOG, SealError, read_log, write_log
+from leakfree_study.run.seal_log import SEALED_LOG, SealError, predictions_digest, read_log, write_log
 
 #: Folder of labelled predictions, in the run folder.
 FOLDER = "predictions/sealed"
@@ -70,11 +69,14 @@ class SealedPlan(BaseModel):
     metrics: tuple[str, ...] = Field(min_length=1)
     resamples: int = Field(2000, ge=100)
     seed: int = 0
+    #: What was hoped for, by task and metric; told as met or missed.
+    goals: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known(self) -> SealedPlan:
-        if unknown := sorted(set(self.metrics) - set(METRICS)):
-            raise ValueError(f"unknown metric {unknown[0]}; known are {', '.join(METRICS)}")
+        known = (*METRICS, *RATES)
+        if unknown := sorted(set(self.metrics) - set(known)):
+            raise ValueError(f"unknown metric {unknown[0]}; known are {', '.join(known)}")
         if len(self.cells()) != len(set(self.cells())):
             raise ValueError("a model and task is named twice")
         return self
@@ -194,7 +196,9 @@ def open_seal(
         "plan_commit": plan_commit,
         "manifests": dict(given.manifests),
         "weights": {_name(key): given.weights[key] for key in plan.cells()},
-        "unlabelled_predictions": {_name(key): _digest(given.predictions[key]) for key in plan.cells()},
+        "unlabelled_predictions": {
+            _name(key): predictions_digest(given.predictions[key]) for key in plan.cells()
+        },
         "results": None,
     }
     # The line comes first: labels that were taken out of the cohort are on record whatever happens next.
@@ -235,7 +239,10 @@ def _scored(
         for seed, frame in files.items():
             name = f"{FOLDER}/{entry.task}_{entry.model}_{'' if seed == 'ensemble' else 's'}{seed}.csv"
             saved = save_predictions(folder / name, frame)
-            found = evaluate(saved, plan.metrics, n_resamples=plan.resamples, seed=plan.seed)
+            # Sensitivity and specificity have a meaning for two classes only.
+            several = len(tasks[entry.task].classes) > 2
+            asked = [name for name in plan.metrics if not (several and name in RATES[:2])]
+            found = evaluate(saved, asked, n_resamples=plan.resamples, seed=plan.seed)
             columns = ["metric", "estimate", "low", "high", "n_images", "n_patients"]
             described = {"task": entry.task, "model": entry.model, "seed": str(seed)}
             rows += [{**described, **row, "predictions": name} for row in found[columns].to_dict("records")]
@@ -282,12 +289,6 @@ def _mean(frames: list[pd.DataFrame]) -> pd.DataFrame:
     mean = mean_predictions([check_predictions(frame) for frame in frames])
     # A file of predictions holds one seed; the first stands for all.
     return frames[0].assign(**{f"p_{name}": mean.probabilities[:, k] for k, name in enumerate(mean.classes)})
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    """Return a SHA-256 over predictions with six decimals, in the order of ids."""
-    text = frame.sort_values("image_id").to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _name(key: tuple[str, str, int]) -> str:

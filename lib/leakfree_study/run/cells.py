@@ -67,6 +67,7 @@ MODULES = {
         "leakfree/models/checkpoint",
         "leakfree/models/networks",
         "leakfree/base/precision",
+        "leakfree/models/reframing",
         "leakfree_study/models/pretraining",
         "leakfree/models/training",
     ),

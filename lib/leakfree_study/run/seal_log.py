@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+
+import pandas as pd
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash, write_text
@@ -47,6 +50,12 @@ def verify_log(run_folder: Path) -> list[str]:
             path = Path(run_folder) / name
             if not path.is_file() or file_hash(path) != digest:
                 found.append(f"{where}: {name} is missing or was changed")
+        # What was predicted before an opening, and committed; the first one was not kept so.
+        prepared = Path(run_folder) / "sealed" / str(line["opening"])
+        for name, digest in dict(line["unlabelled_predictions"]).items() if prepared.is_dir() else ():
+            path = prepared / f"{name.replace(' ', '_')}.csv"
+            if not path.is_file() or predictions_digest(pd.read_csv(path, dtype={"image_id": str})) != digest:
+                found.append(f"{where}: {path.relative_to(run_folder)} is missing or was changed")
         for row in list(line["results"]):
             try:
                 predictions = read_predictions(Path(run_folder) / row["predictions"])
@@ -58,6 +67,12 @@ def verify_log(run_folder: Path) -> list[str]:
                 what = f"{row['metric']} of {row['predictions']}"
                 found.append(f"{where}: {what} is {value:.6f}, not {row['estimate']:.6f}")
     return found
+
+
+def predictions_digest(frame: pd.DataFrame) -> str:
+    """Return a SHA-256 over predictions without labels: six decimals, in the order of ids."""
+    text = frame.sort_values("image_id").to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def write_log(path: Path, lines: list[dict[str, object]]) -> None:

@@ -382,6 +382,31 @@ def test_training_augments_only_when_asked(monkeypatch):
     assert sum(calls) == len(TRAIN)  # never on validation
 
 
+def test_training_cuts_out_anew_only_when_asked(monkeypatch):
+    calls = []
+
+    def noted(x, generator, black, exposure):
+        calls.append((len(x), black, exposure))
+        return x
+
+    monkeypatch.setattr(training, "reframe", noted)
+    trained(replace(PLAIN, epochs=1, augment=True))
+    assert not calls
+    fitted = trained(replace(PLAIN, epochs=1, reframe=True, exposure=0.25))
+    assert sum(n for n, _, _ in calls) == len(TRAIN)  # never on validation
+    assert {exposure for _, _, exposure in calls} == {0.25}
+    black = float(fitted.normalisation.apply(torch.zeros(1, 1, 1, 1, dtype=torch.uint8)))
+    assert abs(calls[0][1] - black) < 1e-6
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked(monkeypatch):
+    seen = forced(monkeypatch, [(0.9, 0.1), (0.5, 0.6), (0.4, 0.9)])
+    fitted = trained(replace(PLAIN, epochs=3, keep="last", patience=1))
+    assert fitted.epoch == 3
+    assert same(states(fitted), seen[2])
+    assert fitted.history["val_macro_f1"].tolist() == [0.9, 0.5, 0.4]
+
+
 class Cut(Exception):
     """The machine goes away."""
 

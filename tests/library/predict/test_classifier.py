@@ -106,9 +106,8 @@ def test_an_answer_says_what_the_files_say(classifier, pixels):
     answers = classifier.answer(pixels)
     scaled = scale(classifier.probabilities(pixels), classifier.calibrated.temperature)
     sets = classifier.calibrated.conformal.sets(scaled)
-    for answer, p, inside, novelty in zip(
-        answers, scaled, sets, classifier.novelty.score(pixels), strict=True
-    ):
+    both = [one.score(pixels) for one in (classifier.novelty, classifier.training_set.texture)]
+    for answer, p, inside, novelty in zip(answers, scaled, sets, np.max(both, axis=0), strict=True):
         assert answer.probabilities == {"Normal": p[0], "Pneumonia": p[1]}
         assert answer.diagnosis == ("Normal", "Pneumonia")[int(p.argmax())] and answer.confidence == p.max()
         assert answer.prediction_set == tuple(
@@ -174,6 +173,33 @@ def test_a_model_that_lacks_a_file_is_refused(models, tmp_path, file, reason):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(PublishedError, match=reason):
         Classifier.load(tmp_path)
+
+
+def test_a_model_can_be_named_by_its_weights(models, tmp_path):
+    named = Classifier.load(models / "drawn.safetensors")
+    assert named.about == Classifier.load(models).about
+    lone = tmp_path / "drawn.safetensors"
+    lone.write_bytes((models / "drawn.safetensors").read_bytes())
+    with pytest.raises(PublishedError, match=r"no \*preprocessing\.json beside it describes these weights"):
+        Classifier.load(lone)
+
+
+def test_an_image_that_is_framed_otherwise_is_warned_of(models, pixels):
+    classifier = Classifier.load(models)
+    guess = classifier.novelty.zoom
+    # A strict novelty score would say more: that this is no X-ray at all.
+    classifier.novelty = replace(classifier.novelty, limit=1e9)
+    classifier._zoom_guess = replace(guess, low=0.0001, high=1000.0)
+    usual = classifier.answer(pixels)
+    assert [a.zoom for a in usual] == pytest.approx(guess.guess(pixels).tolist())
+    assert not any("framed unlike" in text for a in usual for text in a.warnings)
+    classifier._zoom_guess = replace(guess, low=998.0, high=1000.0)
+    for answer in classifier.answer(pixels):
+        (said,) = [text for text in answer.warnings if "framed unlike" in text]
+        assert f"about {answer.zoom:.2f} times as close, usual 998.00 to 1000.00" in said
+    classifier.novelty = replace(classifier.novelty, limit=1e-9)
+    strangers = classifier.answer(pixels)
+    assert not any("framed unlike" in text for a in strangers for text in a.warnings)
 
 
 def test_a_model_without_a_novelty_score_is_taken_and_one_of_another_split_is_not(models, tmp_path):

@@ -58,10 +58,10 @@ def test_an_image_has_one_score_whoever_stands_beside_it(novelty):
 def test_the_components_are_those_of_a_principal_component_analysis(novelty):
     from sklearn.decomposition import PCA
 
-    from leakfree.predict.novelty import _small
+    from leakfree.predict.small import small_pictures
 
-    pca = PCA(COMPONENTS, svd_solver="full").fit(_small(made(300, 0)))
-    left = _small(made(50, 7))
+    pca = PCA(COMPONENTS, svd_solver="full").fit(small_pictures(made(300, 0)))
+    left = small_pictures(made(50, 7))
     left = left - pca.inverse_transform(pca.transform(left))
     assert novelty.score(made(50, 7)) == pytest.approx((left**2).sum(axis=1) / novelty.limit, rel=1e-4)
 

@@ -117,7 +117,7 @@ def test_json_holds_every_file_and_the_reasons(folder, models, capsys):
     assert one["confidence"] == max(one["probabilities"].values())
     assert set(one) == {
         "file", "diagnosis", "confidence", "probabilities", "prediction_set", "coverage", "novelty",
-        "warnings",
+        "zoom", "in_training_set", "warnings",
     }  # fmt: skip
     assert "2 of 13 files cannot be used" in err and "1 files in the folders" in err
 

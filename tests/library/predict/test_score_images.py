@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,16 +19,35 @@ with deferred:
     from leakfree.data.reading.wishes import Wishes
     from leakfree.predict import score_images as module
     from leakfree.predict.calibrated import Calibrated
-    from leakfree.predict.score_images import ScoreError, ScoreSettings, score_images, sealed_files
+    from leakfree.predict.score_images import (
+        ScoreError,
+        ScoreSettings,
+        grey_hash,
+        score_images,
+        sealed_files,
+    )
     from leakfree.predict.score_report import text_of, write_report
+    from leakfree.predict.training_set import COPY, NOT_FOUND, SAME
 
 WISHES = {"no_parts": True, "patient_pattern": r"(p\d+)_"}
+
+
+class Seen:
+    """A list of training images with as many of the first ones on it as are asked for."""
+
+    def __init__(self, same=0, copies=0):
+        self.left = [SAME] * same + [COPY] * copies
+
+    def find(self, images):
+        found, self.left = self.left[: len(images)], self.left[len(images) :]
+        return found + [NOT_FOUND] * (len(images) - len(found))
 
 
 class Mean:
     """A network that calls bright images pneumonia."""
 
     size = 16
+    training_set = Seen()
 
     def __init__(self, classes=("normal", "pneumonia")):
         described = {"classes": classes, "task": "binary"}
@@ -148,6 +168,35 @@ def test_an_image_of_the_sealed_part_is_refused_by_its_bytes(folder, tmp_path):
         scored(folder, sealed=sealed)
     assert sealed_files(tmp_path / "elsewhere") is None
     assert "which images are sealed is not known" in scored(folder, sealed=None).notes[0]
+
+
+def test_images_that_the_network_was_trained_on_are_counted(folder):
+    network = Mean()
+    network.training_set = Seen(same=30, copies=5)
+    assert (
+        "the network was trained on 35 of these 40 images (30 themselves, 5 as a copy): their scores prove "
+        "nothing" in scored(folder, network).notes
+    )
+    network.training_set = None
+    assert any("trained on is not known" in note for note in scored(folder, network).notes)
+
+
+def test_an_image_of_the_sealed_part_is_refused_by_its_pixels(folder, tmp_path):
+    path = sorted(folder.rglob("NORMAL/*.png"))[3]
+    grey = Image.open(path).convert("L")
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    rows = pd.DataFrame({"label": ["sealed"], "sha256": ["00"]})
+    rows.to_csv(tmp_path / "run" / "cohort.csv", index=False)
+    record = tmp_path / "run" / module.SEALED_PIXELS
+    record.parent.mkdir()
+    pd.DataFrame({"image_id": ["x"], "grey": [grey_hash(grey)]}).to_csv(record, index=False)
+    sealed = sealed_files(tmp_path / "run" / "models")
+    assert sealed == {"00", grey_hash(grey)} and grey_hash(grey) != grey_hash(grey.rotate(90))
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    other = copy / path.relative_to(folder)
+    grey.save(other, "PNG", compress_level=1)  # other bytes, the same picture
+    with pytest.raises(ScoreError, match="is an image of the sealed test part"):
+        scored(copy, sealed=sealed)
 
 
 def test_sealed_labels_do_not_take_part_and_that_is_said(folder):

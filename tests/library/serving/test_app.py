@@ -273,6 +273,25 @@ def test_pages_may_load_nothing_from_elsewhere(client):
     assert "://" not in page.text
 
 
+def test_the_page_links_what_has_an_address(tiny_app):
+    client = tiny_app(book="https://example.org/book").test_client()
+    assert '<a href="https://example.org/book">' in client.get("/").text
+    missing = client.get("/card")
+    assert 'href="card"' not in client.get("/").text, "a model without a card"
+    assert missing.status_code == 404 and missing.json["error"] == "this model has no card"
+    for wrong in ("javascript:alert(1)", 'https://x.org/"onclick="', "book"):
+        with pytest.raises(ValueError, match="book"):
+            ServiceSettings(model="none", book=wrong)
+
+
+def test_an_image_that_was_trained_on_is_answered_so(client, learned):
+    said = client.post("/predict", json={"image": text(learned)}).json
+    assert said["in_training_set"] == "this image" and "proves nothing" in said["warnings"][0]
+    again = Image.open(io.BytesIO(learned)).convert("L").resize((150, 130))
+    said = client.post("/predict", json={"image": text(png(again, "JPEG"))}).json
+    assert said["in_training_set"] == "a copy" and "A copy of this image" in said["warnings"][0]
+
+
 def test_the_document_names_every_address(app, client):
     document = client.get("/openapi.json").json
     served = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"}

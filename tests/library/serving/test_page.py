@@ -6,7 +6,9 @@ import re
 import shutil
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import numpy as np
 import pytest
 from flask import request
 from PIL import Image
@@ -234,6 +236,46 @@ def test_a_class_of_a_picture_that_is_no_image_is_not_to_be_believed(page, answe
     assert page.locator("#warnings li").count() == 0 and "believed" not in text(page, "#lead")
 
 
+@pytest.mark.parametrize("said", ["this image", "a copy"])
+def test_an_image_that_was_trained_on_proves_nothing(page, answer, said):
+    warnings = ["This image was in my training set: my answer proves nothing."]
+    with answering(page, **(answer | {"in_training_set": said, "novelty": 0.5, "warnings": warnings})):
+        choose(page)
+        answered(page)
+    assert page.locator("#warnings li").all_inner_texts() == warnings
+    assert "proves nothing" in text(page, "#lead") and "Trained on it yes" in text(page, "#facts")
+    expect(page.locator("#said")).to_have_class(re.compile("doubted"))
+    for found, shown in (("not found", "not found"), (None, "nobody knows")):
+        with answering(page, **(answer | {"in_training_set": found, "novelty": 0.5, "warnings": []})):
+            choose(page)
+            expect(page.locator("#facts")).to_contain_text(f"Trained on it{shown}")
+        assert text(page, "#lead") == "Most probable class"
+
+
+def test_each_example_is_answered_with_one_click_and_none_is_a_file_of_anyone(page, repository):
+    buttons = page.locator("[data-example]")
+    assert buttons.count() == 3
+    for button in buttons.all():
+        assert loaded(page, f"[data-example='{button.get_attribute('data-example')}'] img") == 224
+        button.click()
+        expect(page.locator("#facts")).to_contain_text(button.get_attribute("data-example"))
+    assert "do not believe" in text(page, "#warnings")  # of the page of text
+    folder = repository / "lib" / "leakfree" / "serving" / "page" / "examples"
+    for name, label, seed in (("drawn-normal", "normal", 9), ("drawn-pneumonia", "bacterial", 4)):
+        drawn = draw_image(224, label, 1.0, 1.0, (2018, 0, seed), (2018, 1, seed))
+        with Image.open(folder / f"{name}.jpg") as kept:
+            assert np.abs(np.asarray(kept, np.int16) - drawn).max() < 40, "encoded as JPEG"
+
+
+def test_the_page_leads_to_the_card_and_to_the_book_where_they_are(service, repository):
+    client = service[1]
+    card = repository / "artifacts" / "chest_xray" / "models" / "MODEL_CARD.md"
+    assert client.get("/card").data == card.read_bytes()
+    assert client.get("/card").content_type.startswith("text/plain")
+    page = client.get("/").text
+    assert '<a href="card">' in page and "The book of the study" not in page
+
+
 def test_certainty_is_never_shown(page, answer):
     probabilities = {"Normal": 0.00001, "Pneumonia": 0.99999}
     with answering(page, **(answer | {"probabilities": probabilities})):
@@ -454,6 +496,6 @@ def test_the_page_has_nothing_inline_and_names_no_other_address(repository):
     html = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)
     assert re.search(r'<html lang="en', html) and "<title>" in html and 'name="viewport"' in html
-    for file in folder.iterdir():
+    for file in filter(Path.is_file, folder.iterdir()):
         addresses = re.findall(r"https?:[^\s\"']*", file.read_text(encoding="utf-8"))
         assert set(addresses) <= {"http://www.w3.org/2000/svg"}, file.name

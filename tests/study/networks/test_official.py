@@ -19,10 +19,10 @@ with deferred:
     from leakfree.predict.weights import PublishedError
     from leakfree_study.networks import official
     from leakfree_study.networks.deep import TrainingSettings, five_parts, network_job
-    from leakfree_study.networks.official import open_official, predict_sealed, trained
+    from leakfree_study.networks.official import open_official, predict_sealed, prepare_opening, trained
     from leakfree_study.run.cells import network_cells
     from leakfree_study.run.run import open_run
-    from leakfree_study.run.seal_log import SealError, read_log
+    from leakfree_study.run.seal_log import SealError, predictions_digest, read_log, verify_log
 
 SIZE, MODEL = 16, "simple-cnn-32"
 METRICS = ["accuracy", "roc_auc"]
@@ -122,16 +122,42 @@ def test_nothing_is_opened_without_a_committed_plan(prepared):
     assert official.official_scores(run.folder).empty
 
 
-def test_weights_that_are_gone_keep_it_closed(committed, monkeypatch):
+def test_weights_that_are_gone_prepare_nothing(committed):
     run, results = committed
     kept = results[1].weights
     away = kept.rename(kept.with_suffix(".away"))
     try:
         with pytest.raises(PublishedError, match="train again, taking nothing over"):
-            open_official(run)
+            prepare_opening(run)
     finally:
         away.rename(kept)
+    with pytest.raises(SealError, match="are not there as the plan names them"):
+        open_official(run)
     assert read_log(run.folder) == []
+
+
+def test_predictions_that_are_not_committed_keep_it_closed(committed):
+    run, _ = committed
+    files = prepare_opening(run)
+    assert sorted(path.name for path in files) == [
+        f"binary_{MODEL}_s1.csv", f"binary_{MODEL}_s2.csv", official.PREPARED,
+    ]  # fmt: skip
+    with pytest.raises(
+        SealError, match=r"prepared\.json: was never committed|differs from what is committed"
+    ):
+        open_official(run)
+    assert read_log(run.folder) == []
+
+
+def commit_prepared(run, opening):
+    git(
+        run.project,
+        "add",
+        "-f",
+        "artifacts/sealed",
+        f"artifacts/{official.plan_file(run.folder, opening).name}",
+    )
+    git(run.project, "commit", "-q", "-m", "predictions")
 
 
 def test_one_opening_by_the_command(committed, capsys, monkeypatch):
@@ -142,6 +168,15 @@ def test_one_opening_by_the_command(committed, capsys, monkeypatch):
         official.Calibrated, "of_cell", lambda result: Calibrated(heat[result.predictions], None)
     )
     arguments = ["unseal", str(run.folder), "--data", str(run.data)]
+    assert main([*arguments, "--prepare"]) == 0
+    assert "commit it before the opening" in capsys.readouterr().out
+    commit_prepared(run, 1)
+    changed = run.folder / "sealed" / "1" / f"binary_{MODEL}_s1.csv"
+    kept = changed.read_bytes()
+    changed.write_bytes(kept.replace(b"0.", b"0.0", 1))
+    with pytest.raises(SealError, match="differs from what is committed"):
+        open_official(run)
+    changed.write_bytes(kept)
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "ensemble" in said and MODEL in said
@@ -159,10 +194,40 @@ def test_one_opening_by_the_command(committed, capsys, monkeypatch):
     other = official.official_predictions(run.folder, "binary", MODEL, 2)
     mean = (mine.probabilities + other.probabilities) / 2
     assert together.probabilities == pytest.approx(mean, abs=2e-6)
-    # A second opening is a second line, and what is read stays the first.
-    assert main(arguments) == 0
+    # The predictions that were committed are those that the log names.
+    assert verify_log(run.folder) == []
+    changed.write_bytes(kept.replace(b"0.", b"0.0", 1))
+    assert any("was changed" in reason for reason in verify_log(run.folder))
+    changed.write_bytes(kept)
+
+
+def test_a_second_opening_has_a_plan_of_its_own_and_is_a_second_line(committed):
+    run, _ = committed
+    if not read_log(run.folder):
+        pytest.skip("the first opening is made by the test before")
+    with pytest.raises(SealError, match=r"sealed_plan_2\.yaml: No such file"):
+        open_official(run)
+    plan = yaml.safe_load((run.folder / official.PLAN).read_text(encoding="utf-8"))
+    plan |= {
+        "metrics": ["sensitivity", "accuracy"],
+        "goals": {"binary": {"accuracy": 0.0, "sensitivity": 1.1}},
+    }
+    official.plan_file(run.folder, 2).write_text(yaml.safe_dump(plan), encoding="utf-8")
+    prepare_opening(run)
+    commit_prepared(run, 2)
+    open_official(run)
     assert [entry["opening"] for entry in read_log(run.folder)] == [1, 2]
     assert set(official.official_scores(run.folder)["opening"]) == {1}
+    assert set(official.official_scores(run.folder, 2)["metric"]) == {"sensitivity", "accuracy"}
+    goals = official.goals_told(run.folder, 2)
+    assert len(goals) == 6 and dict(zip(goals["metric"], goals["told"], strict=True)) == {
+        "accuracy": "met", "sensitivity": "missed",
+    }  # fmt: skip
+    both = official.both_openings(run.folder, n_resamples=50)
+    assert both.groupby("opening")["seed"].unique().map(list).to_dict() == {
+        1: ["ensemble"], 2: ["1", "2", "ensemble"],
+    }  # fmt: skip
+    assert {"sensitivity", "specificity", "roc_auc"} <= set(both["metric"])
 
 
 def test_a_closed_seal_is_one_line_and_exit_code_two(prepared, capsys, tmp_path):
@@ -183,8 +248,8 @@ def test_ensembles_stand_beside_what_is_published():
     assert np.isnan(found["low"][:3]).all() and found["low"].iloc[3] == 0.4
 
 
-def test_the_published_opening_rests_on_a_plan_committed_before(repository):
-    """The plan's commit is a strict ancestor of the one that brought the results."""
+def test_each_published_opening_rests_on_what_was_committed_before(repository):
+    """Plan, weights and predictions without labels are in strict ancestors of the commit with the results."""
     folder = repository / "artifacts" / "chest_xray"
     log = "artifacts/chest_xray/sealed_test.jsonl"
 
@@ -193,17 +258,35 @@ def test_the_published_opening_rests_on_a_plan_committed_before(repository):
         return done.stdout.strip()
 
     lines = read_log(folder)
-    brought = told("log", "--format=%H", "--diff-filter=A", "--", log).splitlines()
-    if not lines or not brought:
+    if not lines or not told("log", "-1", "--format=%H", "--", log):
         pytest.skip("the published run has no opening in this history")
     if told("rev-parse", "--is-shallow-repository") == "true":
         pytest.skip("the history was cut off: it cannot say what came first")
     for line in lines:
-        before = ["merge-base", "--is-ancestor", line["plan_commit"], f"{brought[-1]}~1"]
-        assert subprocess.run(["git", "-C", str(repository), *before]).returncode == 0
-        then = told("rev-parse", f"{line['plan_commit']}:artifacts/chest_xray/sealed_plan.yaml")
-        assert then == told("hash-object", "artifacts/chest_xray/sealed_plan.yaml")
-        assert file_hash(folder / official.PLAN) == line["plan"]
+        brought = told("log", "--format=%H", "-S", f'"opening": {line["opening"]},', "--", log).splitlines()[
+            -1
+        ]
+        plan = official.plan_file(folder, line["opening"])
+        prepared = folder / "sealed" / str(line["opening"])
+        before = [line["plan_commit"]]
+        if line["opening"] > 1:  # of the first, weights and predictions were not committed before
+            names = [prepared / f"{name.replace(' ', '_')}.csv" for name in line["unlabelled_predictions"]]
+            for path in (*names, prepared / official.PREPARED):
+                before.append(told("log", "-1", "--format=%H", "--", path.relative_to(repository).as_posix()))
+            kept = json.loads((prepared / official.PREPARED).read_text(encoding="utf-8"))["weights"]
+            assert {name.replace("_", " "): sha for name, sha in kept.items()} == {
+                name.replace("_", " "): sha for name, sha in line["weights"].items()
+            }
+            for name, path in zip(line["unlabelled_predictions"], names, strict=True):
+                frame = pd.read_csv(path, dtype={"image_id": str})
+                assert predictions_digest(frame) == line["unlabelled_predictions"][name]
+                assert "label" not in frame
+        for commit in set(before):
+            asked = ["merge-base", "--is-ancestor", commit, f"{brought}~1"]
+            assert subprocess.run(["git", "-C", str(repository), *asked]).returncode == 0
+        file = plan.relative_to(repository).as_posix()
+        assert told("rev-parse", f"{line['plan_commit']}:{file}") == told("hash-object", file)
+        assert file_hash(plan) == line["plan"]
 
 
 def test_what_was_selected_stands_beside_its_official_score():
@@ -276,6 +359,20 @@ def test_of_a_model_with_several_networks_both_tests_show_the_ensemble():
         ["resnet18", "ensemble", "internal"], ["resnet18", "ensemble", "official"],
         ["simple-cnn-32", 1, "internal"], ["simple-cnn-32", "1", "official"],
     ]  # fmt: skip
+
+
+def test_official_scores_have_what_is_known_of_their_network():
+    internal = pd.DataFrame(
+        [("binary", "net", seed, "accuracy", 0.9, "scratch", f"in_{seed}") for seed in (1, 2)],
+        columns=["task", "model", "seed", "metric", "estimate", "weights", "predictions"],
+    )
+    opened = (
+        internal.drop(columns="weights").iloc[1:].assign(estimate=0.7, seed="2", predictions="out", opening=1)
+    )
+    rows = official.official_rows(internal, opened)
+    assert list(rows) == list(internal)
+    assert rows.iloc[0].tolist() == ["binary", "net", "2", "accuracy", 0.7, "scratch", "out"]
+    assert len(rows) == 1 and official.official_rows(internal, pd.DataFrame()).empty
 
 
 def test_leak_or_shift_quotes_the_audit_and_counts_what_the_ledgers_found(tmp_path):

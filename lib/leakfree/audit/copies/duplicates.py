@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, near_pairs, transform
+from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, TURNED_RADIUS, near_pairs, transform
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
 from leakfree.base.kept import Kept
@@ -21,9 +21,6 @@ from leakfree.data.bounded import decode
 from leakfree.data.groups import linked_groups
 from leakfree.data.images import ImageError
 
-#: Bits in which a turned, mirrored or inverted copy may differ: tighter, since fifteen times as many pairs
-#: of images are looked at.
-TURNED_RADIUS = 16
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.
 _BATCH = 256

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
-from leakfree.audit.copies.hashes import BITS, THUMBNAIL, image_hashes
+from leakfree.audit.copies.hashes import BITS, THUMBNAIL, image_hashes, thumbnail
 from leakfree.audit.target import Reader, Target
 from leakfree.base.kept import Kept, file_identity
 from leakfree.base.parallel import available_cores
@@ -269,11 +268,6 @@ def scan_shard(reader: Reader, rows: Sequence[int], thorough: bool) -> dict[str,
         records[name] = values
     records["hashes"], records["thumbnails"] = image_hashes(thumbnails), np.rint(pooled).astype(np.uint8)
     return {**out, "records": records}
-
-
-def thumbnail(grey: Image.Image) -> Image.Image:
-    """Squash a grey image to the thumbnail that is hashed."""
-    return grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
 
 def _name(reader: Reader, row: int) -> str:

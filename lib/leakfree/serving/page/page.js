@@ -154,9 +154,11 @@ function fade(percent) {
 }
 
 function show(answer, file) {
-  const doubted = answer.novelty !== null && answer.novelty > 1;
+  const learned = ["this image", "a copy"].includes(answer.in_training_set);
+  const doubted = learned || (answer.novelty !== null && answer.novelty > 1);
   at("warnings").replaceChildren(...answer.warnings.map((warning) => element("li", "box", warning)));
-  at("lead").textContent = doubted ? "Most probable class, not to be believed" : "Most probable class";
+  const why = learned ? "Learned from this very image: it proves nothing" : "Most probable class, not to be believed";
+  at("lead").textContent = doubted ? why : "Most probable class";
   at("diagnosis").textContent = answer.diagnosis;
   at("said").classList.toggle("doubted", doubted);
   at("bars").replaceChildren(...Object.entries(answer.probabilities).map((pair) => bar(...pair)));
@@ -222,11 +224,12 @@ function ruledOut({ prediction_set: set, coverage, probabilities }) {
   return [sentence[0].toUpperCase() + sentence.slice(1), coverage === null ? "" : promise];
 }
 
-function facts({ novelty, model, request_id: request }, file) {
+function facts({ novelty, in_training_set: trained, model, request_id: request }, file) {
   const unlike = novelty === null ? "not measured by this model" : `${novelty.toFixed(2)} (limit 1)`;
   return [
     ["File", file.name],
     ["Novelty", unlike],
+    ["Trained on it", { "this image": "yes", "a copy": "yes, on a copy of it" }[trained] ?? trained ?? "nobody knows"],
     ["Model", model.name],
     ["Weights", model.weights_sha256.slice(0, 12), model.weights_sha256],
     ["Preprocessing", model.preprocessing],
@@ -265,6 +268,18 @@ at("file").addEventListener("change", (event) => {
   event.target.value = ""; // the same file can be chosen again
   if (files.length) take(files);
 });
+
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.addEventListener("click", async () => {
+    const name = button.dataset.example;
+    try {
+      const data = await (await fetch(`static/examples/${name}`)).blob();
+      look(new File([data], name, { type: data.type }));
+    } catch {
+      complain(new Problem("The service does not answer.", "See that it runs and that you are connected."));
+    }
+  });
+}
 
 // The whole page is the target: an image dropped beside the button must not replace the page.
 for (const kind of ["dragenter", "dragover"]) {
