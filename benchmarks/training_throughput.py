@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=640, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="as the study: one thread a network")
+    parser.add_argument("--reframe", action="store_true", help="cut images out anew, as against framing")
     parser.add_argument("--no-ledger", action="store_true", help="also time the loop without a ledger")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -89,7 +90,7 @@ def main() -> None:
     labels = task.labels(table)
     rows = np.arange(min(given.images, len(cache)) // given.batch * given.batch)
     rows = np.random.default_rng(0).permutation(len(cache))[: len(rows)]
-    budget = training.Budget(epochs=1, batch_size=given.batch)
+    budget = training.Budget(epochs=1, batch_size=given.batch, reframe=given.reframe)
     chosen = budget.resolved_precision()
     other = "float32" if chosen == "bfloat16" else "bfloat16"
     in_other = replace(budget, precision=other)
@@ -112,6 +113,7 @@ def main() -> None:
         "size": given.size,
         "batch": given.batch,
         "threads": given.threads,
+        "reframe": given.reframe,
         "precision": chosen,
         "images_per_second": {
             name.replace("other", f"bare_{other}"): round(value, 1) for name, value in medians.items()

@@ -17,7 +17,7 @@ UNSEAL = "leakfree unseal"
 
 
 def rooms_tables(found: list[Room]) -> str:
-    """Return for each room a table of its modules and what each is for, as Markdown."""
+    """Return for each room a folded table of its modules and what each is for, as Markdown."""
     lines = []
     for room in found:
         rows = []
@@ -25,7 +25,9 @@ def rooms_tables(found: list[Room]) -> str:
             address = f"api/{room.page}.html#{api_page.anchor(module)}"
             link = f'<a href="{address}">{code_span(api_page.title_of(module))}</a>'
             rows.append((link, first_line(module).replace("``", "`")))
-        lines += [f"### {room.name}", "", room.purpose, "", table(("module", "what it does"), rows)]
+        modules = ":::{dropdown} " + f"{len(rows)} modules" if len(rows) != 1 else ":::{dropdown} 1 module"
+        lines += [f"### {room.name}", "", room.purpose, "", modules]
+        lines += [table(("module", "what it does"), rows), ":::", ""]
     return "\n".join(lines)
 
 

@@ -28,8 +28,9 @@ def explore_data(run: Path) -> dict[str, object]:
     Returns
     -------
     dict
-        ``columns`` and ``rows`` (a list each, numbers as in the table, None where it has none), ``tasks``,
-        ``models`` and ``leaks`` with their names and looks in the order of the static figures, ``margin``.
+        ``columns`` and ``rows`` (a list each, numbers as in the table, None where it has none), ``tasks``
+        (that where leaks are worth most first) and their ``task_titles``, ``models`` and ``leaks`` with
+        their names and looks in the order of the static figures, ``margin``.
 
     Raises
     ------
@@ -40,6 +41,7 @@ def explore_data(run: Path) -> dict[str, object]:
     import pandas as pd
 
     from leakfree_study.inflation import plots
+    from leakfree_study.inflation.answer import TASK_NAMES, worth_most_first
     from leakfree_study.inflation.catalogue import LEAKS
     from leakfree_study.inflation.preregistration import preregistration
 
@@ -58,8 +60,9 @@ def explore_data(run: Path) -> dict[str, object]:
     return {
         "columns": list(COLUMNS),
         "rows": shown.to_numpy().tolist(),
-        "tasks": [task for task in ("binary", "etiology", "three-class") if task in set(rows["task"])],
-        "models": [_model(name, plots._look(name)) for name in plots._models(rows["model"])],
+        "tasks": worth_most_first(rows),
+        "task_titles": TASK_NAMES,
+        "models": [_model(name, plots.model_look(name)) for name in plots.ordered_models(rows["model"])],
         "leaks": [
             {
                 "name": leak.protocol,

@@ -34,6 +34,8 @@ class RunFigure:
         Page of the notebook, such as ``run/06_inflation``, and execution count of the cell that drew it.
     tables : tuple of str
         Files of the run that it was drawn from, such as ``tables/inflation.csv``.
+    others : tuple of str
+        Further files of it in ``figures/``: another kind, and the version for a phone.
     """
 
     name: str
@@ -43,6 +45,12 @@ class RunFigure:
     page: str | None
     cell: int | None
     tables: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def narrow(self) -> str | None:
+        """Name of the version for a phone, or None."""
+        return next((name for name in self.others if name.endswith("-narrow.svg")), None)
 
 
 def read_index(run: Path) -> dict[str, RunFigure]:
@@ -73,12 +81,14 @@ def _figure(name: str, entry: dict) -> RunFigure:
         page=f"run/{source.stem}" if source.suffix == ".ipynb" else None,
         cell=entry.get("cell"),
         tables=tuple(entry.get("tables", ())),
+        others=tuple(entry["files"][1:]),
     )
 
 
 def missing_files(figure: RunFigure, run: Path) -> list[str]:
     """Return the files of a figure, relative to the run, that are not there."""
-    return [name for name in (f"figures/{figure.file}", *figure.tables) if not (run / name).is_file()]
+    files = [f"figures/{name}" for name in (figure.file, *figure.others)]
+    return [name for name in (*files, *figure.tables) if not (run / name).is_file()]
 
 
 def which_figure(image: bytes, figures: list[RunFigure], run: Path) -> RunFigure | None:

@@ -58,10 +58,12 @@ def make_figure(env: BuildEnvironment, name: str, location: object, docname: str
         logger.warning("figure %s: the run %s has no %s", name, run.name, missing, location=location)
     if not (run / "figures" / figure.file).is_file():
         return None
-    for file in ("index.json", figure.file):
+    for file in ("index.json", figure.file, *figure.others):
         env.dependencies[docname].add(str(run / "figures" / file))
     node = run_figure("", nodes.inline("", figure.caption), figure=figure)
     node["size"] = size_on_screen(run / "figures" / figure.file)
+    if figure.narrow and (run / "figures" / figure.narrow).is_file():
+        node["narrow"] = size_on_screen(run / "figures" / figure.narrow)
     return node
 
 
@@ -136,7 +138,7 @@ def links(node: run_figure, app: Sphinx, page: str) -> list[tuple[str, str]]:
             there = app.builder.get_relative_uri(page, figure.page) if page != figure.page else ""
             found.append((f"cell {cell} of {notebook.stem}", f"{there}#cell-{cell}"))
         found.append((notebook.name, f"{to_root}_sources/{notebook}"))
-    found.append((figure.file, f"{to_root}figures/{figure.file}"))
+    found += [(name, f"{to_root}figures/{name}") for name in (figure.file, *figure.others)]
     return found + [(PurePosixPath(table).name, f"{to_root}{table}") for table in figure.tables]
 
 
@@ -144,17 +146,28 @@ def visit_html(self: object, node: run_figure) -> None:
     """Open the figure and write its image."""
     figure: RunFigure = node["figure"]
     page = self.builder.current_docname
-    address = "../" * page.count("/") + f"figures/{figure.file}"
-    size = ' width="{}" height="{}"'.format(*node["size"]) if node["size"] else ""
-    wide = " wide" if node["size"] and node["size"][0] > _WIDE else ""
+    folder = "../" * page.count("/") + "figures/"
+    address = folder + figure.file
+    size = _size(node["size"])
+    wide, image = "", f'<img src="{escape(address)}" alt="{escape(figure.alt)}"{size}>'
+    if "narrow" in node:
+        # A phone is what it is in book.css.
+        source = f'srcset="{escape(folder + figure.narrow)}"{_size(node["narrow"])}'
+        image = f'<picture><source media="(max-width: 600px)" {source}>{image}</picture>'
+    elif node["size"] and node["size"][0] > _WIDE:
+        wide = " wide"
     # A page may show a figure twice; only the first is the target of links to it.
     first = next(self.document.findall(lambda n: isinstance(n, run_figure) and n["figure"] == figure)) is node
     anchor = f' id="fig-{escape(figure.name)}"' if first else ""
     self.body.append(
         f'<figure class="leakfree-figure"{anchor} data-figure="{escape(figure.name)}">\n'
         f'<a class="figure-image{wide}" href="{escape(address)}">'
-        f'<img src="{escape(address)}" alt="{escape(figure.alt)}"{size}></a>\n<figcaption>'
+        f"{image}</a>\n<figcaption>"
     )
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return ' width="{}" height="{}"'.format(*size) if size else ""
 
 
 def depart_html(self: object, node: run_figure) -> None:
@@ -183,18 +196,10 @@ def skip(self: object, node: run_figure) -> None:
     raise nodes.SkipNode
 
 
-def add_scripts(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Load a script on the pages that need it."""
-    figures = doctree.findall(run_figure) if doctree is not None else ()
-    if any(node["figure"].name in EXPLORED for node in figures):
-        app.add_js_file("explore.js", loading_method="defer")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     app.add_node(run_figure, html=(visit_html, depart_html), latex=(skip, None), text=(skip, None))
     app.add_directive("run-figure", RunFigureDirective)
-    app.connect("html-page-context", add_scripts)
     # Before Sphinx collects the images that it copies.
     app.connect("doctree-read", mark_notebook, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

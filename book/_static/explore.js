@@ -99,9 +99,12 @@
     const named = (leak) => leak.title + (leak.taxonomy ? ` (${leak.taxonomy})` : "");
     const left = narrow ? 8 : 16 + Math.max(...leaks.map((leak) => widthOf(named(leak))));
     const right = width - 14;
-    const most = Math.max(1, ...leaks.map((leak) => chosen.filter((row) => row.protocol === leak.name).length));
-    const step = 13 * most + (narrow ? 26 : 14);
-    const bottom = leaks.length * step + 6;
+    // A leak is as high as its marks, and on a phone its name stands above them.
+    const above = narrow ? 24 : 4;
+    const rowsOf = leaks.map((leak) => chosen.filter((row) => row.protocol === leak.name).sort(byOrder));
+    const tops = [0];
+    for (const here of rowsOf) tops.push(tops.at(-1) + above + 13 * Math.max(2, here.length) + 6);
+    const bottom = tops.at(-1) + 6;
     const low = Math.min(-0.02, ...chosen.map((row) => row.low)) * 1.1;
     const high = Math.max(0.05, ...chosen.map((row) => row.high)) * 1.1;
     const x = scale(low, high, left, right, symlog);
@@ -121,13 +124,12 @@
     picture.push(label("Leaky minus clean ROC AUC", (left + right) / 2, bottom + 34, { "text-anchor": "middle" }));
     const marks = [];
     leaks.forEach((leak, place) => {
-      const top = place * step;
+      const [top, next, here] = [tops[place], tops[place + 1], rowsOf[place]];
       if (place) picture.push(drawn("line", { x1: 0, x2: width, y1: top, y2: top, stroke: "#eeeeee" }));
-      picture.push(narrow ? label(named(leak), left, top + 16)
-        : label(named(leak), left - 10, top + step / 2 + 4, { "text-anchor": "end" }));
-      const here = chosen.filter((row) => row.protocol === leak.name).sort(byOrder);
+      picture.push(narrow ? label(named(leak), left, top + 15)
+        : label(named(leak), left - 10, (top + next) / 2 + 4, { "text-anchor": "end" }));
       here.forEach((row, number) => {
-        const y = top + (narrow ? 20 : 0) + ((step - (narrow ? 20 : 0)) * (number + 0.5)) / here.length;
+        const y = top + above + ((next - top - above) * (number + 0.5)) / here.length;
         marks.push(estimate(row, { x1: x(row.low), x2: x(row.high), y1: y, y2: y }, x(row.estimate), y));
       });
     });
@@ -233,7 +235,7 @@
       element("div", { class: "explore-controls" }, task.field, model.field, ...(kind.leaks ? [leak.field] : [])),
       says, element("div", { class: "explore-card" }, picture, keys), detail,
       element("details", {}, element("summary", {}, "Numbers drawn"), table)));
-    fill(task.select, data.tasks.map((name) => [name, name]));
+    fill(task.select, data.tasks.map((name) => [name, data.task_titles[name] || name]));
     if (kind.leaks) {
       fill(leak.select, kind.leaks.map((one) => [one.name, one.title]));
       // The question of the study.

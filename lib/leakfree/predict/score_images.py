@@ -323,7 +323,7 @@ def _answers(
         usable = [squares for squares in found if not isinstance(squares, Problem)]
         # One batch a framing.
         batches = [np.stack(alike) for alike in zip(*usable, strict=True)]
-        known = [None] * len(usable)
+        known: Sequence[str | None] = [None] * len(usable)
         if usable and classifier.training_set is not None:
             known = classifier.training_set.find(batches[FRAMINGS.index(PLAIN)])
         return found, [classifier.probabilities(batch) for batch in batches], known

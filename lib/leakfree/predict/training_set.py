@@ -156,8 +156,8 @@ class TrainingSet:
                 facts = json.loads(stored.metadata()["leakfree"])
                 texture = None
                 if "texture_limit" in facts:
-                    arrays = (stored.get_tensor(f"texture_{name}") for name in ("mean", "precision"))
-                    texture = Texture(*arrays, float(facts["texture_limit"]))
+                    mean, precision = (stored.get_tensor(f"texture_{name}") for name in ("mean", "precision"))
+                    texture = Texture(mean, precision, float(facts["texture_limit"]))
                 found = cls(
                     stored.get_tensor("hashes"),
                     stored.get_tensor("digests"),
@@ -174,7 +174,12 @@ class TrainingSet:
                 f"{path}: not a list of training images: {type(error).__name__} {error}"
             ) from error
         n = len(found.digests)
-        kinds = (found.hashes.dtype, found.hashes.shape, found.digests.dtype, found.digests.shape)
+        kinds: tuple[object, ...] = (
+            found.hashes.dtype,
+            found.hashes.shape,
+            found.digests.dtype,
+            found.digests.shape,
+        )
         if kinds != (np.uint64, (n, BITS // 64), np.uint32, (n,)) or not n:
             raise TrainingSetError(f"{path}: not a list of training images: its arrays have other shapes")
         if not (-1 <= found.radius <= RADIUS and -1 <= found.turned_radius <= TURNED_RADIUS):

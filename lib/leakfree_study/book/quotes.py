@@ -25,8 +25,10 @@ _MACRO_F1 = "{macro_f1:.3f} ({macro_f1_low:.3f} to {macro_f1_high:.3f})"
 _IMAGENET = {"model": "efficientnet-lite0", "weights": "imagenet"}
 _CLAIM = {"notebook": "leak-free deep", "model": "ResNet18, ImageNet weights"}
 _LEAKY_CLAIM = {"notebook": "leaky CNN", "metric": "roc_auc"}
-#: The comparisons that the study counts: the primary metric, all tested patients leaked.
+#: The comparisons that the study counts: the primary metric, all tested patients leaked; pages count ROC AUC.
 _FULL = {"primary": "True", "dose": 1}
+_COMPARED = _FULL | {"metric": "roc_auc"}
+_NETWORK = _COMPARED | {"protocol": "siblings", "model": "resnet18", "task": "etiology"}
 _PERSON = {"scope": "person"}
 _SPLIT = "patients in both parts, {} 80/20 split"
 _TRAIN = {"part": "train"}
@@ -227,14 +229,18 @@ QUOTES = {
     "published_n_val": _measured("05_validation", "{n_images:,d}", _PUBLISHED_TEST | {"part": "val"}),
     "published_n_test": _measured("05_scores", "{n_images:,d}", _PUBLISHED_TEST),
     "published_n_patients": _measured("05_scores", "{n_patients:,d}", _PUBLISHED_TEST),
+    "shape_alone": _measured("05_aspect", _INTERVAL, {"handling": "shape alone", "reads": "class"}),
     "hidden_lungs": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
     "hidden_lungs_probe": _measured("05_hidden_probe", _INTERVAL, _HIDDEN),
     # How much a leak inflates.
-    "n_comparisons": _measured("inflation", "{rows:,d}", _FULL),
-    "n_no_difference": _measured("inflation", "{rows:,d}", _FULL, keep=_starts("verdict", "no difference")),
-    "n_undecided": _measured("inflation", "{rows:,d}", _FULL | {"verdict": "undecided"}),
+    "n_comparisons": _measured("inflation", "{rows:,d}", _COMPARED),
+    "n_no_difference": _measured(
+        "inflation", "{rows:,d}", _COMPARED, keep=_starts("verdict", "no difference")
+    ),
+    "n_undecided": _measured("inflation", "{rows:,d}", _COMPARED | {"verdict": "undecided"}),
     "inflation_no_test_set": _inflation("no-test-set"),
     "inflation_exact": _inflation("exact"),
+    "exact_largest": _inflation("exact", _SIGNED, pick=("max", "estimate")),
     "inflation_near": _inflation("near"),
     "inflation_oversampled": _inflation("oversampled"),
     "inflation_augmented": _inflation("augmented"),
@@ -246,8 +252,11 @@ QUOTES = {
         "inflation", "{rows}", _FULL | {"protocol": "siblings"}, keep=_starts("verdict", "inflates")
     ),
     "siblings_largest": _inflation("siblings", _SIGNED, pick=("max", "estimate")),
+    "siblings_network": _measured("inflation", _SIGNED, _NETWORK),
+    "siblings_network_verdict": _measured("inflation", "{verdict}", _NETWORK),
     "siblings_model": _inflation("siblings", "{model}, {task}", pick=("max", "estimate")),
     "size_largest": _inflation("size-and-mode", _SIGNED, pick=("max", "estimate")),
+    "natural_largest": _measured("inflation_natural", _SIGNED, pick=("max", "estimate")),
     "natural_range": _measured("inflation_natural", _RANGE.replace("+.3f", "+z.3f")),
     # What the intervals hold, and what could have been found.
     "margin_auc": Quote(PREREGISTRATION, "{margins.roc_auc}"),

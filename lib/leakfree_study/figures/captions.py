@@ -33,7 +33,8 @@ CAPTIONS = {
     ),
     "03_scores": (
         "Scores of the SimpleCNN under an image-level and a patient-level split, task {task}, each on its "
-        "own test images of other patients; 95 % intervals by bootstrap over patients.",
+        "own test images of other patients; 95 % intervals by bootstrap over patients. All panels have one "
+        "axis.",
         "Three panels with accuracy, ROC AUC and macro F1: one estimate with its interval for the leaky "
         "and one for the clean split.",
     ),
@@ -79,7 +80,8 @@ CAPTIONS = {
     ),
     "05_reliability": (
         "Share that was right by probability of the predicted class, before and after temperature "
-        "scaling: {model}, {task}, {part} test, seed {seed}. Below: numbers of images.",
+        "scaling: {model}, {task}, {part} test, seed {seed}; vertical lines: 95 % intervals (Wilson, a "
+        "patient is one trial). Below: numbers of images.",
         "Reliability diagram: share of right predictions against their probability, before and after "
         "scaling, beside the diagonal of perfect calibration; bars below show that most predictions are "
         "close to certain.",
@@ -132,11 +134,18 @@ CAPTIONS = {
         "without identity, rising with identity and with dose.",
     ),
     "results_answer": (
-        "What each kind of leak adds to the ROC AUC: the score with the leak minus the score without it, "
-        "on the same test images, with as many training images of each class. One mark for each model and "
-        "task, with its 95 % interval by bootstrap over patients; black: their median. Differences within "
-        "{margin:g} (grey) are called none. The scale is linear near zero and logarithmic beyond.",
-        "Dot plot with one row a leak, sorted by its median: {medians}.",
+        "What each leak adds to the ROC AUC: the score with the leak minus the score without it, on the same "
+        "test images and with as many training images of each class. One mark a model, the same models in "
+        "every row; lines: 95 % intervals by bootstrap over patients. A difference inside the grey band, "
+        "within {margin:g}, is called none. All panels have one scale.",
+        "Dot plot with one row a leak, the largest difference of each. {words}.",
+    ),
+    "results_tests": (
+        "Networks on the internal test, of patients of the same folder, and on the official test of other "
+        "patients, normal against pneumonia: the mean of a model's seeds, or its only network; lines: 95 % "
+        "intervals by bootstrap over patients. Both panels have one axis.",
+        "Dot plot with one row a model and two panels, accuracy and ROC AUC: a line leads from the score on "
+        "the internal test to the score on the official test. {told}.",
     ),
 }
 

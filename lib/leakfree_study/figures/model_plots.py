@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leakfree_study.figures.plots import OKABE_ITO
+from leakfree_study.figures.tables import METRIC_NAMES
 
 _BEFORE_AFTER = {"before": OKABE_ITO["orange"], "after": OKABE_ITO["blue"]}
 #: Sides of shown images are at most this many pixels.
@@ -17,7 +18,7 @@ _THUMBNAIL = 96
 
 
 def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str = "Reliability") -> Figure:
-    """Draw accuracy by confidence, one line a name, with the numbers of images below.
+    """Draw accuracy with its interval by confidence, one line a name, with the numbers of images below.
 
     Parameters
     ----------
@@ -32,6 +33,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], title: str = "Reliab
         colour = _BEFORE_AFTER.get(name, list(OKABE_ITO.values())[1 + number])
         known = table[table["images"] > 0]
         above.plot(known["confidence"], known["accuracy"], "os^D"[number % 4] + "-", color=colour, label=name)
+        above.vlines(known["confidence"], known["accuracy_low"], known["accuracy_high"], color=colour, lw=1.2)
         width = table["high"].iloc[0] - table["low"].iloc[0]
         below.bar(
             table["low"] + width * (0.28 + 0.42 * number), table["images"], width=width * 0.4, color=colour
@@ -61,6 +63,44 @@ def hidden_scores(table: pd.DataFrame, title: str = "What is left when a region 
     axis.plot(table["estimate"], y, "o", color=OKABE_ITO["blue"])
     axis.set_yticks(y, table["hidden"])
     axis.set(xlabel="ROC AUC (95 % interval); dashed: chance", ylim=(len(table) - 0.5, -0.5))
+    fig.suptitle(title)
+    plt.close(fig)
+    return fig
+
+
+def two_tests(table: pd.DataFrame, title: str = "Inside the folder, and on the official test") -> Figure:
+    """Draw scores on two tests, a line from one to the other, one panel a metric, all on one axis.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``metric, model, test, estimate, low, high``, one row each; the first test of the table is the one
+        that lines start from.
+    title : str
+    """
+    metrics, models = table["metric"].unique(), list(table["model"].unique())
+    colours = dict(zip(table["test"].unique(), (OKABE_ITO["blue"], OKABE_ITO["vermillion"]), strict=True))
+    # Below each other and not wider than a phone, so that nothing of it scrolls away.
+    fig, axes = plt.subplots(
+        len(metrics), 1, figsize=(4.4, 0.7 + (0.55 + 0.36 * len(models)) * len(metrics)), sharex=True,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axis, metric in zip(axes[:, 0], metrics, strict=True):
+        of_metric = table[table["metric"] == metric]
+        for model, pair in of_metric.groupby("model", sort=False):
+            axis.plot(pair["estimate"], [models.index(model)] * len(pair), color="#999999", linewidth=1)
+        for (test, colour), mark in zip(colours.items(), "oD", strict=True):
+            rows = of_metric[of_metric["test"] == test]
+            y = [models.index(model) for model in rows["model"]]
+            axis.hlines(y, rows["low"], rows["high"], color=colour, linewidth=2)
+            axis.plot(rows["estimate"], y, mark, color=colour)
+            if len(rows) and metric == metrics[0]:
+                axis.annotate(test, (rows["estimate"].iloc[0], y[0]), (0, 8), textcoords="offset points",
+                              ha="center", fontsize=8, color=colour)  # fmt: skip
+        axis.set(ylim=(len(models) - 0.5, -0.9), yticks=range(len(models)), yticklabels=models)
+        axis.set_title(METRIC_NAMES.get(metric, metric), fontsize=9.5, loc="left")
+        axis.grid(visible=False, axis="y")
+    fig.supxlabel("Score, 95 % interval", fontsize=9)
     fig.suptitle(title)
     plt.close(fig)
     return fig

@@ -89,6 +89,8 @@ _METRIC_NAMES = {
 _MARKERS = "osD^vP*X"
 _DPI = 150
 _THUMBNAIL = 96
+#: End of the name of the version for a phone.
+NARROW = "-narrow.svg"
 
 
 def use_style() -> None:
@@ -166,8 +168,12 @@ def save(
     run_dir: str | os.PathLike,
     name: str,
     entry: Entry,
+    narrow: Figure | None = None,
 ) -> Path:
     """Write ``figures/<name>`` as SVG or PNG, whichever is lighter, and its entry in ``figures/index.json``.
+
+    A figure that has a version for a phone is written as SVG and as PNG, and that version beside it as
+    ``<name>-narrow.svg``.
 
     Parameters
     ----------
@@ -179,11 +185,13 @@ def save(
         Lower-case letters, digits, ``_`` and ``-``.
     entry : Entry
         What the index says of it.
+    narrow : matplotlib.figure.Figure, optional
+        The same for a phone.
 
     Returns
     -------
     pathlib.Path
-        The file.
+        The file that pages show; see `files_of`.
 
     Raises
     ------
@@ -198,7 +206,14 @@ def save(
         raise ValueError(f"figure {name}: caption and alternative text are needed")
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    path = _kept(folder, name) if fig is None else _write_lighter(fig, folder, name)
+    if fig is None:
+        path = _kept(folder, name)
+    elif narrow is None:
+        path = _write_lighter(fig, folder, name)
+    else:
+        path = _write(folder, f"{name}.svg", _drawn(fig, name, "svg"))
+        _write(folder, f"{name}.png", _drawn(fig, name, "png"))
+        _write(folder, f"{name}{NARROW}", _drawn(narrow, f"{name}-narrow", "svg"))
     index = folder / "index.json"
     # Notebooks of one run may run side by side and share the index.
     with _locked(folder):
@@ -213,7 +228,7 @@ def save(
             "alt": entry.alt,
             "source": entry.source,
             "tables": list(entry.tables),
-            "files": [path.name],
+            "files": [file.name for file in files_of(path)] if narrow else [path.name],
             "films": entry.images,
         }
         write_json(index, entries)
@@ -231,20 +246,34 @@ def note_cells(run_dir: str | os.PathLike, cells: Mapping[str, int]) -> None:
         write_json(index, entries)
 
 
-def _write_lighter(fig: Figure, folder: Path, name: str) -> Path:
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a figure that stand beside the one that pages show, that one first."""
+    others = [path.with_suffix(".png"), path.with_name(f"{path.stem}{NARROW}")]
+    return [path, *(other for other in others if other != path and other.is_file())]
+
+
+def _drawn(fig: Figure, name: str, kind: str) -> bytes:
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    drawn = {}
-    for kind in ("svg", "png"):
-        stream = io.BytesIO()
-        with mpl.rc_context({"svg.hashsalt": f"leakfree {name}"}):
-            fig.savefig(stream, format=kind, dpi=_DPI, metadata=metadata[kind], bbox_inches="tight")
-        drawn[kind] = stream.getvalue()
-    kind = min(drawn, key=lambda kind: len(drawn[kind]))
-    path = folder / f"{name}.{kind}"
+    stream = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": f"leakfree {name}"}):
+        fig.savefig(stream, format=kind, dpi=_DPI, metadata=metadata[kind], bbox_inches="tight")
+    return stream.getvalue()
+
+
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
     with replacing(path) as temporary:
-        temporary.write_bytes(drawn[kind])
+        temporary.write_bytes(content)
+    return path
+
+
+def _write_lighter(fig: Figure, folder: Path, name: str) -> Path:
+    drawn = {kind: _drawn(fig, name, kind) for kind in ("svg", "png")}
+    kind = min(drawn, key=lambda kind: len(drawn[kind]))
+    path = _write(folder, f"{name}.{kind}", drawn[kind])
     for other in set(drawn) - {kind}:
         path.with_suffix(f".{other}").unlink(missing_ok=True)
+    path.with_name(f"{name}{NARROW}").unlink(missing_ok=True)
     return path
 
 
@@ -298,7 +327,7 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
 
 
 def intervals(table: pd.DataFrame, title: str = "Scores on the test images") -> Figure:
-    """Draw estimates with their intervals, a panel for each metric.
+    """Draw estimates with their intervals, a panel for each metric, all on one axis.
 
     Parameters
     ----------
@@ -326,7 +355,7 @@ def intervals(table: pd.DataFrame, title: str = "Scores on the test images") -> 
     shift = {n: 0.0 for n in palette}
     if row_key != hue:
         shift = dict(zip(palette, np.linspace(-0.18, 0.18, len(palette)), strict=True))
-    fig, axes = _panels(len(metrics), width=3.6, height=1.5 + 0.5 * len(rows), sharey=True)
+    fig, axes = _panels(len(metrics), width=3.6, height=1.5 + 0.5 * len(rows), sharex=True, sharey=True)
     for ax, metric in zip(axes, metrics, strict=True):
         for record in table[table["metric"] == metric].to_dict("records"):
             name = record[hue]

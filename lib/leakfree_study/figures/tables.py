@@ -19,6 +19,7 @@ METRIC_NAMES = {
 }
 _NAMES = {
     "image_size": "px",
+    "test": "test images",
     "test_images_with_sibling": "test images whose patient also trains",
     "share_of_images_with_sibling": "share with another image of the patient",
 }
@@ -208,6 +209,19 @@ def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
 def wide(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     """Begin the table that a notebook shows, as `styled`, which scrolls where it is wider than the page."""
     return styled(frame, links).set_table_attributes('class="wide"')
+
+
+def explorable(frame: pd.DataFrame, filters: Sequence[str]) -> Styler:
+    """Begin a long table, as `styled`, that a reader of the book sorts by any column and filters by some.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    filters : sequence of str
+        Columns with few values; each gets a choice among them.
+    """
+    names = html(",".join(str(_heading(name)) for name in filters))
+    return styled(frame).set_table_attributes(f'class="wide explorable" data-filters="{names}"')
 
 
 def _heading(name: object) -> object:

@@ -1,4 +1,4 @@
-"""The pictures of the inflation study: forest plot, dose-response, and the control on the phantom."""
+"""Pictures of the inflation study: forest plot, dose-response, and the control on the phantom."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _MARKERS = {"pixels": "o", "embeddings": "D", "": "s"}
 _TICKS = (-0.1, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3)
 
 
-def _look(model: str) -> dict[str, object]:
+def model_look(model: str) -> dict[str, object]:
+    """Return how the marks of a model look: colour by what learns, filled or hollow by what it sees."""
     head, _, features = model.partition(" on ")
     own = colour(head)
     filled = own if features != "embeddings" else "white"
@@ -34,14 +35,15 @@ def _look(model: str) -> dict[str, object]:
     }
 
 
-def _models(models: Sequence[str]) -> list[str]:
+def ordered_models(models: Sequence[str]) -> list[str]:
+    """Return models, each once, in the order of legends."""
     order = list(_HEADS)
     return sorted(
         set(models), key=lambda m: (order.index(m.split(" on ")[0]), m.partition(" on ")[2] != "pixels")
     )
 
 
-def _tasks(rows: pd.DataFrame) -> list[str]:
+def ordered_tasks(rows: pd.DataFrame) -> list[str]:
     """Order tasks: those of chest X-rays as they are listed, a study's own as they come."""
     places = {task: place for place, task in enumerate(TASKS)}
     return sorted(rows["task"].unique(), key=lambda task: places.get(task, -1))
@@ -60,8 +62,8 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
     """
     rows = rows[(rows["metric"] == "roc_auc") & (rows["dose"] == 1.0)]
     leaks = [leak for leak in LEAKS if leak.protocol in set(rows["protocol"])][::-1]
-    tasks = _tasks(rows)
-    models = _models(rows["model"])
+    tasks = ordered_tasks(rows)
+    models = ordered_models(rows["model"])
     height = 1.6 + 0.52 * len(leaks)
     fig, axes = plt.subplots(
         1,
@@ -82,7 +84,7 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
             for number, model in enumerate(here):
                 row = of_leak.loc[model]
                 y = place + 0.36 - 0.72 * (number + 0.5) / max(len(here), 1)
-                look = _look(model)
+                look = model_look(model)
                 axis.plot([row["low"], row["high"]], [y, y], color=look["color"], linewidth=1.3)
                 axis.plot(row["estimate"], y, linestyle="", **look)
         # Copies move scores by tenths and most leaks by thousandths: linear near zero, logarithmic beyond.
@@ -101,94 +103,12 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
         [f"{leak.title}{f' ({leak.taxonomy})' if leak.taxonomy else ''}" for leak in leaks]
     )
     axes[0][0].set_ylim(-0.5, len(leaks) - 0.5)
-    handles: list = [Line2D([], [], linestyle="-", label=model, **_look(model)) for model in models]
+    handles: list = [Line2D([], [], linestyle="-", label=model, **model_look(model)) for model in models]
     handles.append(Patch(color="#dddddd", label=f"within {margin:g}: called none"))
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     fig.suptitle(title)
     plt.close(fig)
     return fig
-
-
-#: What the answer's colours stand for, each by one of its leaks.
-_KINDS = {
-    "no-test-set": "the same image on both sides",
-    "siblings": "the same patient on both sides",
-    "size-and-mode": "illegitimate features",
-    "scaling": "fitted on all images",
-    "early-stopping": "chosen on the test images",
-}
-#: Mark of each task, in their order.
-_MARKS = "os^vD"
-
-
-def answer(rows: pd.DataFrame, natural: pd.DataFrame, *, margin: float) -> Figure:
-    """Draw the study's answer: what each leak is worth, a mark for each model and task, worst leak first.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        As `leakfree_study.inflation.results.judge`; rows of ROC AUC at full dose are drawn.
-    natural : pandas.DataFrame
-        As `leakfree_study.inflation.results.natural_table`.
-    margin : float
-        Half width of the grey band: differences inside are called none.
-    """
-    shown = _of_answer(rows, natural)
-    order = shown.groupby("protocol")["estimate"].median().sort_values(kind="stable").index.tolist()
-    titles = shown.groupby("protocol")["title"].first()
-    tasks = _tasks(shown)
-    marks = dict(zip(tasks, _MARKS, strict=False))
-    fig, axis = plt.subplots(figsize=(8.4, 1.7 + 0.36 * len(order)), layout="constrained")
-    axis.axvspan(-margin, margin, color="#dddddd", zorder=0)
-    axis.axvline(0, color="#555555", linewidth=1)
-    for place, protocol in enumerate(order):
-        of_leak = shown[shown["protocol"] == protocol].sort_values("estimate", kind="stable")
-        offsets = np.linspace(-0.24, 0.24, len(of_leak)) if len(of_leak) > 1 else [0.0]
-        for row, offset in zip(of_leak.to_dict("records"), offsets, strict=True):
-            axis.plot(
-                [row["low"], row["high"]], [place + offset] * 2, color=colour(protocol), lw=0.8, alpha=0.6
-            )
-            marker = marks.get(row["task"], "o")
-            axis.plot(row["estimate"], place + offset, marker, color=colour(protocol), ms=3.6)
-        middle = of_leak["estimate"].median()
-        axis.plot([middle] * 2, [place - 0.36, place + 0.36], color="black", lw=1.6)
-    low, high = min(-0.02, shown["low"].min()), max(0.05, shown["high"].max())
-    axis.set_xscale("symlog", linthresh=0.03, linscale=1.2)
-    axis.set_xlim(low * 1.15, high * 1.15)
-    axis.set_xticks([tick for tick in _TICKS if low <= tick <= high * 1.1], minor=False)
-    axis.set_xticks([], minor=True)
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="ROC AUC with the leak minus without it, same test images", ylim=(-0.6, len(order) - 0.4))
-    axis.set_yticks(range(len(order)), [titles[protocol] for protocol in order])
-    axis.grid(visible=False, axis="y")
-    present = [protocol for protocol in _KINDS if protocol in set(shown["protocol"])]
-    handles: list = [Patch(color=colour(protocol), label=_KINDS[protocol]) for protocol in present]
-    handles += [
-        Line2D([], [], linestyle="", marker=marks.get(task, "o"), color="#555555", label=task)
-        for task in tasks
-    ]
-    handles += [
-        Line2D([], [], color="black", lw=1.6, label="median of models and tasks"),
-        Patch(color="#dddddd", label=f"within {margin:g}: called none"),
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    fig.suptitle("What each leak adds to a score")
-    plt.close(fig)
-    return fig
-
-
-def answer_medians(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.Series:
-    """Return the medians that `answer` marks, by title, worst leak first."""
-    return _of_answer(rows, natural).groupby("title")["estimate"].median().sort_values(ascending=False)
-
-
-def _of_answer(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.DataFrame:
-    rows = rows[rows["primary"] & (rows["metric"] == "roc_auc") & (rows["dose"] == 1.0)]
-    titles = {leak.protocol: leak.title for leak in LEAKS}
-    titles["siblings"] = "The same patient on both sides: all test patients"
-    titles["natural-siblings"] = "The same patient on both sides: a plain split of images"
-    shown = pd.concat([rows, natural.assign(protocol="natural-siblings")], ignore_index=True)
-    return shown.assign(title=shown["protocol"].map(titles))
 
 
 def dose_response(
@@ -208,9 +128,9 @@ def dose_response(
     rows = rows[(rows["metric"] == "roc_auc") & rows["protocol"].isin(list(protocols))]
     several = rows.groupby(["model", "protocol"])["dose"].transform("nunique") > 1
     rows = rows[several]
-    tasks = _tasks(rows)
+    tasks = ordered_tasks(rows)
     titles = {leak.protocol: leak.title for leak in LEAKS}
-    models = _models(rows["model"])
+    models = ordered_models(rows["model"])
     fig, axes = plt.subplots(
         len(protocols), len(tasks), figsize=(3.0 * len(tasks) + 0.8, 2.6 * len(protocols) + 0.9), sharex=True,
         sharey="row", squeeze=False, layout="constrained",
@@ -227,7 +147,7 @@ def dose_response(
                     continue
                 # Moved a little to the side, so that intervals do not hide each other.
                 x = np.append(0, of_model["dose"] * 100 + 1.5 * (number - (len(models) - 1) / 2))
-                look = _look(model)
+                look = model_look(model)
                 axis.plot(x, np.append(0, of_model["estimate"]), linewidth=1.2, **look)
                 axis.vlines(x[1:], of_model["low"], of_model["high"], color=look["color"], linewidth=1.2)
             if place == 0:
@@ -236,7 +156,7 @@ def dose_response(
                 axis.set_xlabel("Test patients with images in training (%)")
             axis.set_xticks([0, 25, 50, 75, 100])
         line[0].set_ylabel(f"{titles[protocol]}\nleaky minus clean ROC AUC")
-    handles = [Line2D([], [], label=model, **_look(model)) for model in models]
+    handles = [Line2D([], [], label=model, **model_look(model)) for model in models]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     plt.close(fig)
     return fig
@@ -250,7 +170,7 @@ def phantom_control(rows: pd.DataFrame) -> Figure:
     rows : pandas.DataFrame
         As `leakfree_study.inflation.control.control`.
     """
-    diseases, models = sorted(rows["disease"].unique()), _models(rows["model"])
+    diseases, models = sorted(rows["disease"].unique()), ordered_models(rows["model"])
     doses = sorted(rows["dose"].unique())
     colours = dict(zip(doses, [OKABE_ITO["sky"], OKABE_ITO["blue"], OKABE_ITO["black"]], strict=False))
     fig, axes = plt.subplots(

@@ -400,10 +400,39 @@ def both_tests(internal: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
     opened : pandas.DataFrame
         As `official_scores`. Of a model with several networks its ensemble is taken.
     """
-    alone = opened.groupby(["task", "model"])["seed"].transform("nunique") == 1
-    official = opened[(opened["seed"] == "ensemble") | alone]
+    official = whole_models(opened)
     both = pd.concat([internal.assign(test="internal"), official.assign(test="official")], ignore_index=True)
     return both.sort_values(["task", "model"], kind="stable")
+
+
+def whole_models(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of each model's ensemble, or of its network where it has only one."""
+    alone = scores.groupby(["task", "model"])["seed"].transform("nunique") == 1
+    return scores[(scores["seed"] == "ensemble") | alone]
+
+
+def official_rows(internal: pd.DataFrame, opened: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of the official test with what is known of each network from the internal one.
+
+    Parameters
+    ----------
+    internal : pandas.DataFrame
+        Table ``05_scores`` of a run.
+    opened : pandas.DataFrame
+        As `official_scores`; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `internal`; empty where nothing was opened.
+    """
+    if opened.empty:
+        return internal.iloc[:0]
+    keys = ["task", "model", "seed", "metric"]
+    known = internal.assign(seed=internal["seed"].astype(str)).drop(
+        columns=set(opened) - set(keys), errors="ignore"
+    )
+    return opened.assign(seed=opened["seed"].astype(str)).merge(known, on=keys)[list(internal)]
 
 
 def leak_or_shift(folder: Path, selected: pd.DataFrame, trained: Iterable[Result]) -> str:

@@ -273,9 +273,10 @@ def ablation(
     pandas.DataFrame
         ``recipe, image_size, adds, networks``; ``plain``, the balanced accuracy as images are;
         ``worst, low, high``, that at the worst zoom of the rule; ``worst_sensitivity`` and
-        ``worst_specificity``, each at its own worst zoom (NaN for more than two classes); ``gain, gain_low,
-        gain_high``, worst minus that of the row before (NaN in the first); ``n_images, n_patients``; and
-        ``chosen``. All are means over networks, with intervals over patients.
+        ``worst_specificity``, each at its own worst zoom (NaN for more than two classes), and
+        ``worst_roc_auc``, which no threshold moves; ``gain, gain_low, gain_high``, worst minus that of the
+        row before (NaN in the first); ``n_images, n_patients``; and ``chosen``. All are means over networks,
+        with intervals over patients.
     """
     drawn_how: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     rows, before = [], None
@@ -298,6 +299,7 @@ def ablation(
             row[f"worst_{rate}"] = np.nan
             if len(first.classes) == 2:
                 row[f"worst_{rate}"] = Worst.of(answers, rate, rule.framings, n_resamples=1).estimate
+        row["worst_roc_auc"] = Worst.of(answers, "roc_auc", rule.framings, n_resamples=1).estimate
         row |= dict.fromkeys(("gain", "gain_low", "gain_high"), np.nan)
         if before is not None:
             row["gain"] = worst.estimate - before.estimate

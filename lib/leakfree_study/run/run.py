@@ -194,8 +194,11 @@ class Run:
         *,
         alt: str,
         images: bool = False,
+        narrow: Figure | None = None,
     ) -> ShownFigure:
         """Write ``figures/<NN>_<name>`` with caption, alternative text and the tables that it was drawn from.
+
+        With `narrow`, the same for a phone, as `leakfree_study.figures.plots.save`.
 
         Returns
         -------
@@ -212,8 +215,8 @@ class Run:
             tables=[f"tables/{table}.csv" for table in tables],
             images=images,
         )
-        path = plots.save(figure, self.folder, f"{self.number}_{name}", entry)
-        self.wrote(path)
+        path = plots.save(figure, self.folder, f"{self.number}_{name}", entry, narrow)
+        self.wrote(*plots.files_of(path))
         return ShownFigure(path, caption, alt)
 
     def image_figure(self, draw: Callable[[], Figure], name: str, caption: str, **more: Any) -> ShownFigure:

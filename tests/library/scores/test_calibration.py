@@ -1,5 +1,7 @@
 """Calibration: the temperature that made the predictions is found, and scaling mends the error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,10 +64,24 @@ def test_reliability_and_error_by_hand():
     table = reliability(predictions, bins=10).set_index("low")
     assert table["images"].tolist() == [0] * 6 + [2, 0, 0, 2]
     assert table.iloc[9][["confidence", "accuracy"]].tolist() == pytest.approx([0.95, 0.5])
+    # Wilson, 1 of 2 patients and 2 of 2: both have a width.
+    assert table.iloc[9][["accuracy_low", "accuracy_high"]].tolist() == pytest.approx(
+        [0.0945, 0.9055], abs=1e-4
+    )
+    assert table.iloc[6][["accuracy_low", "accuracy_high"]].tolist() == pytest.approx([0.3424, 1], abs=1e-4)
+    assert table["accuracy_low"].isna().sum() == 8
     found = calibration_error(predictions, bins=10, n_resamples=100)
     assert found["ece"] == pytest.approx((2 * 0.45 + 2 * 0.35) / 4)
     assert found["low"] <= found["ece"] <= found["high"]
     assert (found["n_images"], found["n_patients"]) == (4, 4)
+
+
+def test_more_images_of_the_same_patients_do_not_narrow_the_interval():
+    p = np.array([[0.95, 0.05]] * 4)
+    once, twice = made(p, [0, 0, 1, 1]), made(np.repeat(p, 2, axis=0), np.repeat([0, 0, 1, 1], 2))
+    same = replace(twice, patients=np.repeat(once.patients, 2))
+    width = [(t["accuracy_high"] - t["accuracy_low"]).max() for t in map(reliability, (once, same, twice))]
+    assert width[0] == pytest.approx(width[1]) and width[2] < width[0]
 
 
 @settings(max_examples=50, deadline=None)

@@ -48,8 +48,9 @@ def run(tmp_path):
 
 def test_every_module_is_in_the_tables_with_a_link(found):
     text = rooms_tables(found)
+    assert text.count("\n:::\n") == len(found)
     for room in found:
-        assert f"### {room.name}\n\n{room.purpose}\n" in text
+        assert f"### {room.name}\n\n{room.purpose}\n\n:::{{dropdown}} {len(room.modules)} module" in text
         for module in room.modules:
             assert f'href="api/{room.page}.html#module-{module}"><code>' in text
 

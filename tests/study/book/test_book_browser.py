@@ -22,7 +22,28 @@ STATE = """() => ({
   broken: [...document.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.src),
   mute: [...document.images].filter((i) => !i.hasAttribute("alt")).map((i) => i.src),
   theme: document.documentElement.dataset.theme,
+  height: document.querySelector("article")?.getBoundingClientRect().height ?? 0,
+  // Tables that end outside the text and do not scroll, and cells that hide a part of what is in them.
+  cut: [...document.querySelectorAll("article table")].filter((table) => {
+    let box = table;
+    while (box && !["auto", "scroll"].includes(getComputedStyle(box).overflowX)) box = box.parentElement;
+    const edge = document.querySelector("article").getBoundingClientRect().right + 1;
+    const hides = (cell) => cell.scrollWidth > cell.clientWidth + 1
+      && ["hidden", "clip"].includes(getComputedStyle(cell).overflowX);
+    return table.checkVisibility() && ((!box && table.getBoundingClientRect().right > edge)
+      || [...table.querySelectorAll("td, th")].some(hides));
+  }).map((table) => table.textContent.trim().slice(0, 40)),
 })"""
+#: Pixels that a page on a desk may be high, and the pages that are to become shorter.
+HIGHEST = 6000
+STILL_HIGHER = {
+    "run/05_leakfree_deep",
+    "run/05_network_checks",
+    "run/06_inflation",
+    "reforms",
+    "genindex",
+    "py-modindex",
+}
 # Text that is too pale: contrast below 4.5 (WCAG 2.2, AA) against the nearest background that is opaque.
 PALE = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
@@ -97,10 +118,17 @@ def every_page(html: Path) -> list[Path]:
     return [file for file in sorted(html.rglob("*.html")) if "_static" not in file.parts]
 
 
+def long_by_nature(name: str) -> bool:
+    """Return whether a page is one to look things up in, or one that is known to be too long."""
+    return name.startswith("api/") or name.removesuffix(".html") in STILL_HIGHER
+
+
 def test_trouble_on_a_page_is_seen(tab, tmp_path):
     (tmp_path / "bad.html").write_text(
         "<h1>a</h1><img src='http://127.0.0.1:9/x.png'><img alt='' src='gone.png'>"
         "<article><p style='color:#ccc'>pale</p></article><div style='width:5000px'>w</div>"
+        "<article><table style='width:9000px'><tr><td>cut</td></tr></table><div style='overflow-x:auto'>"
+        "<table style='width:9000px'><tr><td>scrolls</td></tr></table></div></article>"
         "<script>console.error('told'); nowhere();</script>"
     )
     page = tab()
@@ -109,6 +137,7 @@ def test_trouble_on_a_page_is_seen(tab, tmp_path):
     assert "asked for http://127.0.0.1:9/x.png" in told and "told" in told and "nowhere" in told
     assert "failed: file://" in told
     state = page.evaluate(STATE)
+    assert state["cut"] == ["cut"] and state["height"] > 10
     assert len(state["broken"]) == 2 and len(state["mute"]) == 1 and state["wide"] > 3000
     assert [text for _, text in page.evaluate(PALE)] == ["pale"]
 
@@ -129,12 +158,46 @@ def test_every_page_is_sound(published_book, tab, width, height, theme):
         found += [f"{name}: {state['titles']} titles"] if state["titles"] != 1 else []
         found += [f"{name}: {state['wide']} px too wide"] if state["wide"] > 0 else []
         found += [f"{name}: {what}" for what in state["broken"] + state["mute"]]
+        found += [f"{name}: cut table {what!r}" for what in state["cut"]]
+        if width > 1000 and state["height"] > HIGHEST and not long_by_nature(name):
+            found.append(f"{name}: {state['height']:.0f} px high")
         # The other theme, as the button of the page sets it.
         for shown in (theme, "dark" if theme == "light" else "light"):
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", shown)
             found += [f"{name}, {shown}: pale text {text!r} ({c:.1f})" for c, text in page.evaluate(PALE)]
         page.problems.clear()
     assert found == []
+
+
+LONG = """<table class="wide explorable" data-filters="task,model"><thead><tr><th>task</th><th>model</th>
+<th>ROC AUC</th></tr></thead><tbody><tr><td>binary</td><td>b</td><td>0.9 (0.8)</td></tr>
+<tr><td>binary</td><td>a</td><td>0.95 (0.1)</td></tr><tr><td>three-class</td><td>a</td><td>undefined</td></tr>
+<tr><td>binary</td><td>c</td><td>1,042 (716)</td></tr></tbody></table>"""
+
+
+def test_a_long_table_is_sorted_and_filtered(tab, tmp_path):
+    shutil.copy(ROOT / "book" / "_static" / "explore_table.js", tmp_path)
+    (tmp_path / "long.html").write_text(f"{LONG}<script src='explore_table.js'></script>")
+    page = tab()
+    page.goto((tmp_path / "long.html").as_uri())
+
+    def column(number: int) -> list[str]:
+        return page.locator(f"tbody tr:visible td:nth-child({number})").all_inner_texts()
+
+    # Numbers by their size and not by their letters, largest first; what is no number comes last.
+    page.get_by_role("button", name="ROC AUC").click()
+    assert column(3) == ["1,042 (716)", "0.95 (0.1)", "0.9 (0.8)", "undefined"]
+    page.get_by_role("button", name="ROC AUC").focus()
+    page.keyboard.press("Enter")
+    assert column(3) == ["0.9 (0.8)", "0.95 (0.1)", "1,042 (716)", "undefined"]
+    assert page.locator("th[aria-sort]").all_inner_texts() == ["ROC AUC"]
+    page.get_by_role("button", name="model").click()
+    assert column(2) == ["a", "a", "b", "c"]
+    page.get_by_label("task").select_option("binary")
+    assert column(2) == ["a", "b", "c"]
+    page.get_by_label("model").select_option("a")
+    assert column(3) == ["0.95 (0.1)"] and "1 of 4 rows" in page.get_by_role("status").inner_text()
+    assert page.problems == []
 
 
 def test_search_finds_pages_from_the_disk(published_book, tab):
@@ -231,7 +294,10 @@ def test_a_model_that_the_task_lacks_gives_way_to_all(panels):
 
 
 def test_keyboard_walks_through_the_estimates_and_reads_their_numbers(panels):
-    page, forest, _ = panels
+    page, forest, dose = panels
+    # Both begin where leaks are worth something.
+    assert [panel.get_by_label("Task").input_value() for panel in (forest, dose)] == ["etiology"] * 2
+    forest.get_by_label("Task").select_option("binary")
     forest.get_by_label("Model").select_option("1-nn on pixels")
     forest.get_by_label("Model").focus()
     page.keyboard.press("Tab")
@@ -258,7 +324,7 @@ def test_colours_are_those_of_the_static_figures(panels):
     for model in ("1-nn on pixels", "xgboost on embeddings", "resnet18"):
         forest.get_by_label("Model").select_option(model)
         stroke = forest.locator(".explore-estimate line").first.get_attribute("stroke")
-        assert stroke == plots._look(model)["color"]
+        assert stroke == plots.model_look(model)["color"]
 
 
 def test_elsewhere_the_choice_is_a_line_that_opens(published_book, tab):

@@ -125,7 +125,7 @@ def test_every_figure_of_the_run_is_shown_with_what_it_comes_from(pages):
             assert cell[1] == f"cell-{entry['cell']}"
         assert links[1:] == [
             f"../_sources/{page}.ipynb",
-            f"../figures/{entry['files'][0]}",
+            *(f"../figures/{file}" for file in entry["files"]),
             *(f"../{table}" for table in entry["tables"]),
         ]
 

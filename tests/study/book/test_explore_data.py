@@ -40,9 +40,11 @@ def test_rows_are_those_of_the_table_with_the_looks_of_the_static_figures(table)
     looks = {model["name"]: model for model in data["models"]}
     assert set(looks) == set(wanted["model"])
     for name, look in looks.items():
-        own = plots._look(name)
+        own = plots.model_look(name)
         assert (look["colour"], look["fill"]) == (own["color"], own["markerfacecolor"])
     assert data["margin"] == preregistration().margins["roc_auc"]
+    # It begins where leaks are worth most.
+    assert data["tasks"] == ["etiology", "three-class", "binary"] and data["task_titles"]["etiology"]
     order = [leak.protocol for leak in LEAKS]
     names = [leak["name"] for leak in data["leaks"]]
     assert names == sorted(set(wanted["protocol"]), key=order.index)

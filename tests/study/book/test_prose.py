@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from leakfree_study.book.findings import FINDINGS, found
 from leakfree_study.book.prose import main, renew
 from leakfree_study.book.quotes import QUOTES, Quotes
 from leakfree_study.book.quoting import QuoteError
@@ -22,7 +23,12 @@ PAGES = (
 )
 #: Numbers that pages may type, and why; every one must stand there.
 ALLOWED = {
-    "intro": {"80/20": "a kind of split", "95 %": "level of all intervals"},
+    "intro": {
+        "80/20": "a kind of split",
+        "95 %": "level of all intervals",
+        "0.5 is guessing": "a definition",
+        "1 is perfect": "a definition",
+    },
     "identity": {"80/20": "a kind of split"},
     "methods": {
         "90 %": "name of a metric",
@@ -156,6 +162,7 @@ def test_every_quote_is_used():
     text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "book").glob("*.md"))
     text += (ROOT / "README.md").read_text(encoding="utf-8")
     used = set(QUOTE.findall(text)) | set(re.findall(r"<!-- quote:(\w+) -->", text))
+    used |= {name for finding in FINDINGS for name in re.findall(r"\{(\w+)\}", finding.sentence)}
     assert set(QUOTES) - used == set()
 
 
@@ -196,28 +203,70 @@ def test_readme_types_no_result():
     marked = re.compile(r"<!-- (quote|figure):\w+ -->.*?<!-- /\1 -->", re.DOTALL)
     text = marked.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
     allowed = {
-        "80/20": "a kind of split",
         "95 %": "level of all intervals",
         "Python 3.11": "a version",
-        "9696": "port",
         "Goldbaum 2018": "a year",
         "CC BY 4.0": "a licence",
         "Exit code 0:": "exit code",
         "checked; 1:": "exit code",
         "found; 2:": "exit code",
-        "used; 3:": "exit code",
+        "understood; 3:": "exit code",
     }
     assert typed_numbers(text, allowed) == []
 
 
-def test_landing_page_answers_in_five_sentences():
-    answer = page("intro").split("## The answer")[1].split("## ")[0]
-    items = re.findall(r"^(\d)\. (.*?)(?=^\d\. |^\*)", answer, re.MULTILINE | re.DOTALL)
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text without roles and brackets."""
+    text = re.sub(r"`[^`]*`|\([^)]*\)", "", " ".join(text.split()))
+    return re.findall(r"\S.*?[.!?](?= |$)", text)
+
+
+def test_a_finding_is_one_sentence_with_a_number_of_the_run_and_a_link_to_a_notebook():
+    for finding in FINDINGS:
+        assert len(sentences(finding.sentence)) == 1, finding.sentence
+        assert "{" in finding.sentence and typed_numbers(finding.sentence, {"80/20": "a kind of split"}) == []
+        notebook = re.fullmatch(r"\[[^]]+\]\((\w+\.ipynb)\)", finding.evidence)[1]
+        assert (ROOT / "notebooks" / notebook).is_file()
+
+
+def test_the_published_run_has_every_finding_and_a_run_without_tables_says_what_it_lacks(tmp_path, published):
+    lines = found(PUBLISHED).splitlines()
+    assert [line.split(".")[0] for line in lines] == [str(n) for n in range(1, len(FINDINGS) + 1)]
+    assert f"**{published['exact_largest'].text}**" in lines[0]
+    (told,) = found(tmp_path).strip().splitlines()
+    assert told.startswith("Not measured in this run: copies; ") and told.count(";") == len(FINDINGS) - 1
+
+
+def test_landing_page_answers_in_three_sentences_and_tells_what_to_do_in_four_lines():
+    text = page("intro")
+    answer = text.split("## The answer\n")[1].split("::::")[0]
+    assert len(sentences(answer)) == 3
+    commands = re.findall(
+        r"^\d\. `leakfree (\w+) ", text.split("## Do this\n")[1].split("## ")[0], re.MULTILINE
+    )
+    assert commands == ["audit", "split", "check", "score"]
+    # Each number has its sentence, and each of the five sentences its numbers.
+    numbers = text.split(":::{dropdown} Five answers")[1].split(":::")[0]
+    items = re.findall(r"^(\d)\. (.*?)(?=^\d\. |^\*)", numbers, re.MULTILINE | re.DOTALL)
     assert [number for number, _ in items] == list("12345")
     for _, sentence in items:
-        text = re.sub(r"`[^`]*`|\([^)]*\)", "", " ".join(sentence.split()))
         assert QUOTE.search(sentence), sentence
-        assert len(re.findall(r"[.!?](?= |$)", text)) == 1, text
+        assert len(sentences(sentence)) == 1, sentence
+
+
+def test_what_the_landing_page_concludes_is_in_the_tables():
+    rows = pd.read_csv(PUBLISHED / "tables" / "inflation.csv").query(
+        "primary and dose == 1 and metric == 'roc_auc'"
+    )
+    most = rows.groupby("protocol")["estimate"].max()
+    margin = 0.01
+    # "far too good", "a little too good", "about nothing".
+    assert most[["exact", "no-test-set"]].min() > 5 * most["siblings"] > 5 * margin
+    small = rows[rows["protocol"].isin(["scaling", "pca", "tuning"])]
+    assert small["estimate"].abs().max() < margin / 5
+    # "can tell its label too": no lung was looked at.
+    shape = pd.read_csv(PUBLISHED / "tables" / "05_aspect.csv").query("handling == 'shape alone'")
+    assert shape["low"].min() > 0.5
 
 
 def test_what_the_page_on_identity_concludes_is_in_the_tables():

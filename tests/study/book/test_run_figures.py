@@ -53,7 +53,9 @@ def run(tmp_path) -> Path:
     (run / "tables" / "t.csv").write_text("a\n1\n")
     # What the pages that are made from a run ask of it.
     shutil.copy(ROOT / "artifacts" / "chest_xray" / "provenance.json", run)
-    index = {"one": entry("one"), "two": entry("two", alt="What <two> shows", cell=2)}
+    files = ["two.png", "two-narrow.svg"]
+    index = {"one": entry("one"), "two": entry("two", alt="What <two> shows", cell=2, files=files)}
+    (run / "figures" / "two-narrow.svg").write_text('<svg height="72pt" version="1.1" width="144pt"></svg>')
     for seed, name in enumerate(index):
         (run / "figures" / f"{name}.png").write_bytes(png(seed))
     (run / "figures" / "index.json").write_text(json.dumps(index))
@@ -121,8 +123,12 @@ def test_figures_stand_on_pages_with_their_links(run):
     here = soup(html, "intro").find(attrs={"data-figure": "two"})
     assert here.img["src"] == "figures/two.png"
     assert [link["href"] for link in here.figcaption.find_all("a")] == [
-        "run/results.html#cell-2", "_sources/run/results.ipynb", "figures/two.png", "tables/t.csv"
+        "run/results.html#cell-2", "_sources/run/results.ipynb", "figures/two.png", "figures/two-narrow.svg",
+        "tables/t.csv",
     ]  # fmt: skip
+    # A phone gets its own version, where there is one.
+    assert (here.source["srcset"], here.source["width"]) == ("figures/two-narrow.svg", "192")
+    assert here.source["media"] == "(max-width: 600px)" and one.source is None
     assert (html / "figures" / "two.png").read_bytes() == png(1)
     assert (html / "tables" / "t.csv").is_file()
     # One setting gave all buttons, and those of a notebook lead to where it is in the repository.
@@ -192,6 +198,14 @@ def test_index_that_is_not_one_is_one_line(run):
         assert "\n" not in str(error.value)
     (run / "figures" / "index.json").unlink()
     assert read_index(run) == {}
+
+
+def test_the_version_for_a_phone_is_one_of_the_files(run):
+    index = {"one": entry("one", files=["one.png", "one-narrow.svg"])}
+    (run / "figures" / "index.json").write_text(json.dumps(index))
+    figure = read_index(run)["one"]
+    assert (figure.file, figure.narrow) == ("one.png", "one-narrow.svg")
+    assert figure_index.missing_files(figure, run) == ["figures/one-narrow.svg"]
 
 
 def test_text_in_all_figures_is_of_one_size(run, tmp_path):

@@ -148,6 +148,19 @@ def test_the_lighter_of_two_kinds_is_written_and_the_other_one_goes(tmp_path):
     assert [p.name for p in (tmp_path / "figures").glob("simple.*")] == ["simple.png"]
 
 
+def test_a_figure_with_a_version_for_a_phone_has_three_files(tmp_path):
+    wide, phone = figures.images_per_patient([1, 2]), figures.images_per_patient([1])
+    entry = Entry(caption="c", alt="a", source="s")
+    path = figures.save(wide, tmp_path, "x", entry, phone)
+    names = ["x.svg", "x.png", "x-narrow.svg"]
+    assert [file.name for file in figures.files_of(path)] == names
+    assert json.loads((tmp_path / "figures/index.json").read_text())["x"]["files"] == names
+    assert (tmp_path / "figures/x-narrow.svg").read_bytes() != path.read_bytes()
+    # Without one there is one file, and none of the others stays.
+    path = figures.save(wide, tmp_path, "x", entry)
+    assert figures.files_of(path) == [path] == sorted((tmp_path / "figures").glob("x*"))
+
+
 def test_a_figure_that_shows_images_is_kept_where_it_cannot_be_drawn(tmp_path):
     with pytest.raises(FileNotFoundError, match="shows images"):
         figures.save(None, tmp_path, "x", Entry(caption="c", alt="a", source="s", images=True))
@@ -282,6 +295,9 @@ def test_intervals_draw_the_numbers_of_the_table():
     row = table.iloc[0]
     assert ax.lines[0].get_xdata().tolist() == [row["low"], row["high"]]
     assert ax.lines[1].get_xdata().tolist() == [row["estimate"]]
+    # Panels are compared with one another, so they have one axis.
+    panels = figures.intervals(scores()).axes
+    assert len(panels) > 1 and len({panel.get_xlim() for panel in panels}) == 1
     undefined = table.assign(estimate=np.nan, low=np.nan, high=np.nan)
     assert [text.get_text() for text in figures.intervals(undefined).axes[0].texts] == ["undefined"]
 

@@ -22,6 +22,10 @@ def test_reliability_shows_every_bin_with_images():
         known = table[table["images"] > 0]
         assert lines[name].get_xdata() == pytest.approx(known["confidence"])
         assert lines[name].get_ydata() == pytest.approx(known["accuracy"])
+    # A vertical line a bin with images, from one end of its interval to the other.
+    ends = [segment[:, 1] for lines in above.collections for segment in lines.get_segments()]
+    wanted = pd.concat([table[table["images"] > 0] for table in tables.values()])
+    assert np.array(ends) == pytest.approx(wanted[["accuracy_low", "accuracy_high"]].to_numpy())
     heights = sorted(bar.get_height() for bar in below.patches)
     assert heights == sorted([*tables["before"]["images"], *tables["after"]["images"]])
     assert len({line.get_color() for line in lines.values()}) == 3
@@ -36,6 +40,31 @@ def test_hidden_regions_keep_their_order():
     assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first stands on top
     (points,) = [line for line in axis.get_lines() if line.get_marker() == "o"]
     assert points.get_xdata() == pytest.approx([0.9, 0.6])
+
+
+def test_two_tests_share_one_axis_and_a_line_joins_them():
+    table = pd.DataFrame(
+        [
+            {
+                "metric": metric,
+                "model": model,
+                "test": test,
+                "estimate": value,
+                "low": value - 0.1,
+                "high": value + 0.1,
+            }
+            for metric in ("accuracy", "roc_auc")
+            for model, pair in (("a", (0.9, 0.7)), ("b", (0.8, 0.6)))
+            for test, value in zip(("internal", "official"), pair, strict=True)
+        ]
+    )
+    figure = model_plots.two_tests(table)
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim()
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["accuracy", "ROC AUC"]
+    joins = [line.get_xdata() for line in first.get_lines() if line.get_marker() == "None"]
+    assert [list(join) for join in joins] == [[0.9, 0.7], [0.8, 0.6]]
+    assert [text.get_text() for text in first.texts] == ["internal", "official"]
 
 
 def test_images_stand_above_their_heat_as_thumbnails():

@@ -361,6 +361,20 @@ def test_of_a_model_with_several_networks_both_tests_show_the_ensemble():
     ]  # fmt: skip
 
 
+def test_official_scores_have_what_is_known_of_their_network():
+    internal = pd.DataFrame(
+        [("binary", "net", seed, "accuracy", 0.9, "scratch", f"in_{seed}") for seed in (1, 2)],
+        columns=["task", "model", "seed", "metric", "estimate", "weights", "predictions"],
+    )
+    opened = (
+        internal.drop(columns="weights").iloc[1:].assign(estimate=0.7, seed="2", predictions="out", opening=1)
+    )
+    rows = official.official_rows(internal, opened)
+    assert list(rows) == list(internal)
+    assert rows.iloc[0].tolist() == ["binary", "net", "2", "accuracy", 0.7, "scratch", "out"]
+    assert len(rows) == 1 and official.official_rows(internal, pd.DataFrame()).empty
+
+
 def test_leak_or_shift_quotes_the_audit_and_counts_what_the_ledgers_found(tmp_path):
     networks = [type("R", (), {"facts": {"shared_groups": n}}) for n in (0, 3)]
     assert official.leak_or_shift(tmp_path, selected_rows(), networks).startswith("Notebook 02 has not run")
