@@ -36,6 +36,7 @@ _TRAIN = {"part": "train"}
 _PUBLISHED = {"task": "binary", "model": "resnet18-reframed", "seed": 42}
 _PUBLISHED_TEST = _PUBLISHED | {"image_size": 64, "part": "test", "metric": "roc_auc"}
 _BEFORE = {"task": "binary", "model": "resnet18", "seed": 42}
+_FIRST = _BEFORE | {"opening": 1}
 _SECOND = _PUBLISHED | {"opening": 2}
 _GOALS = {"network": "resnet18-reframed, seed 42"}
 _RING = {"question": "the label", "looked_at": "ring"}
@@ -223,7 +224,7 @@ QUOTES = {
     "kermany_accuracy": _sealed(
         "05_beside_published", "{estimate:.3f}", {"who": "Kermany et al. 2018", "metric": "accuracy"}
     ),
-    "openings": _sealed("05_official", "{opening.max:,d}", {}),
+    "openings": _sealed("05_framing_official", "{opening.max:,d}", {}),
     # The weights that are published: those of one seed.
     **{
         f"published_{name}": _measured("05_framing_scores", _INTERVAL, _PUBLISHED | {"metric": metric})
@@ -261,18 +262,23 @@ QUOTES = {
     "framing_worst_specificity": _measured(
         "05_framing_ablation", "{worst_specificity:.3f}", {"chosen": "True"}
     ),
+    **{
+        f"first_official_{name}": _sealed("05_framing_official", _INTERVAL, _FIRST | {"metric": metric})
+        for name, metric in _RATES.items()
+    },
     "goals_met": _sealed("05_framing_goals", "{rows:,d}", _GOALS | {"told": "met"}),
     "goals": _sealed("05_framing_goals", "{rows:,d}", _GOALS),
     "published_model": _measured("models/preprocessing.json", "{model}", words=_NAMES),
     "published_seed": _measured("models/preprocessing.json", "{seed}"),
     "published_size": _measured("models/preprocessing.json", "{image_size} x {image_size}"),
     "published_weights": _measured("models/preprocessing.json", "{weights_sha256}"),
-    "published_n_train": _measured("05_scores", "{n_train:,d}", _PUBLISHED_TEST),
-    "published_n_val": _measured("05_validation", "{n_images:,d}", _PUBLISHED_TEST | {"part": "val"}),
-    "published_n_test": _measured("05_scores", "{n_images:,d}", _PUBLISHED_TEST),
-    "published_n_patients": _measured("05_scores", "{n_patients:,d}", _PUBLISHED_TEST),
+    "published_n_train": _measured("05_framing_scores", "{n_train:,d}", _PUBLISHED_TEST),
+    "published_n_val": _measured("05_framing_ablation", "{n_images:,d}", {"chosen": "True"}),
+    "published_n_test": _measured("05_framing_scores", "{n_images:,d}", _PUBLISHED_TEST),
+    "published_n_patients": _measured("05_framing_scores", "{n_patients:,d}", _PUBLISHED_TEST),
     "shape_alone": _measured("05_aspect", _INTERVAL, {"handling": "shape alone", "reads": "class"}),
-    "hidden_lungs": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
+    "hidden_lungs": _measured("05_framing_hidden", _INTERVAL, _HIDDEN),
+    "hidden_lungs_first": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
     "hidden_lungs_probe": _measured("05_hidden_probe", _INTERVAL, _HIDDEN),
     # How much a leak inflates.
     "n_comparisons": _measured("inflation", "{rows:,d}", _COMPARED),

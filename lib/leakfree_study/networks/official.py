@@ -273,7 +273,7 @@ def published_before(run: Run) -> dict[Network, tuple[Result, Callable[[], Publi
 
 
 def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Score what both openings predicted, in the same metrics; of the first, no members of an ensemble.
+    """Score what both openings predicted, in the same metrics.
 
     Parameters
     ----------
@@ -290,8 +290,6 @@ def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd
     frames = []
     for opening in (1, 2):
         scores = official_scores(folder, opening)
-        alone = scores.groupby(["task", "model"])["seed"].transform("nunique") == 1
-        scores = scores[(scores["seed"] == "ensemble") | alone | (opening == 2)]
         keys = ["task", "model", "seed", "predictions", "opening", "date"]
         for key, _ in scores.groupby(keys, sort=False):
             described = dict(zip(keys, key, strict=True))
