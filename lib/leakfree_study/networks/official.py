@@ -304,7 +304,7 @@ def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd
 
 
 def goals_told(folder: Path, opening: int) -> pd.DataFrame:
-    """Set the results of an opening beside the goals of its plan.
+    """Set the results of an opening beside the goals of its plan, which are those of a task's first model.
 
     Returns
     -------
@@ -315,8 +315,10 @@ def goals_told(folder: Path, opening: int) -> pd.DataFrame:
     plan, scores = read_plan(plan_file(folder, opening)), official_scores(folder, opening)
     rows = []
     for task, goals in plan.goals.items():
+        model = next(entry.model for entry in plan.entries if entry.task == task)
         for metric, goal in goals.items():
-            for row in scores[(scores["task"] == task) & (scores["metric"] == metric)].itertuples():
+            asked = (scores["task"] == task) & (scores["model"] == model) & (scores["metric"] == metric)
+            for row in scores[asked].itertuples():
                 which = "ensemble" if row.seed == "ensemble" else f"seed {row.seed}"
                 rows.append(
                     {
