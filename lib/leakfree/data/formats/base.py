@@ -16,7 +16,11 @@ class FormatError(LeakfreeError):
 
 
 class Format(Protocol):
-    """A module of this package."""
+    """A module of this package.
+
+    Its functions run in a process with limits, see `leakfree.data.bounded`, and are called for one block of a
+    file after another: what takes long to open is kept by `leakfree.data.held.opened`.
+    """
 
     #: Shown in reports.
     NAME: str
