@@ -49,7 +49,7 @@ def article(html: Path, page: str, pages: list[str]) -> Tag:
     found = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser").find("article")
     if found is None:
         raise BookError(f"book: page {page} has no article")
-    for hidden in found.select("script, .headerlink, .explore"):
+    for hidden in found.select("script, source, .headerlink, .explore"):
         hidden.decompose()
     for named in found.find_all(id=True):
         named["id"] = anchor(page, named["id"])

@@ -31,6 +31,7 @@ _METADATA = (0xE1, 0xED, 0xFE)
 # Huffman and quantisation tables, restart interval.
 _TABLES = (0xC4, 0xDB, 0xDD)
 
+_PNM = re.compile(rb"P([56])\n([1-9]\d{0,5}) ([1-9]\d{0,5})\n255\n")
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Of a fixed small size, or of colours.
 _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"hIST")
@@ -39,7 +40,8 @@ _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", 
 def plain(data: bytes) -> int:
     """Return how many pixels the header names, if decoding takes time and memory in proportion to them.
 
-    More than 0 only for a JPEG or PNG of which every part is known and within bounds; 0 says nothing.
+    More than 0 only for a JPEG or PNG of which every part is known and within bounds, or the bare pixels of
+    a PGM or PPM; 0 says nothing.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def plain(data: bytes) -> int:
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _plain_jpeg(data)
-        return _plain_png(data) if data[:8] == _PNG else 0
+        return _plain_png(data) if data[:8] == _PNG else _plain_pnm(data)
     except (struct.error, IndexError):  # cut off
         return 0
 
@@ -92,6 +94,14 @@ def _plain_jpeg(data: bytes) -> int:
         if segments > MOST_SEGMENTS:
             raise ImageError(f"more than {MOST_SEGMENTS:,} segments: no encoder of images writes so many")
     return 0
+
+
+def _plain_pnm(data: bytes) -> int:
+    """All pixels of 8 bits one after another, as `leakfree.data.formats` writes them."""
+    if (head := _PNM.match(data)) is None:
+        return 0
+    pixels = int(head[2]) * int(head[3])
+    return pixels if len(data) == head.end() + pixels * (3 if head[1] == b"6" else 1) else 0
 
 
 def _plain_png(data: bytes) -> int:

@@ -62,7 +62,19 @@ def test_metadata_of_a_scanner_and_filling_bytes_are_plain():
     assert plain(png_with(chunk(b"tEXt", b"Software\0scan")))
 
 
-@pytest.mark.parametrize("format", ["TIFF", "GIF", "BMP", "WEBP", "PPM"])
+def test_bare_pixels_are_plain_and_nothing_beside_them():
+    data = saved("PPM")
+    assert plain(data) == 4096
+    for odd in (
+        data[:-1],
+        data + b"\0",
+        data.replace(b"\n255", b"\n256"),
+        data.replace(b"64 64", b"64 #\n64"),
+    ):
+        assert plain(odd) == 0
+
+
+@pytest.mark.parametrize("format", ["TIFF", "GIF", "BMP", "WEBP"])
 def test_other_formats_are_not_plain(format):
     assert not plain(saved(format))
 
