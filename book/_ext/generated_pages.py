@@ -21,11 +21,12 @@ import api_page
 import architecture_page
 import provenance_page
 import rooms
+from run_files import FOLDERS
 from run_pages import run_folder
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from leakfree_study.book import fooled
+from leakfree_study.book import citing, fooled
 from leakfree_study.book.quoting import QuoteError
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
@@ -93,6 +94,7 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "answers": answers,
     "api": api,
     "architecture": architecture,
+    "citing": citing.section,
     "fooled": fooled.section,
     "provenance": provenance,
 }
@@ -163,6 +165,11 @@ def draw(app: Sphinx, exception: Exception | None) -> None:
     counted = architecture_page.shown(rooms.between(found, rooms.imports()))
     architecture_figure.draw_flow(found, counted, target / "architecture_flow.svg")
     architecture_figure.draw_files(architecture_page.written(run), target / "architecture_files.svg")
+    if (run / "SHA256SUMS").is_file():
+        within = (*(f"{folder}/" for folder in FOLDERS), *BESIDE)
+        for name, describe in citing.DESCRIBED.items():
+            described = describe(run, citing.citation(), within)
+            Path(app.outdir, name).write_text(citing.as_json(described), encoding="utf-8")
     for name in BESIDE:
         Path(app.outdir, name).unlink(missing_ok=True)
         if (run / name).is_file():

@@ -33,8 +33,7 @@
   function pairs(panel, asked) {
     let place = 0;
     let points = [0, 0];
-    const [left, right] = ["First", "Second"].map((which) => element("img", {
-      alt: `${which} drawn X-ray of the pair`, class: "dark-light" })); // on no white ground in the dark
+    const [left, right] = ["First", "Second"].map((which) => element("img", { alt: `${which} drawn X-ray of the pair` }));
     const count = element("p", { class: "fooled-count" });
     const says = said();
     const same = button("One child", () => decide(true));

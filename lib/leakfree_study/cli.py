@@ -32,7 +32,12 @@ def _add_new(commands: argparse._SubParsersAction) -> None:
         "to run the study. Exit code: 0 the study is ready, whatever the audit found; 2 the input cannot be "
         "used.",
     )
-    new.add_argument("folder", type=Path, metavar="FOLDER", help="images, in folders of part/class or class")
+    new.add_argument(
+        "folder",
+        type=Path,
+        metavar="IMAGES",
+        help="what `leakfree audit` opens: a folder, a table, an archive",
+    )
     new.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: FOLDER-study)")
     new.add_argument(
         "--patient-pattern",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,25 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.data.formats import Item, ItemReader, file_items, list_items, of_file, plain_bytes
-from leakfree.data.formats.annotations import annotated
+from leakfree.data.inputs import Opened, open_folder, open_input, open_several, open_table_of_images
 from leakfree.data.patients import SUBJECT
-from leakfree.data.raw import Problem, SourceError, readable
-from leakfree.data.reading.parts import is_part, part_name
+from leakfree.data.raw import Problem, SourceError
 from leakfree.data.reading.report import Reading, make_field
-from leakfree.data.reading.rows import Table, open_table
-from leakfree.data.reading.tables import table_suffix
-from leakfree.data.reading.understand import Input, Understood, names_tell, searched, understand
+from leakfree.data.reading.understand import names_tell, searched
 from leakfree.data.reading.wishes import ReadingError, Wishes
 from leakfree.data.sources.hub import is_deeplake
-from leakfree.data.sources.listing import Listed
 
 if TYPE_CHECKING:
     from leakfree.data.cohort import Cohort
     from leakfree.data.record import RecordedCohort
-
-#: Columns of a target's table.
-COLUMNS = ("image_id", "part", "label", "patient", "person_num", "file")
 
 
 class TargetError(LeakfreeError):
@@ -45,27 +36,6 @@ class Reader(Protocol):
 
     def only(self, rows: Sequence[int]) -> Reader:
         """Return a reader of some rows, which are then numbered from 0."""
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Reads files from disk."""
-
-    ids: tuple[str, ...]
-    paths: tuple[str, ...]
-
-    @property
-    def places(self) -> Iterator[tuple[str]]:
-        """File of each image."""
-        return zip(self.paths, strict=True)
-
-    def read(self, rows: Sequence[int]) -> Iterator[bytes | Problem]:
-        """Yield the bytes of each row's file."""
-        return (plain_bytes(self.ids[row], self.paths[row]) for row in rows)
-
-    def only(self, rows: Sequence[int]) -> FileReader:
-        """Return a reader of some rows."""
-        return FileReader(tuple(self.ids[row] for row in rows), tuple(self.paths[row] for row in rows))
 
 
 @dataclass(frozen=True)
@@ -171,230 +141,55 @@ def open_target(
     if not all(targets):
         raise TargetError("no target: the name is empty")
     try:
-        if len(targets) > 1:
-            found = _from_several([Path(one) for one in targets], wishes)
-        else:
-            found = _from_one(targets[0], wishes, cache)
+        opened = _opened(targets, wishes)
+        found = _from_cohort(targets[0], cache, wishes) if opened is None else _target(opened)
     except (SourceError, ReadingError) as error:
         raise TargetError(str(error)) from error
     if manifest is not None:
         found = _with_manifest(found, Path(manifest))
     if found.table.empty:
-        named, told = " ".join(targets), _no_image(found)
+        named, told = " ".join(targets), "no image" if opened is None else opened.nothing
         raise TargetError(told if told.startswith(named) else f"{named}: {told}")
     return found
 
 
-def _no_image(found: Target) -> str:
-    """Say why there is no image, and what would read what is there."""
-    if found.reading is not None and found.reading.unclear:
-        told = found.reading.unclear[0]
-        if not told.startswith("no part"):
-            return told
-    kinds = found.reading.left_out if found.reading is not None else {}
-    some = ", ".join(f"{n:,} x {kind}" for kind, n in list(kinds.items())[:5])
-    return f"no image; there are {some}" if some else "no image"
-
-
-def _from_one(target: str, wishes: Wishes, cache: Path | None) -> Target:
-    path = Path(target)
+def _opened(targets: Sequence[str], wishes: Wishes) -> Opened | None:
+    """Open files and folders; None for a cohort."""
+    if len(targets) > 1:
+        return open_several([Path(one) for one in targets], wishes)
+    path = Path(targets[0])
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        there = path.exists() and not (path.is_dir() and is_deeplake(path))
     except OSError as error:
-        raise TargetError(f"{target}: {error.strerror or error}") from error
-    if is_folder and not is_deeplake(path):
-        return from_folder(path, wishes)
-    if exists and not is_folder:
-        return from_file(path, wishes)
-    found = _from_cohort(target, cache)
-    if wishes.patient_pattern:
-        return _with_pattern(found, wishes.patient_pattern)
-    return found
+        raise TargetError(f"{path}: {error.strerror or error}") from error
+    return open_input(path, wishes) if there else None
 
 
 def from_folder(root: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
-    """List the images below a folder, and find out part, label and patient of each.
-
-    A folder is a part only if its name says so, see `leakfree.data.reading.parts.part_name`.
-    """
-    items, problems = list_items(root)
-    tables = [open_table(path, root, wishes.columns) for path in wishes.csv]
-    if not tables:
-        # What belongs to images in folders by the convention of Hugging Face.
-        known = [p.file for p in problems if Path(p.file).name.lower() in ("metadata.csv", "metadata.jsonl")]
-        tables = [table for name in known if (table := _beside(root, name)) is not None]
-    items, annotations = annotated(root, items, problems)
-    found = understand(Input(items, tables, problems, root, annotations=annotations), wishes)
-    empty = [child.name for child in sorted(root.iterdir()) if child.is_dir() and is_part(child.name)]
-    return _target(_name(root), found, problems, () if wishes.no_parts else empty)
-
-
-def _beside(root: Path, name: str) -> Table | None:
-    """Open a table ``metadata`` that lies beside images; None unless it names files."""
-    try:
-        table = open_table(Path(root) / name, root)
-    except ReadingError:
-        return None
-    return table if any(column in table.frame for column in ("file_name", "filename", "image")) else None
-
-
-def from_file(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
-    """List the images of a table, or of a file that holds images."""
-    if of_file(path):
-        items, problems = file_items(path, path.name)
-        items = [item._replace(file=item.file.removeprefix(f"{path.name}/")) for item in items]
-        tables = [open_table(table, path.parent, wishes.columns) for table in wishes.csv]
-        found = understand(Input(items, tables, problems), wishes)
-        return _target(path.stem, found, problems)
-    if not table_suffix(path):
-        raise TargetError(f"{path}: neither a folder, nor a CSV, nor a cohort, nor a file with images inside")
-    return from_csv(path, wishes)
+    """List the images below a folder, and find out part, label and patient of each."""
+    return _target(open_folder(root, wishes))
 
 
 def from_csv(path: Path, wishes: Wishes = Wishes()) -> Target:  # noqa: B008 (frozen)
-    """List the images that the rows of a table name; they lie in its folder or below.
-
-    A file may be listed twice: that is a finding, not an error.
-    """
-    path = Path(path)
-    tables = [open_table(one, path.parent, wishes.columns) for one in (path, *wishes.csv)]
-    found = understand(Input(_listed(tables, wishes), tables, by_table=True), wishes)
-    return _target(path.stem, found, [])
+    """List the images that the rows of a table name; they lie in its folder or below."""
+    return _target(open_table_of_images(path, wishes))
 
 
-def _listed(tables: Sequence[Table], wishes: Wishes) -> list[Item]:
-    """List the files that tables may mean: those that values name as they stand, else all of the folder."""
-    root = tables[0].path.parent
-    direct: dict[str, Item] = {}
-    for table in tables:
-        names = [wishes.path_column] if wishes.path_column in table.frame else list(table.frame.columns)
-        best: dict[str, Item] = {}
-        for column in names:
-            found = {}
-            values = [value.strip() for value in table.frame[column]]
-            # A first look at a few: most columns hold no names of files.
-            if not any(_is_file(table.path.parent, value) for value in values[:50]):
-                continue
-            for value in values:
-                if _is_file(table.path.parent, value):
-                    for item in _file_as_items(table.path.parent / value, value):
-                        found[item.file] = item
-            best = max(best, found, key=len)
-        direct |= best
-        complete = best and all(
-            any(value.strip() in best for value in row)
-            for row in table.frame[names].itertuples(index=False, name=None)
-        )
-        if not complete:
-            break
-    else:
-        return list(direct.values())
-    items, _ = list_items(root)
-    known = {item.path for item in items}
-    return items + [item for item in direct.values() if item.path not in known]
-
-
-def _is_file(folder: Path, value: str) -> bool:
-    if not value or value in (".", "..", "/"):
-        return False
-    try:
-        place = folder / value
-        return place.exists() and not place.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _file_as_items(path: Path, file: str) -> list[Item]:
-    if of_file(path):
-        items, _ = file_items(path, file)
-        if items:
-            return items
-    return [Item(file, str(path))]
-
-
-def _from_several(paths: Sequence[Path], wishes: Wishes) -> Target:
-    """Take several targets together: folders and files with images are a part each, by their names."""
-    items, problems, tables = [], [], []
-    names = _different(paths)
-    root = Path(*_common(paths)) if _common(paths) else Path()
-    for path, name in zip(paths, names, strict=True):
-        if path.is_dir():
-            some, wrong = list_items(path)
-            declared = name
-        elif path.is_file() and table_suffix(path) and not of_file(path):
-            tables.append(path)
-            continue
-        elif path.is_file():
-            some, wrong = file_items(path, path.name)
-            some = [item._replace(file=item.file.removeprefix(f"{path.name}/")) for item in some]
-            declared = name
-        else:
-            raise TargetError(f"{path}: no such file or folder")
-        items += [item._replace(file=f"{name}/{item.file}", part=declared) for item in some]
-        problems += [Problem(f"{name}/{problem.file}", problem.reason) for problem in wrong]
-    opened = [open_table(path, root, wishes.columns) for path in (*tables, *wishes.csv)]
-    if not items:
-        found = understand(Input(_listed(opened, wishes), opened, by_table=True), wishes)
-        return _target("-".join(names), found, [])
-    # The folders were given as parts, one each; what stands inside them is no part.
-    found = understand(Input(items, opened, problems, declared=True), wishes)
-    return _target("-".join(names), found, problems)
-
-
-def _different(paths: Sequence[Path]) -> list[str]:
-    """Name targets by the shortest end of their paths in which they all differ."""
-    resolved = [path.resolve().parts for path in paths]
-    for length in range(1, max(map(len, resolved)) + 1):
-        names = ["_".join(parts[-length:]) for parts in resolved]
-        if len(set(names)) == len(names):
-            return [re.sub(r"[/\\]+", "_", name).strip("_") or "root" for name in names]
-    raise TargetError(f"{paths[0]}: is given twice")
-
-
-def _common(paths: Sequence[Path]) -> tuple[str, ...]:
-    common = []
-    for parts in zip(*(path.resolve().parts for path in paths), strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return tuple(common)
-
-
-def _target(
-    name: str, found: Understood, problems: Sequence[Problem], declared: Sequence[str] = ()
-) -> Target:
-    items = found.items
-    reader = ItemReader(
-        tuple(found.table["image_id"]),
-        tuple(item.path for item in items),
-        tuple(item.format for item in items),
-        tuple(item.key for item in items),
-    )
-    dropped = {problem.file for problem in found.problems}
-    told = [Problem(readable(p.file), p.reason) for p in problems if p.file not in dropped]
-    told += [Problem(readable(p.file), p.reason) for p in found.problems]
-    parts = [part for part in dict.fromkeys(found.table["part"]) if part]
-    known = {part_name(part) for part in parts}
-    # A folder of a part without an image, unless the same part is written in another way.
-    parts = [*(part for part in declared if part in parts or part_name(part) not in known), *parts]
-    parts = list(dict.fromkeys(parts))
+def _target(opened: Opened) -> Target:
+    found = opened.understood
     return Target(
-        name,
+        opened.name,
         found.table,
-        reader,
-        tuple(told),
-        tuple(parts),
+        opened.reader,
+        opened.problems,
+        opened.parts,
         reading=found.reading,
         alternatives=found.alternatives,
         doubtful=found.doubtful,
     )
 
 
-def _name(root: Path) -> str:
-    return re.sub(r"[^\w.-]+", "-", root.resolve().name).strip("-.") or "folder"
-
-
-def _from_cohort(target: str, cache: Path | None) -> Target:
+def _from_cohort(target: str, cache: Path | None, wishes: Wishes) -> Target:
     from leakfree.base.paths import cache_folder, project_root
     from leakfree.data.cohort import CohortError
     from leakfree.data.open import open_cohort
@@ -405,7 +200,8 @@ def _from_cohort(target: str, cache: Path | None) -> Target:
         cohort = open_cohort(target, cache or cache_folder(project_root()), allow_problems=True)
     except CohortError as error:
         raise TargetError(str(error)) from error
-    return from_cohort(cohort)
+    found = from_cohort(cohort)
+    return _with_pattern(found, wishes.patient_pattern) if wishes.patient_pattern else found
 
 
 def from_cohort(cohort: Cohort | RecordedCohort, rows: Sequence[int] | None = None) -> Target:
@@ -513,54 +309,28 @@ def _with_pattern(target: Target, pattern: str) -> Target:
     return replace(target, table=target.table.assign(patient=patients), reading=reading)
 
 
-def make_table(rows: list[tuple], sort: bool = True) -> pd.DataFrame:
-    """Make a target's table of rows in the order of `COLUMNS`, sorted by image id unless told otherwise."""
-    # As objects: where pyarrow is there, its texts cannot hold names that are not UTF-8.
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    table["person_num"] = table["person_num"].astype("Int64")
-    return table.sort_values("image_id", ignore_index=True) if sort else table
-
-
-def as_target(
-    name: str,
-    listed: list[Listed],
-    problems: list[Problem],
-    *,
-    leave_out: Collection[str] = (),
-    sealed: str = "",
-) -> Target:
-    """Hand images to the audit, with the labels, parts and patients that the study reads.
+def as_target(opened: Opened, *, leave_out: Collection[str] = (), sealed: str = "") -> Target:
+    """Hand the images of a study to the audit, with the labels, parts and patients that the study reads.
 
     Parameters
     ----------
-    name : str
-    listed : list of Listed
-    problems : list of Problem
+    opened : leakfree.data.inputs.Opened
+        See `leakfree.data.sources.listing.list_study`.
     leave_out : collection of str
         Labels whose images take no part.
     sealed : str
         Part whose labels the audit must not see; none if empty.
     """
-    table = make_table(
-        [
-            (
-                readable(image.file),
-                readable(image.part),
-                "sealed" if sealed and image.part == sealed else readable(image.label),
-                readable(image.patient),
-                pd.NA,
-                str(image.path),
-            )
-            for image in listed
-            if image.label not in leave_out
-        ]
-    )
-    reader = FileReader(tuple(table["image_id"]), tuple(table["file"]))
+    target = _target(opened)
+    taking = ~target.table["label"].isin(list(leave_out)).to_numpy()
+    table = target.table[taking].reset_index(drop=True)
+    if sealed:
+        table["label"] = table["label"].where(table["part"] != sealed, "sealed")
+    table[SUBJECT] = table["patient"]
     ids = table["image_id"].tolist()
-    reading = Reading(
-        make_field("study.yaml", ids, table["part"].tolist()),
-        make_field("study.yaml", ids, table["label"].tolist()),
-        make_field("study.yaml", ids, table["patient"].tolist(), listed=False),
-    )
-    table = table.assign(**{SUBJECT: table["patient"]})
-    return Target(name, table, reader, tuple(problems), reading=reading)
+    reading = target.reading
+    if reading is not None:
+        labels = make_field(reading.labels.source, ids, table["label"].tolist())
+        reading = replace(reading, labels=labels)
+    rows = taking.nonzero()[0].tolist()
+    return replace(target, table=table, reader=target.reader.only(rows), reading=reading)

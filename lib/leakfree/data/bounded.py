@@ -1,18 +1,21 @@
 """Decode what may come from anyone: time and memory have a bound that no trick in a file moves.
 
 What is `plain` is decoded here, at full speed. All else goes to a process that a limit on processor time
-or memory ends (`leakfree.data.decoder`); the file is then refused with that reason. The limits grow with the
-pixels that a header names, and those have a limit too.
+or memory ends (`leakfree.data.decoder`); the file is then refused with that reason. The limits of an image
+grow with the pixels that a header names, and those have a limit too. The limits of a file that holds images
+in another way, or a table, grow with its size on disk alone: what is inside is not believed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +30,13 @@ from leakfree.data.images import ImageError, ImageFacts
 from leakfree.data.intake import Limits, TooLargeError, check, check_bytes
 from leakfree.data.plain import plain
 
+#: Processor seconds to read all of a file that holds images, and what each million of its bytes adds.
+FILE_SECONDS, FILE_SECONDS_A_MEGABYTE = 10.0, 5.0
+#: Bytes of memory that it may take, and for each byte of the file. Files that may take more than the second
+#: number have one process together, and no more than half of the machine.
+FILE_MEMORY, FILE_LARGE, FILE_MEMORY_A_BYTE = 1 << 30, 2 << 30, 8
+#: Bytes that a file may say of its images, or a table of its cells, and for each byte of the file.
+FILE_SAYS, FILE_SAYS_A_BYTE = 64 << 20, 8
 #: Seconds on the clock for each second of processor time that a task has: a busy machine is no bomb.
 _PATIENCE = 30
 # A decoder gives memory back at once, and has one thread.
@@ -35,6 +45,7 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # others reserve more addresses than they use
 }
 
 
@@ -102,6 +113,105 @@ def check_bounded(data: bytes, limits: Limits) -> None:
         _asked("nothing", data, limits=limits)
 
 
+def call(
+    module: str, function: str, path: str, *arguments: Any, memory_a_byte: int = FILE_MEMORY_A_BYTE
+) -> Any:
+    """Call a function of leakfree on a file that is not trusted, in a process with limits.
+
+    Parameters
+    ----------
+    module, function : str
+    path : str
+        The file, which is the first argument; the limits go by its size on disk.
+    *arguments
+        Further arguments, as JSON has them.
+    memory_a_byte : int
+        Of the file.
+
+    Returns
+    -------
+    object
+        What the function returns, as JSON has it.
+
+    Raises
+    ------
+    leakfree.data.intake.TooLargeError
+        If that takes more time or memory, or gives more back, than a file of its size needs.
+    leakfree.data.images.ImageError
+        With the message of whatever the function raises.
+    """
+    asked = {"task": "called", "module": module, "function": function, "path": path, "arguments": arguments}
+    body = _ask_of_file(asked, memory_a_byte, fresh=True)[1]
+    return json.loads(body.tobytes())
+
+
+def pictures(module: str, path: str, keys: Sequence[str]) -> Iterator[bytes | str]:
+    """Read pictures of a file by the function ``read`` of a format, in a process with limits.
+
+    All pictures of a file together have the time of one call: see `call`.
+
+    Yields
+    ------
+    bytes or str
+        An encoded picture, or the reason why there is none.
+    """
+    place = 0
+    while place < len(keys):
+        asked = {"task": "pictures", "module": module, "path": path, "keys": keys[place:]}
+        try:
+            head, body = _ask_of_file(asked)
+        except ImageError as error:
+            yield f"corrupt: {error}"
+            place += 1
+            continue
+        at = 0
+        for one in head["pictures"]:
+            place += 1
+            yield body[at : at + one].tobytes() if isinstance(one, int) else one
+            at += one if isinstance(one, int) else 0
+
+
+#: Processor seconds that are left to each file that was read.
+_left: dict[tuple[str, int, int], float] = {}
+#: A file is read by one process at a time, and by the one that has it open, if there is one.
+_turns = tuple(threading.Lock() for _ in range(64))
+
+
+def size_on_disk(path: str) -> int:
+    """Return the bytes of a file that are on disk: what is a hole in it is not."""
+    stat = os.stat(path)
+    blocks = getattr(stat, "st_blocks", 0) * 512
+    return min(stat.st_size, blocks) if blocks else stat.st_size  # a few systems count no blocks at all
+
+
+def _ask_of_file(
+    asked: dict[str, Any], memory_a_byte: int = FILE_MEMORY_A_BYTE, *, fresh: bool = False
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Ask for a task on a file, within the limits that its size on disk sets."""
+    path = asked["path"]
+    try:
+        stat, size = os.stat(path), size_on_disk(path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    memory = FILE_MEMORY + memory_a_byte * size
+    large = memory > FILE_LARGE
+    if large and hasattr(os, "sysconf"):
+        memory = min(memory, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    with _turns[hash(path) % len(_turns)]:
+        if fresh or key not in _left:
+            _left[key] = FILE_SECONDS + FILE_SECONDS_A_MEGABYTE * size / 1e6
+        if (seconds := _left[key]) <= 0:
+            raise TooLargeError(_SLOW.format(_FILE))
+        most = FILE_SAYS + FILE_SAYS_A_BYTE * size
+        asked = {**asked, "seconds": seconds, "memory": memory, "most": most}
+        _left[key] = 0.0  # unless an answer comes
+        head, body = _decoders(large=large).ask(asked, b"", seconds, path=path)
+        _left[key] = seconds - head["seconds"] - ("memory" in head)  # another process has to start
+    _refuse(head, _FILE)
+    return head, np.frombuffer(body, np.uint8)
+
+
 def start() -> None:
     """Start the decoders now, so that nobody waits for them later."""
     _decoders().start()
@@ -125,7 +235,10 @@ def _asked(
     asked = {"task": task, "arguments": arguments, "limits": told}
     # The header's pixels are not known here; the decoder's own clock follows them.
     most = images.MAX_PIXELS if limits is None else limits.pixels
-    return _decoders().ask(asked, data, decoder.seconds_for(most), wait)
+    head, body = _decoders().ask(asked, data, decoder.seconds_for(most), wait)
+    _refuse(head, _IMAGE)
+    # Facts alone come without pixels.
+    return head["facts"], np.frombuffer(body, np.uint8).reshape(head.get("shape", (0,)))
 
 
 class _Decoder:
@@ -144,6 +257,8 @@ class _Decoder:
         )
         assert process.stdin is not None and process.stdout is not None
         self.process, self.stdin, self.stdout = process, process.stdin, process.stdout
+        #: File that it may have open.
+        self.path = ""
 
     def ask(self, asked: dict[str, Any], data: bytes, seconds: float) -> tuple[dict[str, Any], bytes] | None:
         """Return its answer; None where it ended before."""
@@ -173,9 +288,10 @@ class _Decoder:
 class _Decoders:
     """One decoder more than there are cores; one that ended is replaced."""
 
-    def __init__(self) -> None:
-        self._slots = threading.BoundedSemaphore(most := available_cores() + 1)
-        self._most = most
+    def __init__(self, most: int = 0) -> None:
+        self._most = most or available_cores() + 1
+        self._slots = threading.BoundedSemaphore(self._most)
+        self._taking = threading.Lock()
         self._idle: list[_Decoder] = []
 
     def start(self) -> None:
@@ -183,15 +299,13 @@ class _Decoders:
             self._idle.append(_Decoder())
 
     def ask(
-        self, asked: dict[str, Any], data: bytes, seconds: float, wait: float | None
-    ) -> tuple[dict[str, Any], np.ndarray]:
+        self, asked: dict[str, Any], data: bytes, seconds: float, wait: float | None = None, path: str = ""
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return the answer of a process, see `_refuse`; raises where it ended before."""
         if not self._slots.acquire(timeout=wait):
             raise DecodersBusyError("many unusual images wait to be decoded")
         try:
-            try:
-                worker = self._idle.pop()
-            except IndexError:
-                worker = _Decoder()
+            worker = self._free(path)
             said = worker.ask(asked, data, seconds)
             if said is not None and "memory" not in said[0]:
                 self._idle.append(worker)
@@ -201,42 +315,62 @@ class _Decoders:
         finally:
             self._slots.release()
         if said is None:
-            raise TooLargeError(_why(code))
-        head, body = said
-        for line in head["warnings"]:
+            raise TooLargeError(_why(code, _FILE if path else _IMAGE))
+        for line in said[0]["warnings"]:
             warnings.warn(line, RuntimeWarning, stacklevel=2)
-        if "memory" in head:
-            raise TooLargeError("takes more memory to decode than an image of its size needs")
-        if "too_large" in head:
-            raise TooLargeError(head["too_large"])
-        if "refused" in head:
-            raise ImageError(head["refused"])
-        # Facts alone come without pixels.
-        return head["facts"], np.frombuffer(body, np.uint8).reshape(head.get("shape", (0,)))
+        return said
+
+    def _free(self, path: str) -> _Decoder:
+        """Take a process that waits: the one that has the file open, or none; else the last, or a new one."""
+        with self._taking:
+            found = [worker for worker in self._idle if worker.path == path] or self._idle[-1:]
+            if found:
+                self._idle.remove(found[0])
+        worker = found[0] if found else _Decoder()
+        worker.path = path or worker.path
+        return worker
 
 
-def _why(code: int) -> str:
+_IMAGE, _FILE = "an image of its size needs", "a file of its size needs: split or unpack it, or remove it"
+_SLOW = "takes longer to decode than {}"
+
+
+def _refuse(head: dict[str, Any], what: str) -> None:
+    """Raise what an answer says."""
+    if "memory" in head:
+        raise TooLargeError(f"takes more memory to decode than {what}")
+    if "too_large" in head:
+        raise TooLargeError(head["too_large"])
+    if "refused" in head:
+        raise ImageError(head["refused"])
+
+
+def _why(code: int, what: str) -> str:
     if code in (-getattr(signal, "SIGPROF", 0), -getattr(signal, "SIGKILL", 0)):
-        return "takes longer to decode than an image of its size needs"
+        return _SLOW.format(what)
     return f"its decoder ended with {signal.Signals(-code).name if code < 0 else f'code {code}'}"
 
 
 _kept: _Decoders | None = None
+_kept_large: _Decoders | None = None
 _keeping = threading.Lock()
 
 
-def _decoders() -> _Decoders:
-    global _kept
+def _decoders(*, large: bool = False) -> _Decoders:
+    global _kept, _kept_large
     with _keeping:
-        if _kept is None:
-            _kept = _Decoders()
+        if large:
+            _kept_large = _kept_large or _Decoders(1)
+            return _kept_large
+        _kept = _kept or _Decoders()
         return _kept
 
 
 def _after_fork() -> None:
     """Forget the parent's decoders: two processes that talk to one would get each other's answers."""
-    global _kept, _keeping
-    _kept, _keeping = None, threading.Lock()
+    global _kept, _kept_large, _keeping, _turns
+    _kept, _kept_large, _keeping = None, None, threading.Lock()
+    _turns = tuple(threading.Lock() for _ in _turns)
 
 
 if hasattr(os, "register_at_fork"):

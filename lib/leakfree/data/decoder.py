@@ -1,18 +1,20 @@
 """The program that decodes one image after another under limits: ``python -m leakfree.data.decoder``.
 
-It reads a task and an encoded image from standard input and answers on standard output, until its input
-ends. `leakfree.data.bounded` starts it. A task that takes too much processor time ends it by a signal; one
-that takes too much memory gets an answer, and then it ends.
+It reads a task and an encoded image, or the name of a file, from standard input and answers on standard
+output, until its input ends. `leakfree.data.bounded` starts it. A task that takes too much processor time
+ends it by a signal; one that takes too much memory gets an answer, and then it ends.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import signal
 import struct
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +23,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from leakfree.data.images import ImageError, decode, to_grey
+from leakfree.data.held import let_go
+from leakfree.data.images import MAX_PIXELS, ImageError, decode, to_grey
 from leakfree.data.intake import Limits, TooLargeError, check, read_header
 
 try:
@@ -33,6 +36,10 @@ except ImportError:  # Windows: the parent's clock is the only limit there
 SECONDS, SECONDS_A_MEGAPIXEL = 1.0, 0.2
 #: Bytes that a task may take beside its file, and for each pixel: float64, a copy, and masks.
 MEMORY, MEMORY_A_PIXEL = 192 << 20, 40
+#: Most bytes of one encoded picture: one of all pixels that are taken, in 32 bits.
+MOST_BYTES = 4 * MAX_PIXELS
+#: Bytes of pictures after which an answer is sent: the rest of a file is asked for again.
+_ENOUGH = 32 << 20
 
 _SIZES = struct.Struct(">IQ")
 
@@ -71,7 +78,53 @@ TASKS: dict[str, Callable[..., tuple[dict[str, Any], np.ndarray | None]]] = {
 }
 
 
-def send(stream: IO[bytes], head: dict[str, Any], body: bytes | memoryview = b"") -> None:
+def called(asked: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Call a function of this package on a file; its answer as JSON."""
+    function = getattr(_loaded(asked["module"]), asked["function"])
+    _allow(asked["seconds"], asked["memory"])
+    body = json.dumps(function(asked["path"], *asked["arguments"])).encode()
+    if len(body) > asked["most"]:
+        raise TooLargeError("says more than a file of its size holds: split it, or remove it")
+    return {}, body
+
+
+def pictures(asked: dict[str, Any]) -> tuple[dict[str, Any], bytes | bytearray]:
+    """Read pictures of a file, until they are enough or one fails; of each its size, or why there is none."""
+    told = _loaded(asked["module"]).read(asked["path"], asked["keys"])
+    _allow(asked["seconds"], asked["memory"])
+    said: list[int | str] = []
+    body = bytearray()
+    while len(said) < len(asked["keys"]) and len(body) < _ENOUGH:
+        try:
+            data = next(told, None)
+        except Exception:
+            if said:
+                break  # it is asked for again, as the first one
+            raise
+        if data is None:
+            raise ImageError("the file ends before it")
+        if isinstance(data, bytes) and len(data) <= MOST_BYTES:
+            said.append(len(data))
+            body += data
+        else:
+            large = f"corrupt: more than {MOST_BYTES:,} bytes: no picture has so many"
+            said.append(large if isinstance(data, bytes) else data.reason)
+    return {"pictures": said}, body
+
+
+def _loaded(name: str) -> Any:
+    """Load a module, and the package that it reads with: they are not held against the file."""
+    module = importlib.import_module(name)
+    if package := getattr(module, "PACKAGE", ""):
+        importlib.import_module(package)
+    return module
+
+
+#: What is asked of files that lie on disk, by name.
+OF_FILES = {task.__name__: task for task in (called, pictures)}
+
+
+def send(stream: IO[bytes], head: dict[str, Any], body: bytes | bytearray = b"") -> None:
     """Write one message: JSON, and bytes."""
     text = json.dumps(head).encode()
     stream.write(_SIZES.pack(len(text), len(body)) + text)
@@ -94,7 +147,10 @@ def seconds_for(pixels: int) -> float:
     return SECONDS + SECONDS_A_MEGAPIXEL * pixels / 1e6
 
 
-def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
+def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | bytearray]:
+    if asked["task"] in OF_FILES:
+        let_go(asked["path"])
+        return OF_FILES[asked["task"]](asked)
     _allow(SECONDS, MEMORY + 4 * len(data))
     limits = asked["limits"]
     image = read_header(data) if limits is None else check(data, Limits(**limits))
@@ -110,9 +166,11 @@ def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | m
     return {"facts": told, "shape": array.shape}, np.ascontiguousarray(array).tobytes()
 
 
-def _answer(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | memoryview]:
+def _answer(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | bytearray]:
+    began = time.process_time()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # what is still open is read on, see `held`
         try:
             head, body = _done(asked, data)
         except Exception as error:  # odd EXIF, palettes and modes raise as many types as decoders do
@@ -121,6 +179,8 @@ def _answer(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes |
             head, body = {kind: " ".join(str(error).split()) or type(error).__name__}, b""
     _allow(None, None)
     told = sorted({f"{warning.category.__name__}: {warning.message}"[:300] for warning in warned})
+    if asked["task"] in OF_FILES:
+        head["seconds"] = time.process_time() - began
     return {**head, "warnings": told[:5]}, body
 
 

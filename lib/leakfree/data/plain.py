@@ -6,8 +6,11 @@ What is called plain is decoded in this process. All else goes to a process with
 
 from __future__ import annotations
 
+import io
 import re
 import struct
+
+from PIL import Image
 
 from leakfree.data.images import ImageError
 
@@ -31,6 +34,16 @@ _METADATA = (0xE1, 0xED, 0xFE)
 # Huffman and quantisation tables, restart interval.
 _TABLES = (0xC4, 0xDB, 0xDD)
 
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+# Numbers, and texts on who made it; not: further directories, colour maps, profiles, tiles, other samples.
+_TIFF_TAGS = frozenset(
+    {254, 256, 257, 258, 259, 262, 266, 269, 270, 271, 272, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284,
+     296, 305, 306, 315, 339}
+)  # fmt: skip
+_STRIPS = (273, 279)
+# Bytes of a value: BYTE, ASCII, SHORT, LONG, RATIONAL.
+_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}
+_PNM = re.compile(rb"P([56])\n([1-9]\d{0,5}) ([1-9]\d{0,5})\n255\n")
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Of a fixed small size, or of colours.
 _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"hIST")
@@ -39,7 +52,8 @@ _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", 
 def plain(data: bytes) -> int:
     """Return how many pixels the header names, if decoding takes time and memory in proportion to them.
 
-    More than 0 only for a JPEG or PNG of which every part is known and within bounds; 0 says nothing.
+    More than 0 only for a JPEG or PNG of which every part is known and within bounds, or the bare pixels of
+    a TIFF, PGM or PPM; 0 says nothing.
 
     Raises
     ------
@@ -49,8 +63,10 @@ def plain(data: bytes) -> int:
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _plain_jpeg(data)
-        return _plain_png(data) if data[:8] == _PNG else 0
-    except (struct.error, IndexError):  # cut off
+        if data[:4] in _TIFF:
+            return _plain_tiff(data, _TIFF[data[:4]])
+        return _plain_png(data) if data[:8] == _PNG else _plain_pnm(data)
+    except (struct.error, IndexError, KeyError):  # cut off, or of parts that are not known
         return 0
 
 
@@ -92,6 +108,57 @@ def _plain_jpeg(data: bytes) -> int:
         if segments > MOST_SEGMENTS:
             raise ImageError(f"more than {MOST_SEGMENTS:,} segments: no encoder of images writes so many")
     return 0
+
+
+def _plain_tiff(data: bytes, order: str) -> int:
+    """One page of pixels of 8 or 16 bits in strips, not packed, beside numbers and short texts."""
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, at)
+    tags: dict[int, tuple[int, ...]] = {}
+    before = 0
+    for place in range(at + 2, at + 2 + 12 * min(entries, SEGMENTS), 12):
+        tag, kind, count = struct.unpack_from(f"{order}HHI", data, place)
+        size = count * _TIFF_TYPES[kind]
+        if (
+            tag not in _TIFF_TAGS
+            or tag <= before
+            or size > (HEADER_BYTES if tag in _STRIPS else METADATA_BYTES)
+        ):
+            return 0
+        if size > 4:
+            (place,) = struct.unpack_from(f"{order}I", data, place + 8)
+        else:
+            place += 8
+        before, tags[tag] = tag, ()
+        if kind in (3, 4):
+            tags[tag] = struct.unpack_from(f"{order}{count}{'H' if kind == 3 else 'I'}", data, place)
+    (following,) = struct.unpack_from(f"{order}I", data, at + 2 + 12 * entries)
+    (width,), (height,), (samples,) = tags[256], tags[257], tags.get(277, (1,))
+    bits, (rows,) = tags[258], tags.get(278, (tags[257][0],))
+    offsets, sizes = (tags[tag] for tag in _STRIPS)
+    plain = (
+        not following
+        and tags[259] == tags.get(284, (1,)) == tags.get(339, (1,)) == (1,)
+        and samples in (1, 3)
+        and bits in ((8,) * samples, (16,))
+        and rows > 0
+        and len(offsets) == len(sizes) == -(-height // rows)
+        and sum(sizes) == width * height * samples * bits[0] // 8
+        and all(offset + size <= len(data) for offset, size in zip(offsets, sizes, strict=True))
+    )
+    if not plain:
+        return 0
+    # A reader that is asked before that of TIFF must not take it for something else.
+    with Image.open(io.BytesIO(data)) as image:
+        return width * height if (image.format, image.size) == ("TIFF", (width, height)) else 0
+
+
+def _plain_pnm(data: bytes) -> int:
+    """All pixels of 8 bits one after another, as `leakfree.data.formats` writes them."""
+    if (head := _PNM.match(data)) is None:
+        return 0
+    pixels = int(head[2]) * int(head[3])
+    return pixels if len(data) == head.end() + pixels * (3 if head[1] == b"6" else 1) else 0
 
 
 def _plain_png(data: bytes) -> int:

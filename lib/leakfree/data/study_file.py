@@ -85,10 +85,11 @@ class Listing(_Strict):
 
     #: Relative to the study file.
     file: str
-    #: Column with the file: relative to the data or to the CSV, with or without its ending.
-    path: str
-    label: str
-    #: Column with the official part; none if empty.
+    #: Column with the file: relative to the data or to the CSV, with or without its ending. Empty: the column
+    #: that an audit takes for it; so are the others.
+    path: str = ""
+    label: str = ""
+    #: Column with the official part.
     part: str = ""
 
 
@@ -99,7 +100,7 @@ class OwnStudy(_Strict):
     name: str
     #: Title of the book.
     title: Words = Field(min_length=1)
-    #: Folder of the images, relative to the study file.
+    #: Images, relative to the study file: a folder, a table, or a file that holds images.
     data: str = Field(min_length=1)
     #: CSV that names labels, parts or patients; without it, folders name labels and parts.
     csv: Listing | None = None
@@ -109,8 +110,9 @@ class OwnStudy(_Strict):
     leave_out: tuple[str, ...] = ()
     #: Task to its classes, each with its labels. With two classes, the second is the positive one.
     tasks: dict[str, dict[str, tuple[str, ...]]] = Field(min_length=1)
-    #: Who is one patient; ``none``: nobody knows, each image is its own patient.
-    patients: PathPattern | CsvColumn | Literal["none"]
+    #: Who is one patient; ``read``: who an audit takes for one, by headers, tables or folders; ``none``:
+    #: nobody knows, each image is its own patient.
+    patients: PathPattern | CsvColumn | Literal["read", "none"]
     #: Official parts, as folders or the CSV call them; the labels of ``test`` stay sealed.
     parts: dict[Literal["train", "val", "test"], str] = {}
     #: Size of the runs unless ``--profile`` says otherwise.
@@ -261,13 +263,14 @@ def study_text(study: OwnStudy) -> str:
     notes = {
         "name": "short name, used for folders",
         "title": "title of the book",
-        "data": "folder of the images, relative to this file",
-        "csv": "which columns say what; the file is relative to this one",
+        "data": "the images, relative to this file: a folder, or a file that holds images",
+        "csv": "its columns, empty for those that an audit takes; the file is relative to this one",
         "labels": "as folders or the CSV call them, in the order of tables and figures",
         "leave_out": "labels of images that take no part",
         "tasks": "each with its classes, each class with its labels; of two, the second is the positive one",
         "patients": "pattern: a regular expression whose first group, searched in the path, is the patient;\n"
-        "# column: a column of the CSV; none: nobody knows, each image is its own patient",
+        "# column: a column of the CSV; read: as headers, tables or folders say, see the audit;\n"
+        "# none: nobody knows, each image is its own patient",
         "parts": "official parts, as folders or the CSV call them; the labels of test stay sealed",
         "profile": "size of the runs: smoke, quick or full",
         "image": "what the book calls one image",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +56,7 @@ class Texture:
 
     def wrong(self, size: int) -> str:
         """Say what cannot be right for images of a size; empty where nothing is."""
-        k = len(_bands(size))
+        k = len(_bands(size)[2])
         if (self.mean.shape, self.precision.shape) != ((k,), (k, k)):
             return "its bands are not those of the images"
         if not (np.isfinite(self.mean).all() and np.isfinite(self.precision).all()):
@@ -66,22 +65,27 @@ class Texture:
 
 
 @lru_cache(maxsize=4)
-def _bands(size: int) -> list[np.ndarray]:
-    """Return which coefficients of a spectrum lie in each band; small images have no low ones."""
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    bands = [(frequency >= low) & (frequency < high) for low, high in pairwise(EDGES)]
-    return [band for band in bands if band.any()]
+def _bands(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a window, float64 (size, size), the band of each coefficient, and how many each band has.
+
+    Small images have no low bands. What is in no band is in one more, the last.
+    """
+    # Without a window the edges of an image would count as its finest structure.
+    window = np.outer(np.hanning(size), np.hanning(size))
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)).ravel()
+    inside = (frequency >= EDGES[0]) & (frequency < EDGES[-1])
+    band = np.where(inside, np.searchsorted(EDGES, frequency, side="right") - 1, len(EDGES))
+    _, band, counts = np.unique(band, return_inverse=True, return_counts=True)
+    return window, band, counts[:-1]
 
 
 def _powers(images: np.ndarray) -> np.ndarray:
     """Return the logarithm of the mean power in each band, float64 (n, k), exposure taken out."""
-    size = images.shape[1]
-    # Without it the edges of an image would count as its finest structure.
-    window = np.outer(np.hanning(size), np.hanning(size))
-    bands = _bands(size)
-    powers = np.empty((len(images), len(bands)))
+    window, band, counts = _bands(images.shape[1])
+    powers = np.empty((len(images), len(counts)))
     for row, image in enumerate(images):
         grey = image.astype(np.float64)
-        spectrum = np.abs(np.fft.rfft2((grey - grey.mean()) / max(grey.std(), _FLAT) * window)) ** 2
-        powers[row] = [np.log(spectrum[band].mean() + 1e-3) for band in bands]
+        spectrum = np.fft.rfft2((grey - grey.mean()) / max(grey.std(), _FLAT) * window).ravel()
+        power = np.bincount(band, spectrum.real**2 + spectrum.imag**2)
+        powers[row] = np.log(power[:-1] / counts + 1e-3)
     return powers

@@ -32,18 +32,31 @@ _NETWORK = _COMPARED | {"protocol": "siblings", "model": "resnet18", "task": "et
 _PERSON = {"scope": "person"}
 _SPLIT = "patients in both parts, {} 80/20 split"
 _TRAIN = {"part": "train"}
-_PUBLISHED = {"task": "binary", "model": "resnet18", "seed": 42}
-_PUBLISHED_TEST = _PUBLISHED | {"image_size": 96, "part": "test", "metric": "roc_auc"}
+#: The network that is published now, and the one that was before.
+_PUBLISHED = {"task": "binary", "model": "resnet18-reframed", "seed": 42}
+_PUBLISHED_TEST = _PUBLISHED | {"image_size": 64, "part": "test", "metric": "roc_auc"}
+_BEFORE = {"task": "binary", "model": "resnet18", "seed": 42}
+_FIRST = _BEFORE | {"opening": 1}
+_SECOND = _PUBLISHED | {"opening": 2}
+_GOALS = {"network": "resnet18-reframed, seed 42"}
+_RING = {"question": "the label", "looked_at": "ring"}
 _AFTER, _ALL = _PUBLISHED | {"when": "after"}, _PUBLISHED | {"group": "all"}
 _ECE = "{ece:.3f} ({low:.3f} to {high:.3f})"
 _COVERAGE = "{coverage:.3f} ({low:.3f} to {high:.3f})"
+_WORST = "{worst:.3f} ({low:.3f} to {high:.3f})"
+_RATES = {
+    "accuracy": "accuracy", "auc": "roc_auc", "sensitivity": "sensitivity", "specificity": "specificity"
+}  # fmt: skip
 _HIDDEN = {"metric": "roc_auc", "hidden": "lungs"}
 _NAMES = {
     "xgboost": "XGBoost",
     "random_forest": "random forest",
     "logistic_regression": "logistic regression",
     "resnet18": "ResNet18",
+    "resnet18-reframed": "ResNet18, trained against framing",
+    "efficientnet-lite0": "EfficientNet-Lite0",
     "efficientnet-lite0-imagenet": "EfficientNet-Lite0",
+    "efficientnet-lite0-reframed": "EfficientNet-Lite0, trained against framing",
     "simple-cnn-32": "SimpleCNN",
 }
 _SYNTHETIC = "phantom, synthetic images whose numbers say nothing about patients"
@@ -211,26 +224,61 @@ QUOTES = {
     "kermany_accuracy": _sealed(
         "05_beside_published", "{estimate:.3f}", {"who": "Kermany et al. 2018", "metric": "accuracy"}
     ),
-    "openings": _sealed("05_official", "{opening.max:,d}", {}),
+    "openings": _sealed("05_framing_official", "{opening.max:,d}", {}),
     # The weights that are published: those of one seed.
-    "published_accuracy": _measured("05_scores", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}),
-    "published_official_accuracy": _sealed("05_official", _INTERVAL, _PUBLISHED | {"metric": "accuracy"}),
-    "published_auc": _measured("05_scores", _INTERVAL, _PUBLISHED_TEST),
-    "published_official_auc": _sealed("05_official", _INTERVAL, _PUBLISHED | {"metric": "roc_auc"}),
-    "published_ece": _measured("05_calibration_error", _ECE, _AFTER | {"part": "internal"}),
-    "published_official_ece": _sealed("05_calibration_error", _ECE, _AFTER | {"part": "official"}),
-    "published_coverage": _measured("05_coverage", _COVERAGE, _ALL | {"part": "internal"}),
-    "published_official_coverage": _sealed("05_coverage", _COVERAGE, _ALL | {"part": "official"}),
+    **{
+        f"published_{name}": _measured("05_framing_scores", _INTERVAL, _PUBLISHED | {"metric": metric})
+        for name, metric in _RATES.items()
+    },
+    **{
+        f"published_official_{name}": _sealed("05_framing_official", _INTERVAL, _SECOND | {"metric": metric})
+        for name, metric in _RATES.items()
+    },
+    "published_ece": _measured("05_framing_calibration_error", _ECE, _AFTER | {"part": "internal"}),
+    "published_official_ece": _sealed("05_framing_calibration_error", _ECE, _AFTER | {"part": "official"}),
+    "published_coverage": _measured("05_framing_coverage", _COVERAGE, _ALL | {"part": "internal"}),
+    "published_official_coverage": _sealed("05_framing_coverage", _COVERAGE, _ALL | {"part": "official"}),
+    # What framing tells, and what a network makes of it.
+    "framing_ring": _measured("05_framing", _INTERVAL, _RING),
+    "framing_top": _measured("05_framing", _INTERVAL, _RING | {"looked_at": "top"}),
+    "framing_inside_normal": _measured(
+        "05_framing", _INTERVAL, {"question": "train or test, among normal images"}
+    ),
+    "framing_inside_ill": _measured(
+        "05_framing", _INTERVAL, {"question": "train or test, among pneumonia images"}
+    ),
+    **{
+        f"{who}_zoomed_{rate}": _measured(
+            "05_framing_curves", _INTERVAL, network | {"framing": "zoom 1.2", "metric": rate}
+        )
+        for who, network in (("before", _BEFORE), ("published", _PUBLISHED))
+        for rate in ("sensitivity", "specificity")
+    },
+    "framing_worst_usual": _measured("05_framing_ablation", _WORST, {"recipe": "resnet18-usual"}),
+    "framing_worst_chosen": _measured("05_framing_ablation", _WORST, {"chosen": "True"}),
+    "framing_worst_sensitivity": _measured(
+        "05_framing_ablation", "{worst_sensitivity:.3f}", {"chosen": "True"}
+    ),
+    "framing_worst_specificity": _measured(
+        "05_framing_ablation", "{worst_specificity:.3f}", {"chosen": "True"}
+    ),
+    **{
+        f"first_official_{name}": _sealed("05_framing_official", _INTERVAL, _FIRST | {"metric": metric})
+        for name, metric in _RATES.items()
+    },
+    "goals_met": _sealed("05_framing_goals", "{rows:,d}", _GOALS | {"told": "met"}),
+    "goals": _sealed("05_framing_goals", "{rows:,d}", _GOALS),
     "published_model": _measured("models/preprocessing.json", "{model}", words=_NAMES),
     "published_seed": _measured("models/preprocessing.json", "{seed}"),
     "published_size": _measured("models/preprocessing.json", "{image_size} x {image_size}"),
     "published_weights": _measured("models/preprocessing.json", "{weights_sha256}"),
-    "published_n_train": _measured("05_scores", "{n_train:,d}", _PUBLISHED_TEST),
-    "published_n_val": _measured("05_validation", "{n_images:,d}", _PUBLISHED_TEST | {"part": "val"}),
-    "published_n_test": _measured("05_scores", "{n_images:,d}", _PUBLISHED_TEST),
-    "published_n_patients": _measured("05_scores", "{n_patients:,d}", _PUBLISHED_TEST),
+    "published_n_train": _measured("05_framing_scores", "{n_train:,d}", _PUBLISHED_TEST),
+    "published_n_val": _measured("05_framing_ablation", "{n_images:,d}", {"chosen": "True"}),
+    "published_n_test": _measured("05_framing_scores", "{n_images:,d}", _PUBLISHED_TEST),
+    "published_n_patients": _measured("05_framing_scores", "{n_patients:,d}", _PUBLISHED_TEST),
     "shape_alone": _measured("05_aspect", _INTERVAL, {"handling": "shape alone", "reads": "class"}),
-    "hidden_lungs": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
+    "hidden_lungs": _measured("05_framing_hidden", _INTERVAL, _HIDDEN),
+    "hidden_lungs_first": _measured("05_hidden", _INTERVAL, _HIDDEN | {"model": "resnet18"}),
     "hidden_lungs_probe": _measured("05_hidden_probe", _INTERVAL, _HIDDEN),
     # How much a leak inflates.
     "n_comparisons": _measured("inflation", "{rows:,d}", _COMPARED),

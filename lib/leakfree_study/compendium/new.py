@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,21 +17,12 @@ from leakfree.audit.report import print_report, verdict, write_html, write_json
 from leakfree.audit.target import as_target
 from leakfree.base.escape import one_line, say
 from leakfree.base.files import write_text
-from leakfree.data.files import DICOM, DICOM_SUFFIXES, list_files
+from leakfree.data.formats import of_file
+from leakfree.data.inputs import Opened
 from leakfree.data.patients import DECLARED, SUBJECT
-from leakfree.data.reading.parts import part_name
-from leakfree.data.reading.tables import Finder, choose_path_column, named
-from leakfree.data.sources.listing import (
-    Listed,
-    csv_images,
-    folder_images,
-    images_below,
-    list_study,
-    official_parts,
-    read_csv,
-    with_pattern,
-    without_row,
-)
+from leakfree.data.reading.tables import table_suffix
+from leakfree.data.reading.wishes import Wishes
+from leakfree.data.sources.listing import list_study, official_parts, open_images
 from leakfree.data.study_file import (
     MOST_LABELS,
     RUN_FOLDER,
@@ -59,7 +50,7 @@ class Wanted:
     Attributes
     ----------
     folder : pathlib.Path
-        The images.
+        The images: a folder, a table, or a file that holds images.
     out : pathlib.Path or None
         Folder of the study; None for ``<folder>-study`` here.
     patient_pattern : str
@@ -135,9 +126,13 @@ def start(wanted: Wanted) -> Started:
         One line: images, CSV or options cannot be used, or another study is in the way.
     """
     folder = Path(wanted.folder)
-    name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).lstrip(".-_") or "images"
+    if wanted.csv is None and folder.is_file() and table_suffix(folder) and not of_file(folder):
+        # A table is one of the images in its folder.
+        wanted = replace(wanted, folder=folder.parent, csv=folder)
+    called = folder.stem if folder.is_file() else folder.resolve().name
+    name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", called).lstrip(".-_") or "images"
     out = Path(wanted.out or f"{name}-study")
-    if out.resolve().is_relative_to(folder.resolve()):
+    if out.resolve().is_relative_to(Path(wanted.folder).resolve()):
         raise StudyFileError(f"{out}: lies in the folder of the images; choose another with --out")
     study = propose(wanted, name, out)
     path = out / STUDY_FILE
@@ -155,41 +150,31 @@ def start(wanted: Wanted) -> Started:
 
 
 def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
-    """Look at the images, and propose what the study file says of them."""
-    folder, files = Path(wanted.folder), images_below(wanted.folder)
-    if not files:
-        dicom = any(entry.path.suffix.lower() in DICOM_SUFFIXES for entry in list_files(folder))
-        raise StudyFileError(f"{folder}: no image" + (f"; its files are {DICOM}" if dicom else ""))
-    listing, patients = None, "none"
-    if wanted.csv is None:
-        if named := [o for o in ("path", "label", "part", "patient") if getattr(wanted, f"{o}_column")]:
-            raise StudyFileError(f"--{named[0]}-column: there is no --csv")
-        listed = _from_folders(files, folder)
-    else:
-        table = read_csv(wanted.csv)
-        columns = _columns(wanted, table, files)
-        listed, lost = csv_images(files, folder, table, wanted.csv, columns)
-        if not listed:
-            raise StudyFileError(
-                f"{wanted.csv}: names no image of {folder}, such as {lost[0].file if lost else ''}"
-            )
+    """Look at the images as an audit does, and propose what the study file says of them."""
+    patients: PathPattern | CsvColumn | str = "none"
+    if wanted.patient_pattern:
+        patients = _pattern(wanted.patient_pattern)
+    opened = open_images(wanted.folder, _wishes(wanted))
+    table = opened.understood.table
+    if wanted.patient_column:
+        patients = CsvColumn(column=wanted.patient_column)
+    elif patients == "none" and table["patient"].any():
+        patients = "read"
+    listing = None
+    if wanted.csv is not None:
         listing = Listing(
             file=_relative(wanted.csv, out),
-            path=columns["path"],
-            label=columns["label"],
-            part=columns.get("part", ""),
+            path=wanted.path_column,
+            label=wanted.label_column,
+            part=wanted.part_column,
         )
-        if "patient" in columns:
-            patients = CsvColumn(column=columns["patient"])
-    if wanted.patient_pattern:
-        patients = _pattern(wanted.patient_pattern, listed)
-    parts = official_parts({image.part for image in listed} - {""})
-    labels = tuple(sorted({image.label for image in listed} - {""}))
-    _check_labels(labels, listed, wanted)
+    parts = official_parts(set(table["part"]) - {""})
+    labels = tuple(sorted(set(table["label"]) - {""}))
+    _check_labels(labels, table, wanted)
     return OwnStudy(
         name=name,
         title=wanted.title or f"{name}: a study of leakage between patients",
-        data=_relative(folder, out),
+        data=_relative(wanted.folder, out),
         csv=listing,
         labels=labels,
         tasks=one_task(labels),
@@ -205,9 +190,8 @@ def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
 def audited(path: Path, *, jobs: int = 0) -> Started:
     """Audit the images of a study file by its own rule of patients; write the reports and ``README.md``."""
     study = read_study(path)
-    listed, problems = list_study(study, path.parent)
-    sealed = study.parts.get("test", "")
-    target = as_target(study.name, listed, problems, leave_out=study.leave_out, sealed=sealed)
+    opened = list_study(study, path.parent)
+    target = as_target(opened, leave_out=study.leave_out, sealed=study.parts.get("test", ""))
     report, read = audit_and_scan(target, AuditSettings(scope=DECLARED, thorough=True, jobs=jobs))
     write_json(report, path.with_name(f"{AUDIT}.json"))
     from leakfree.audit.report.pictures import Pictures
@@ -215,7 +199,7 @@ def audited(path: Path, *, jobs: int = 0) -> Started:
     pictures = Pictures(target, read)
     write_html(report, path.with_name(f"{AUDIT}.html"), pictures.picture, pictures.describe)
     started = Started(path, study, report, tuple(unusable(report)))
-    write_text(path.with_name(README), _readme(started, _table(listed, study)))
+    write_text(path.with_name(README), _readme(started, _table(opened, study)))
     return started
 
 
@@ -240,8 +224,7 @@ def tell(started: Started) -> None:
     """Print what the audit found, what the images cannot support, and what to do next."""
     study, folder = started.study, started.path.parent
     print_report(started.report, sys.stdout)
-    listed, _ = list_study(study, folder)
-    table = _table(listed, study)
+    table = _table(list_study(study, folder), study)
     counts = ", ".join(f"{label} {(table['label'] == label).sum():,}" for label in study.labels)
     say()
     say(f"{study.name}: {len(table):,} images: {counts}")
@@ -255,93 +238,53 @@ def tell(started: Started) -> None:
             f"Files that cannot be read: {len(started.unreadable)}, such as {started.unreadable[0]}: "
             f"repair or remove them, or set allow_problems: true in {started.path}"
         )
-    if study.csv is not None:
-        bare = without_row(images_below(folder / study.data), listed)
-        if bare:
-            say(
-                f"Images without a row in {Path(study.csv.file).name}, which take no part: {len(bare):,}, "
-                f"such as {bare[0]}"
-            )
     say()
     say(f"Written: {started.path}, {folder / README}, {folder / AUDIT}.json, {folder / AUDIT}.html")
     say(f"Next, in the folder of the compendium: {next_command(started)}")
 
 
-def _from_folders(files: dict[str, Path], folder: Path) -> list[Listed]:
-    """Read labels and parts from folders, as an audit does."""
-    listed = folder_images(files, (), ())
-    if not any(image.part for image in listed) and (lone := [i.file for i in listed if not i.label]):
-        raise StudyFileError(
-            f"{folder}: no folder tells the label of {lone[0]}; put images into folders of their labels, or "
-            "give --csv"
-        )
-    return listed
+def _wishes(wanted: Wanted) -> Wishes:
+    return Wishes(
+        csv=() if wanted.csv is None else (wanted.csv,),
+        path_column=wanted.path_column,
+        part_column=wanted.part_column,
+        label_column=wanted.label_column,
+        patient_column=wanted.patient_column,
+        patient_pattern=wanted.patient_pattern,
+    )
 
 
-def _columns(wanted: Wanted, table: pd.DataFrame, files: dict[str, Path]) -> dict[str, str]:
-    """Choose the columns of the CSV: those that are named, else those that an audit would take."""
-    folder, root = Path(wanted.csv).resolve().parent, Path(wanted.folder).resolve()
-    before = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
-    columns = {}
-    for what in ("path", "part", "label", "patient"):
-        found = getattr(wanted, f"{what}_column")
-        if not found and what == "path":
-            found, _ = choose_path_column(table, Finder(files), "" if before == "." else before)
-        elif not found and not (what == "patient" and wanted.patient_pattern):
-            free = [c for c in named(table, what) if c not in columns.values()]
-            if what == "part":
-                free = [c for c in free if any(part_name(value) for value in table[c].unique())]
-            found = free[0] if free else ""
-        if found and not (what == "patient" and wanted.patient_pattern):
-            columns[what] = found
-    for what in ("path", "label"):
-        if what not in columns:
-            raise StudyFileError(
-                f"{wanted.csv}: which column has the {what}? Found {', '.join(map(str, table.columns))}; "
-                f"give --{what}-column"
-            )
-    return columns
-
-
-def _pattern(pattern: str, listed: list[Listed]) -> PathPattern:
-    """Check that a pattern is one, and that it names patients."""
+def _pattern(pattern: str) -> PathPattern:
+    """Check that a pattern is one."""
     try:
-        rule = PathPattern(pattern=pattern)
+        return PathPattern(pattern=pattern)
     except ValueError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise StudyFileError(f"--patient-pattern {message}") from error
-    if not any(image.patient for image in with_pattern(listed, pattern)):
-        raise StudyFileError(
-            f"--patient-pattern {pattern}: matches none of {len(listed)} paths, such as {listed[0].file}"
-        )
-    return rule
 
 
-def _check_labels(labels: tuple[str, ...], listed: list[Listed], wanted: Wanted) -> None:
+def _check_labels(labels: tuple[str, ...], table: pd.DataFrame, wanted: Wanted) -> None:
     place = wanted.csv or wanted.folder
+    if without := table.loc[table["label"] == "", "image_id"].tolist():
+        raise StudyFileError(
+            f"{place}: nothing tells the label of {len(without)} images, such as {without[0]}; put images "
+            "into folders of their labels, or give --csv"
+        )
     if len(labels) < 2:
-        told = f"only the label {labels[0]}" if labels else "no label"
-        raise StudyFileError(f"{place}: {told} was found; a study needs two")
+        raise StudyFileError(f"{place}: only the label {labels[0]} was found; a study needs two")
     if len(labels) > MOST_LABELS:
         raise StudyFileError(
             f"{place}: {len(labels)} labels were found, such as {', '.join(labels[:3])}: these look like "
             "patients or "
             "files; put images into folders of their labels, or give --csv with --label-column"
         )
-    if without := [image.file for image in listed if not image.label]:
-        raise StudyFileError(
-            f"{place}: nothing tells the label of {len(without)} images, such as {without[0]}"
-        )
 
 
-def _table(listed: list[Listed], study: OwnStudy) -> pd.DataFrame:
+def _table(opened: Opened, study: OwnStudy) -> pd.DataFrame:
     part_of = {called: part for part, called in study.parts.items()}
-    rows = [
-        (i.file, i.label, part_of.get(i.part, "unsplit"), i.patient)
-        for i in listed
-        if i.label in study.labels
-    ]
-    return pd.DataFrame(rows, columns=["image_id", "label", "part", SUBJECT])
+    table = opened.understood.table[["image_id", "label", "part", SUBJECT]]
+    table = table[table["label"].isin(study.labels)].reset_index(drop=True)
+    return table.assign(part=[part_of.get(part, "unsplit") for part in table["part"]])
 
 
 def _readme(started: Started, table: pd.DataFrame) -> str:

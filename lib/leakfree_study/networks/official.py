@@ -273,7 +273,7 @@ def published_before(run: Run) -> dict[Network, tuple[Result, Callable[[], Publi
 
 
 def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Score what both openings predicted, in the same metrics; of the first, no members of an ensemble.
+    """Score what both openings predicted, in the same metrics.
 
     Parameters
     ----------
@@ -290,8 +290,6 @@ def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd
     frames = []
     for opening in (1, 2):
         scores = official_scores(folder, opening)
-        alone = scores.groupby(["task", "model"])["seed"].transform("nunique") == 1
-        scores = scores[(scores["seed"] == "ensemble") | alone | (opening == 2)]
         keys = ["task", "model", "seed", "predictions", "opening", "date"]
         for key, _ in scores.groupby(keys, sort=False):
             described = dict(zip(keys, key, strict=True))
@@ -304,7 +302,7 @@ def both_openings(folder: Path, *, n_resamples: int = 2000, seed: int = 0) -> pd
 
 
 def goals_told(folder: Path, opening: int) -> pd.DataFrame:
-    """Set the results of an opening beside the goals of its plan.
+    """Set the results of an opening beside the goals of its plan, which are those of a task's first model.
 
     Returns
     -------
@@ -315,8 +313,10 @@ def goals_told(folder: Path, opening: int) -> pd.DataFrame:
     plan, scores = read_plan(plan_file(folder, opening)), official_scores(folder, opening)
     rows = []
     for task, goals in plan.goals.items():
+        model = next(entry.model for entry in plan.entries if entry.task == task)
         for metric, goal in goals.items():
-            for row in scores[(scores["task"] == task) & (scores["metric"] == metric)].itertuples():
+            asked = (scores["task"] == task) & (scores["model"] == model) & (scores["metric"] == metric)
+            for row in scores[asked].itertuples():
                 which = "ensemble" if row.seed == "ensemble" else f"seed {row.seed}"
                 rows.append(
                     {

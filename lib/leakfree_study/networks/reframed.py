@@ -64,6 +64,7 @@ class FramingRule(BaseModel):
     zooms: tuple[float, ...] = Field(min_length=1)
     margin: float = Field(ge=0)
     three_class: Candidate
+    three_class_seeds: tuple[int, ...] = Field(min_length=1)
     goals: dict[str, float]
 
     @property

@@ -69,7 +69,7 @@ class SealedPlan(BaseModel):
     metrics: tuple[str, ...] = Field(min_length=1)
     resamples: int = Field(2000, ge=100)
     seed: int = 0
-    #: What was hoped for, by task and metric; told as met or missed.
+    #: What is hoped for, by task and metric, of the first model of a task; told as met or missed.
     goals: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

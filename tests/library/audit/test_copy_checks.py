@@ -13,9 +13,11 @@ with deferred:
 NAMES = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 
 
-def table(parts, labels=None):
-    labels = labels or ["a"] * len(parts)
-    return pd.DataFrame({"image_id": [f"i{i}" for i in range(len(parts))], "part": parts, "label": labels})
+def table(parts, labels=None, patients=None):
+    n = len(parts)
+    ids = [f"i{i}" for i in range(n)]
+    columns = {"part": parts, "label": labels or ["a"] * n, "patient": patients or [""] * n}
+    return pd.DataFrame({"image_id": ids, **columns})
 
 
 def found(n, same_file=(), exact=(), near=(), pairs=()):
@@ -124,3 +126,21 @@ def test_no_image_at_all_is_no_pass_of_labels():
     )
     checks = run(empty, copies, incomplete="2 lost")
     assert [checks[name].status for name in NAMES] == ["INCONCLUSIVE"] * 3 + ["NOT RUN"]
+
+
+def test_alike_images_of_one_patient_in_one_part_are_no_copies():
+    """Neighbouring slices and frames; those across parts, of nobody or of two patients are."""
+    parts = ["train", "train", "train", "test", "train", "train", "train", "train"]
+    films = table(parts, list("abababab"), ["p", "p", "q", "q", "", "", "r", "s"])
+    near = run(films, found(8, near=[(0, 1), (2, 3), (4, 5), (6, 7)]))
+    assert (
+        near["near_duplicates"].count == 3 and near["near_duplicates"].details["across_parts"]["count"] == 1
+    )
+    assert near["near_duplicates"].details["alike_of_one_patient"] == [["i0", "i1"]]
+    assert "1 more (2 files) are alike images of one patient" in near["near_duplicates"].summary
+    assert near["label_conflicts"].count == 3
+    alone = run(films, found(8, near=[(0, 1)]))["near_duplicates"]
+    assert (alone.status, alone.count) == ("PASS", 0) and "alike images of one patient" in alone.summary
+    # The same pixels are a copy all the same, and cannot show two things.
+    exact = run(films, found(8, exact=[(0, 1)], near=[(0, 1)]))
+    assert exact["exact_duplicates"].count == 1 and exact["label_conflicts"].count == 1

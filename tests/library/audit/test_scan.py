@@ -11,8 +11,9 @@ from PIL import Image, ImageOps
 from leakfree.audit.auditor import AuditSettings, audit_images
 from leakfree.audit.copies import scan as module
 from leakfree.audit.copies.scan import FACTS, scan, scan_shard
-from leakfree.audit.target import FileReader, Target, open_target
+from leakfree.audit.target import Target, open_target
 from leakfree.data import formats
+from leakfree.data.formats import ItemReader
 from leakfree.data.raw import Problem
 
 
@@ -100,7 +101,7 @@ def test_nothing_is_skipped_in_silence(write_folder):
 def test_a_file_listed_twice_that_is_missing_is_two_problems():
     table = pd.DataFrame([("a", "train", "", "", pd.NA, "a"), ("a", "test", "", "", pd.NA, "a")])
     table.columns = ["image_id", "part", "label", "patient", "person_num", "file"]
-    reader = FileReader(("a", "a"), ("/nowhere/a", "/nowhere/a"))
+    reader = ItemReader(("a", "a"), ("/nowhere/a", "/nowhere/a"), ("", ""), ("", ""))
     read = scan(Target("t", table, reader, (Problem("a", "foreign: not the name of an image"),)))
     assert [problem.reason.split(":")[0] for problem in read.problems] == [
         "foreign",
@@ -185,7 +186,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(write_folder):
 
 
 def test_a_shard_names_what_it_cannot_read_by_its_own_rows():
-    out = scan_shard(FileReader(("a", "b"), ("/nowhere/a", "/nowhere/b")), [1], False)
+    out = scan_shard(ItemReader(("a", "b"), ("/nowhere/a", "/nowhere/b"), ("", ""), ("", "")), [1], False)
     assert [problem.file for problem in out["problems"]] == ["b"] and out["rows"] == []
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from deferred import deferred
 from leakfree.audit import target as module
-from leakfree.audit.target import FileReader, StoreReader, TargetError, from_cohort, open_target, with_parts
+from leakfree.audit.target import StoreReader, TargetError, from_cohort, open_target, with_parts
+from leakfree.data.formats import ItemReader
 from leakfree.data.patients import patient_ids
 from leakfree.data.raw import Problem
 
@@ -217,8 +218,10 @@ def test_a_manifest_replaces_parts_and_what_it_names_must_be_there(write_folder,
 
 
 def test_a_file_that_is_broken_keeps_its_reason_under_a_manifest():
-    table = pd.DataFrame([("a", "", "", "", pd.NA, "a")], columns=list(module.COLUMNS))
-    given = module.Target("t", table, FileReader(("a",), ("a",)), (Problem("b", "corrupt: truncated"),))
+    columns = ["image_id", "part", "label", "patient", "person_num", "file"]
+    table = pd.DataFrame([("a", "", "", "", pd.NA, "a")], columns=columns)
+    reader = ItemReader(("a",), ("a",), ("",), ("",))
+    given = module.Target("t", table, reader, (Problem("b", "corrupt: truncated"),))
     found = with_parts(given, {"a": "train", "b": "test"}, "split")
     assert found.problems == (Problem("b", "corrupt: truncated"),)
 
@@ -296,7 +299,8 @@ def test_a_reader_gives_bytes_or_the_reason(tmp_path, encode):
         "no\0.png",
         "x" * 300,
     )
-    reader = FileReader(names, tuple(str(tmp_path / name) for name in names))
+    none = ("",) * len(names)
+    reader = ItemReader(names, tuple(str(tmp_path / name) for name in names), none, none)
     first, *others = reader.read(range(len(names)))
     assert first == encode()
     assert [problem.file for problem in others] == list(names[1:])

@@ -323,6 +323,11 @@ def test_every_module_behind_a_cache_makes_it_stale():
     # A bound on decoding refuses, and changes no pixel.
     further = (
         "data/bounded",
+        "data/decoder",
+        "data/formats",
+        "data/held",
+        "data/reading/patient_ids",
+        "data/reading/tables",
         "data/sources/listing",
         "data/patients",
         "data/record",

@@ -214,9 +214,10 @@ def test_pages_are_counted_to_a_limit(tmp_path, monkeypatch):
     pages = [Image.fromarray(picture(seed)) for seed in range(4)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     monkeypatch.setattr(module("frames"), "MOST_FRAMES", 4)
-    assert len(list_items(tmp_path)[0]) == 4
+    assert len(module("frames").items(str(tmp_path / "a.tif"), "a.tif")) == 4
     monkeypatch.setattr(module("frames"), "MOST_FRAMES", 3)
-    assert list_items(tmp_path) == ([], [Problem("a.tif", "corrupt: more than 3 pages")])
+    with pytest.raises(FormatError, match="more than 3 frames or pages"):
+        module("frames").items(str(tmp_path / "a.tif"), "a.tif")
 
 
 def test_a_tile_of_a_page_is_as_large_as_it_says(tmp_path):
@@ -317,9 +318,9 @@ def test_odd_annotations_tell_nothing(tmp_path):
         ("labels.json", json.dumps({"images": [], "categories": [{"id": 0, "name": []}], "annotations": []})),
     ):  # fmt: skip
         (tmp_path / name).write_text(text)
-        assert annotated(tmp_path, images, [Problem(name, "")]) == (images, "")
+        assert annotated(tmp_path, images, [Problem(name, "")]) == (images, "", [])
     (tmp_path / "labels" / "a.txt").write_text("² 0 0 1 1")
-    assert annotated(tmp_path, images, [Problem("labels/a.txt", "")]) == (images, "")
+    assert annotated(tmp_path, images, [Problem("labels/a.txt", "")]) == (images, "", [])
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -336,7 +337,7 @@ def test_a_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
     monkeypatch.setattr(module("archive"), "MOST_BYTES", 1_000_000)
-    large, small = module("archive").read(str(path), ["large.png", "small.png"])
+    large, small = module("archive").read(str(path), ["0", "1"])
     assert "unpacks to more than 1,000,000 bytes" in large.reason and small == png(0)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from leakfree.data import bounded, images
 from leakfree.data import plain as module
 from leakfree.data.images import ImageError
 from leakfree.data.plain import plain
@@ -62,7 +63,72 @@ def test_metadata_of_a_scanner_and_filling_bytes_are_plain():
     assert plain(png_with(chunk(b"tEXt", b"Software\0scan")))
 
 
-@pytest.mark.parametrize("format", ["TIFF", "GIF", "BMP", "WEBP", "PPM"])
+def test_bare_pixels_are_plain_and_nothing_beside_them():
+    data = saved("PPM")
+    assert plain(data) == 4096
+    for odd in (
+        data[:-1],
+        data + b"\0",
+        data.replace(b"\n255", b"\n256"),
+        data.replace(b"64 64", b"64 #\n64"),
+    ):
+        assert plain(odd) == 0
+
+
+def tiff(values, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF", **options)
+    return buffer.getvalue()
+
+
+WIDE = np.arange(6000, dtype=np.uint16).reshape(60, 100)
+
+
+@pytest.mark.parametrize("values", [WIDE, WIDE.astype(np.uint8), np.zeros((60, 100, 3), np.uint8)])
+def test_bare_pixels_in_strips_are_plain(values):
+    for options in ({}, {"tiffinfo": {270: "a film", 278: 7, 305: "who made it"}}):
+        data = tiff(values, **options)
+        assert plain(data) == 6000
+        assert images.decode(data)[1].tobytes() == bounded._asked("grey", data)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "tiff_lzw"},
+        {"compression": "tiff_deflate"},
+        {"tiffinfo": {270: "x" * 10_000}},
+        {"tiffinfo": {700: b"<xmp>"}},
+        {"tiffinfo": {33432: "whose it is"}},
+        {"icc_profile": b"profile"},
+        {"save_all": True, "append_images": [Image.fromarray(WIDE)]},
+    ],
+)
+def test_a_tiff_of_other_parts_is_not_plain(options):
+    assert plain(tiff(WIDE, **options)) == 0
+
+
+def test_a_tiff_that_says_other_than_it_holds_is_not_plain():
+    data = tiff(WIDE)
+    assert all(plain(data[:end]) == 0 for end in (3, 7, 9, 40, 122, len(data) - 1))
+    at = struct.unpack_from("<I", data, 4)[0]
+    for entry in range(struct.unpack_from("<H", data, at)[0]):
+        place = at + 2 + 12 * entry
+        tag = struct.unpack_from("<H", data, place)[0]
+        for value in (0, 2, 1 << 15, (1 << 32) - 1):
+            changed = bytearray(data)
+            struct.pack_into("<I", changed, place + 8, value)
+            # Which grey is black is no matter of size; an offset may be another one; a strip may be shorter.
+            if tag not in (262, 273) and (tag, value) not in ((278, 1 << 15), (278, (1 << 32) - 1)):
+                assert plain(bytes(changed)) == 0, (tag, value)
+        twice = bytearray(data)
+        struct.pack_into("<H", twice, place, 256 if tag != 256 else 257)
+        assert plain(bytes(twice)) == 0
+    # A square of the same number of pixels, for the reader of animations that is asked first.
+    assert plain(data.replace(struct.pack("<I", 8), struct.pack("<I", 0x1AF11), 1) + bytes(0x1AF11)) == 0
+
+
+@pytest.mark.parametrize("format", ["GIF", "BMP", "WEBP"])
 def test_other_formats_are_not_plain(format):
     assert not plain(saved(format))
 

@@ -293,8 +293,9 @@ def test_a_packed_table_that_is_damaged_or_a_bomb_is_one_line(tmp_path, monkeypa
         read(tmp_path / "list.csv.gz")
     monkeypatch.setattr(tables, "MOST_BYTES", 1000)
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 10_000))
+    here = {read_table: lambda path: tables.cells(path, ()), read_list: tables.lines}[read]
     with pytest.raises(TableError, match=r"bomb\.csv\.gz: has more than 1,000 bytes"):
-        read(tmp_path / "bomb.csv.gz")
+        here(str(tmp_path / "bomb.csv.gz"))  # in this process
 
 
 def test_an_excel_file_that_is_a_bomb_is_one_line(tmp_path):

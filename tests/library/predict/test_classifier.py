@@ -233,7 +233,10 @@ def test_predicting_needs_none_of_what_training_needs():
 
 def test_the_published_model_answers_as_its_published_predictions_say(repository, real_data):
     run = repository / "artifacts" / "chest_xray"
-    saved = read_predictions(run / "predictions" / "05_binary_resnet18_96px_clean_s42.csv")
+    said = json.loads((run / "models" / "preprocessing.json").read_text(encoding="utf-8"))
+    label = said["weights"].removesuffix("_leakfree.safetensors")
+    name = f"05_{said['task']}_{label}_{said['image_size']}px_clean_s{said['seed']}.csv"
+    saved = read_predictions(run / "predictions" / name)
     rows = np.flatnonzero(saved.part == "test")[::8]
     classifier = Classifier.load(run / "models")
     found = []

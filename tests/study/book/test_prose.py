@@ -19,6 +19,7 @@ PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
     "after_a_finding",
     "fooled",
+    "cite",
     *("cluster", "references", "reforms", "model_info_sheet"),
 )
 #: Numbers that pages may type, and why; every one must stand there.
@@ -79,6 +80,7 @@ ALLOWED = {
         "not, 2 if": "exit code",
     },
     "after_a_finding": {"LeakageDetector 2.0": "a name"},
+    "cite": {"CC BY 4.0": "the name of a licence"},
     "detectors": {
         "256-bit": "size of a hash, a setting",
         "24 bits, 16": "radius of a search, a setting",

@@ -156,11 +156,13 @@ def test_options_that_cannot_be_used_give_one_line(cohort, tmp_path, new, argume
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"notes.txt": b""}, "no image"),
-        ({"a/x.dcm": b""}, "no image; its files are DICOM, to be exported as PNG or JPEG"),
-        ({"all/a.png": b"", "all/b.png": b""}, "no folder tells the label of all/a.png"),
-        ({"a.png": b"", "b.png": b""}, "no folder tells the label of a.png"),
-        ({f"subject{n}/a.png": b"" for n in range(21)}, "no folder tells the label of subject0"),
+        ({"notes.txt": b""}, "no image; there are 1 x .txt"),
+        ({"all/a.png": b"", "all/b.png": b""}, "nothing tells the label of 2 images, such as all/a.png"),
+        ({"a.png": b"", "b.png": b""}, "nothing tells the label of 2 images, such as a.png"),
+        (
+            {f"subject{n}/a.png": b"" for n in range(21)},
+            "nothing tells the label of 21 images, such as subject0",
+        ),
     ],
 )
 def test_folders_that_are_no_study_give_one_line(write_folder, tmp_path, new, files, told):
@@ -174,7 +176,9 @@ def test_the_study_does_not_go_into_the_images(cohort, new):
 def test_a_csv_without_the_columns_gives_one_line(cohort, tmp_path, new):
     csv = tmp_path / "labels.csv"
     csv.write_text("id_code,grade\nx,1\n", encoding="utf-8")
-    assert "which column has the path" in refused(new(cohort[0], "--csv", csv, "--out", tmp_path / "study"))
+    assert "no column names an image of this input" in refused(
+        new(cohort[0], "--csv", csv, "--out", tmp_path / "study")
+    )
 
 
 def test_the_cohort_has_the_study_s_labels_parts_and_patients(started, tmp_path):

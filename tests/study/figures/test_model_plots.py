@@ -42,6 +42,28 @@ def test_hidden_regions_keep_their_order():
     assert points.get_xdata() == pytest.approx([0.9, 0.6])
 
 
+def test_a_zoom_curve_has_a_panel_a_rate_and_a_line_a_network():
+    table = pd.DataFrame(
+        [
+            {"model": model, "zoom": zoom, "metric": metric, "estimate": value, "low": value - 0.1,
+             "high": value + 0.05}
+            for model, worst in (("before", 0.2), ("now", 0.9))
+            for zoom, value in ((1.3, worst), (0.8, worst), (1.0, 0.95))
+            for metric in ("sensitivity", "specificity")
+        ]
+    )  # fmt: skip
+    figure = model_plots.zoom_curves(table)
+    assert [axis.get_title() for axis in figure.axes] == ["Sensitivity", "Specificity"]
+    for axis in figure.axes:
+        lines = {line.get_label(): line for line in axis.get_lines() if line.get_label() in ("before", "now")}
+        assert lines["before"].get_xdata().tolist() == [0.8, 1.0, 1.3]
+        assert lines["now"].get_ydata() == pytest.approx([0.9, 0.95, 0.9])
+        assert lines["now"].get_color() != lines["before"].get_color()
+        assert len(axis.collections) == 2  # the bands
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["before", "now"]
+
+
 def test_two_tests_share_one_axis_and_a_line_joins_them():
     table = pd.DataFrame(
         [

@@ -111,6 +111,60 @@ def test_a_sealed_test_has_no_score_and_an_opened_one_has(folder):
     assert "no score of it exists" not in card
 
 
+def test_a_network_trained_against_framing_leads_with_its_rates_and_its_zooms(folder):
+    main = described("resnet18-reframed_leakfree", "c", model="resnet18")
+    (folder / "models" / "preprocessing.json").write_text(json.dumps(main), encoding="utf-8")
+    old = described("resnet18_leakfree", "a")
+    (folder / "models" / "resnet18_preprocessing.json").write_text(json.dumps(old), encoding="utf-8")
+    mine = {"model": "resnet18-reframed"}
+    rates = [("sensitivity", 0.93), ("specificity", 0.95), ("accuracy", 0.94), ("roc_auc", 0.98)]
+    tables = {
+        "framing_scores": [
+            scored(value, metric=metric, **mine, seed=seed)
+            for seed in ("42", "43") for metric, value in rates
+        ],
+        "framing_official": [
+            scored(value - 0.1, metric=metric, opening=2, **mine, seed="42") for metric, value in rates
+        ] + [scored(0.666, opening=1)],
+        "official": [scored(0.666, opening=1)],
+        "framing_curves": [
+            scored(value, metric=metric, framing=f"zoom {zoom}", **mine, seed="42")
+            for zoom, value in (("0.8", 0.71), ("1.3", 0.72)) for metric in ("sensitivity", "specificity")
+        ],
+        "framing_calibration_error": [
+            {"task": "binary", **mine, "seed": 42, "part": "internal", "when": when, "ece": e, "low": e,
+             "high": e}
+            for when, e in (("before", 0.044), ("after", 0.055))
+        ],
+        "framing_coverage": [
+            {"task": "binary", **mine, "seed": 42, "part": "internal", "group": "all", "coverage": 0.899,
+             "low": 0.88, "high": 0.91, "n_patients": 400}
+        ],
+        "framing_hidden": [
+            {"hidden": h, "metric": "roc_auc", "estimate": v, "low": v, "high": v, **mine}
+            for h, v in (("nothing", 0.98), ("lungs", 0.83))
+        ],
+        "framing_novelty": [
+            {"kind": "film", "group": "internal test", "warned": 0.021, "low": 0.01, "high": 0.03,
+             "n_images": 784, "n_patients": 549, "seed": 42}
+        ],
+    }  # fmt: skip
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(folder / "tables" / f"05_{name}.csv", index=False)
+    card = model_card(folder)
+    first, second = card.index("## How often it is right"), card.index("## Files")
+    lead = card[first:second]
+    assert "| internal | 0.930 (0.920 to 0.935) | 0.950 (0.940 to 0.955) | 0.940" in lead
+    assert "| official | 0.830 (0.820 to 0.835) | 0.850" in lead and "700 (400)" in lead
+    assert "| zoom 0.8 | 0.710" in lead and "| zoom 1.3 | 0.720" in lead
+    assert "| internal | 0.044 | 0.055 |" in " ".join(card.split()) or "0.055" in card
+    assert "0.899 (0.880 to 0.910)" in card and "ROC AUC 0.830" in " ".join(card.split())
+    assert "0.021 (0.010 to 0.030)" in card
+    assert card.count("0.666") == 1  # a score that stands in two tables stands once here
+    # The network that was published before keeps its rows, and has no part in the lead.
+    assert "0.991 (0.981 to 0.996)" in card and "resnet18_leakfree" not in lead
+
+
 def test_the_published_card_is_that_of_the_published_tables(repository):
     folder = repository / "artifacts" / "chest_xray"
     published = folder / "models" / "MODEL_CARD.md"

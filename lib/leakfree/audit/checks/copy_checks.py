@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,16 @@ def copies_checks(
         incomplete = "; ".join(filter(None, [incomplete, again]))
     ids = table["image_id"].to_numpy(dtype=object)
     verified = copies.candidates[copies.candidates["verified"].astype(bool)]
-    near_order = _by_agreement(copies.near, verified)
+    one_patient = _of_one_patient(table)
+    alike = [group for group in copies.near if one_patient(group)]
+    near_order = _by_agreement([group for group in copies.near if not one_patient(group)], verified)
     unverified = len(copies.candidates) - len(verified)
     near_details = {
         "candidates": len(copies.candidates),
         "candidates_refuted_on_pixels": int(unverified),
         "thorough": copies.thorough,
         "stages": copies.stages,
+        "alike_of_one_patient": [[ids[row] for row in group] for group in alike],
         "verified_pairs": [
             {
                 "files": [ids[int(pair.first)], ids[int(pair.second)]],
@@ -75,7 +79,7 @@ def copies_checks(
             "near_duplicates", table, near_order, fail_on, incomplete,
             f"that agree on the pixels ({searched})",
             "Look at the pairs; keep the copies of an image in one part.",
-            {**near_details, "radius_bits": RADIUS}, split,
+            {**near_details, "radius_bits": RADIUS}, split, _told(alike),
         ),
         _label_conflicts(table, copies, fail_on, incomplete),
     ]  # fmt: skip
@@ -98,6 +102,7 @@ def _copies_check(
     advice: str,
     details: dict[str, Any],
     split: bool,
+    beside: str = "",
 ) -> Check:
     ids, parts = table["image_id"].to_numpy(dtype=object), table["part"].to_numpy(dtype=object)
     across = [group for group in groups if _crosses(parts, group)]
@@ -114,16 +119,17 @@ def _copies_check(
     unsplit = ""
     if split and (parts == "").any():
         unsplit = "some images have no part, so copies across parts may be missed"
-        if beside := [
+        if half := [
             group for group in groups if len({parts[row] for row in group}) > 1 and not _crosses(parts, group)
         ]:
-            unsplit += f" ({len(beside)} {noun} are in a part and in none)"
+            unsplit += f" ({len(half)} {noun} are in a part and in none)"
     gap = "; ".join(filter(None, [incomplete, unsplit]))
     if not groups:
         status: Status = "INCONCLUSIVE" if gap else "PASS"
-        return Check(name, status, f"No {noun} {what}" + (f"; but {gap}." if gap else "."), details=details)
+        told = f"No {noun} {what}{beside}" + (f"; but {gap}." if gap else ".")
+        return Check(name, status, told, details=details)
     files = sorted({ids[row] for group in groups for row in group})
-    summary = f"{len(groups)} {noun} ({len(files)} files) {what}; {len(across)} of them across parts"
+    summary = f"{len(groups)} {noun} ({len(files)} files) {what}; {len(across)} of them across parts{beside}"
     return Check(
         name,
         "FAIL" if across and name in fail_on else "WARN",
@@ -137,6 +143,20 @@ def _copies_check(
     )
 
 
+def _of_one_patient(table: pd.DataFrame) -> Callable[[Sequence[int]], bool]:
+    """Tell alike images that are of one patient in one part, as neighbouring slices and frames are."""
+    patients, parts = table["patient"].tolist(), table["part"].tolist()
+    return lambda group: patients[group[0]] != "" and len({(patients[row], parts[row]) for row in group}) == 1
+
+
+def _told(alike: Sequence[Sequence[int]]) -> str:
+    if not alike:
+        return ""
+    n = sum(map(len, alike))
+    which = "alike images of one patient in one part, such as slices or frames"
+    return f"; {len(alike)} more ({n} files) are {which}"
+
+
 def _crosses(parts: np.ndarray, group: Sequence[int]) -> bool:
     return len({parts[row] for row in group} - {""}) > 1
 
@@ -148,7 +168,7 @@ def _label_conflicts(table: pd.DataFrame, copies: Copies, fail_on: Collection[st
     if not usable.any():
         return not_run(name, "No image has a label that may be read.", "Name the class by folder or column.")
     ids = table["image_id"].to_numpy(dtype=object)
-    clusters = _all_groups(copies)
+    clusters = _all_groups(table, copies)
     conflicting = [group for group in clusters if len({labels[row] for row in group if usable[row]}) > 1]
     unread = int((~usable).sum())
     gap = "; ".join(
@@ -179,6 +199,15 @@ def _label_conflicts(table: pd.DataFrame, copies: Copies, fail_on: Collection[st
     )
 
 
-def _all_groups(copies: Copies) -> list[list[int]]:
+def _all_groups(table: pd.DataFrame, copies: Copies) -> list[list[int]]:
+    """Return groups whose labels must agree: of alike images of one patient, those with the same pixels."""
+    same: dict[int, list[list[int]]] = defaultdict(list)
+    for group in (*copies.same_file, *copies.exact):
+        same[copies.group[group[0]]].append(group)
+    one_patient = _of_one_patient(table)
     order = pd.Series(np.arange(len(copies.group))).groupby(copies.group).agg(list)
-    return [group for group in order if len(group) > 1]
+    groups: list[list[int]] = []
+    for group in order:
+        if len(group) > 1:
+            groups += same[copies.group[group[0]]] if one_patient(group) else [group]
+    return groups

@@ -17,8 +17,9 @@ from leakfree.audit.copies.hashes import RADIUS, SYMMETRIES, TURNED_RADIUS, near
 from leakfree.audit.copies.scan import Scan
 from leakfree.audit.target import Reader
 from leakfree.base.kept import Kept
+from leakfree.data.bounded import decode
 from leakfree.data.groups import linked_groups
-from leakfree.data.images import ImageError, decode
+from leakfree.data.images import ImageError
 
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.

@@ -132,6 +132,8 @@ def scan(
         found[row] = value[_RECORD.itemsize :]
         inodes[row] = _inode(paths[row])
     missing = np.flatnonzero(~there).tolist()
+    if (order := getattr(target.reader, "order", None)) is not None:
+        missing.sort(key=order)
     shards = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
     problems = list(target.problems)
     with tqdm(

@@ -10,8 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from leakfree.data import bounded
+from leakfree.data.decoder import MOST_BYTES
 from leakfree.data.files import IMAGE_SUFFIXES, list_files
 from leakfree.data.formats.base import FormatError
+from leakfree.data.images import ImageError
 from leakfree.data.raw import Item, Problem
 
 __all__ = ["FORMATS", "FormatError", "Item", "ItemReader", "list_items", "of_file"]
@@ -24,6 +27,8 @@ PLAIN = IMAGE_SUFFIXES | {".jfif", ".jpe", ".jp2", ".j2k", ".ppm", ".pnm", ".avi
 _FRAMES = {".tif", ".tiff", ".gif"}
 #: Files that systems leave behind.
 _SYSTEM = {".ds_store", "thumbs.db", "desktop.ini", ".localized", "icon\r"}
+#: Most images of a file, and one more for so many of its bytes.
+MOST_IMAGES, BYTES_OF_IMAGE = 10_000, 16
 
 
 @lru_cache
@@ -42,9 +47,7 @@ def of_file(path: Path) -> str:
     suffix = _suffix(path.name)
     for name in FORMATS:
         if suffix in module(name).SUFFIXES:
-            if suffix == ".parquet" and not module(name).holds_images(str(path)):
-                return ""  # a table
-            return name
+            return "" if suffix == ".parquet" and not _holds_images(str(path)) else name
     # A pipe would wait for ever.
     if (not suffix or suffix[1:].isdigit()) and path.is_file():
         try:
@@ -55,6 +58,14 @@ def of_file(path: Path) -> str:
         if head[128:] == b"DICM" and "dicom" in FORMATS:
             return "dicom"
     return ""
+
+
+def _holds_images(path: str) -> bool:
+    """Whether a Parquet file is more than a table; what cannot be read at all is none."""
+    try:
+        return not missing_package("arrow") and bounded.call(module("arrow").__name__, "holds_images", path)
+    except ImageError:
+        return False
 
 
 def missing_package(name: str) -> str:
@@ -94,16 +105,23 @@ def file_items(path: Path, file: str) -> tuple[list[Item], list[Problem]]:
         told = f"{module(name).NAME}, which `pip install {package}` lets it read"
         return [], [Problem(file, f"foreign: not the name of an image: {told}")]
     try:
-        found = module(name).items(str(path), file)
-        if not found:
-            return [], [Problem(file, "foreign: not the name of an image: no picture inside")]
-        return found, []
-    except FormatError as error:
-        return [], [Problem(file, f"corrupt: {error}")]
+        if path.exists() and not path.is_file():
+            return [], [Problem(file, "foreign: not a regular file")]  # a pipe would wait for ever
+        with open(path, "rb"):
+            pass
     except OSError as error:
         return [], [Problem(file, f"unreadable: {error.strerror or error}")]
-    except Exception as error:  # the readers of a dozen formats raise many types
-        return [], [Problem(file, f"corrupt: {' '.join(str(error).split()) or type(error).__name__}")]
+    try:
+        told = bounded.call(module(name).__name__, "items", str(path), file)
+        found = [Item._make([*one[:-1], tuple(map(tuple, one[-1]))]) for one in told]
+    except ImageError as error:
+        return [], [Problem(file, f"corrupt: {error}")]
+    if len(found) > (most := MOST_IMAGES + bounded.size_on_disk(str(path)) // BYTES_OF_IMAGE):
+        told = f"{len(found):,} images, more than the {most:,} that a file of its size holds"
+        return [], [Problem(file, f"corrupt: {told}: split it, or remove it")]
+    if not found:
+        return [], [Problem(file, "foreign: not the name of an image: no picture inside")]
+    return found, []
 
 
 def _left_out(path: Path, file: str) -> str | None:
@@ -149,6 +167,11 @@ class ItemReader:
         """File on disk, format and key of each image: what is kept of it between runs goes by these."""
         return zip(self.files, self.formats, self.keys, strict=True)
 
+    def order(self, row: int) -> tuple[str, str, int]:
+        """Return where the picture of a row is inside a file, so that files are read from end to end."""
+        kind, _, place = self.keys[row].rpartition(":")
+        return (self.files[row] if place else "", kind, int(place) if place.isdecimal() else 0)
+
     def read(self, rows: Sequence[int]) -> Iterator[bytes | Problem]:
         """Yield the picture of each row; rows of one file that follow each other are read together."""
         place = 0
@@ -167,19 +190,9 @@ class ItemReader:
             place = end
 
     def _block(self, name: str, path: str, block: Sequence[int]) -> Iterator[bytes | Problem]:
-        given = 0
-        try:
-            for data in module(name).read(path, [self.keys[row] for row in block]):
-                row = block[given]
-                given += 1
-                yield Problem(self.ids[row], data.reason) if isinstance(data, Problem) else data
-            reason = "corrupt: the file ends before it"
-        except FormatError as error:
-            reason = f"corrupt: {error}"
-        except Exception as error:  # the decoders of a dozen formats raise many types
-            reason = f"corrupt: {' '.join(str(error).split()) or type(error).__name__}"
-        for row in block[given:]:
-            yield Problem(self.ids[row], reason)
+        keys = [self.keys[row] for row in block]
+        for row, data in zip(block, bounded.pictures(module(name).__name__, path, keys), strict=True):
+            yield Problem(self.ids[row], data) if isinstance(data, str) else data
 
     def only(self, rows: Sequence[int]) -> ItemReader:
         """Return a reader of some rows."""
@@ -193,6 +206,8 @@ def plain_bytes(file: str, path: str) -> bytes | Problem:
         place = Path(path)
         if place.exists() and not place.is_file():
             return Problem(file, "foreign: not a regular file")
+        if place.stat().st_size > MOST_BYTES:
+            return Problem(file, f"corrupt: more than {MOST_BYTES:,} bytes: no picture has so many")
         return place.read_bytes() or Problem(file, "empty")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

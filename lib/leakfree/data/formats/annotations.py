@@ -9,14 +9,19 @@ from pathlib import Path
 
 import yaml
 
+from leakfree.data import bounded
+from leakfree.data.images import ImageError
+from leakfree.data.intake import TooLargeError
 from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import Finder
 
-#: Larger JSON files than this, in bytes, are left alone.
-_MOST = 500_000_000
+#: Larger files than these, in bytes, are left alone; a label has a line of text for each object in an image.
+_MOST, _MOST_YAML, _MOST_LABEL = 500_000_000, 200_000, 10_000_000
 
 
-def annotated(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> tuple[list[Item], str]:
+def annotated(
+    root: Path, items: Sequence[Item], others: Sequence[Problem]
+) -> tuple[list[Item], str, list[Problem]]:
     """Give images the set of classes that annotations name in them.
 
     Parameters
@@ -32,17 +37,32 @@ def annotated(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> t
         The same, with labels.
     str
         What told them, for people; empty if nothing did.
+    list of Problem
+        Files that may be annotations and take too much to read.
     """
-    labels = _coco(root, items, others)
+    large: list[Problem] = []
+    labels = _coco(root, items, others, large)
     told = "annotations of COCO"
     if not labels:
         labels, told = _yolo(root, items, others), "annotations of YOLO"
     if not labels:
-        return list(items), ""
-    return [item._replace(label=item.label or labels.get(item.file, "")) for item in items], told
+        return list(items), "", large
+    labelled = [item._replace(label=item.label or labels.get(item.file, "")) for item in items]
+    return labelled, told, large
 
 
-def _coco(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[str, str]:
+def coco_pairs(path: str) -> list[tuple[str, str]]:
+    """Return file and class of each annotation; raises what reading odd JSON raises."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    images = {entry["id"]: entry["file_name"] for entry in content["images"]}
+    names = {entry["id"]: _one(entry["name"]) for entry in content["categories"]}
+    pairs = ((str(images[a["image_id"]]), names[a["category_id"]]) for a in content["annotations"])
+    return list(dict.fromkeys(pairs))
+
+
+def _coco(
+    root: Path, items: Sequence[Item], others: Sequence[Problem], large: list[Problem]
+) -> dict[str, str]:
     found: dict[str, set[str]] = defaultdict(set)
     finder = None
     for problem in others:
@@ -52,15 +72,15 @@ def _coco(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[
         try:
             if path.stat().st_size > _MOST:
                 continue
-            content = json.loads(path.read_text(encoding="utf-8"))
-            images = {entry["id"]: entry["file_name"] for entry in content["images"]}
-            names = {entry["id"]: _one(entry["name"]) for entry in content["categories"]}
-            pairs = [(images[a["image_id"]], names[a["category_id"]]) for a in content["annotations"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pairs = bounded.call(__name__, "coco_pairs", str(path))
+        except TooLargeError as error:
+            large.append(Problem(problem.file, f"corrupt: {error}"))
+            continue
+        except (OSError, ImageError):
             continue
         finder = finder or Finder([item.file for item in items])
         for name, label in pairs:
-            for file in finder.find(str(name)):
+            for file in finder.find(name):
                 found[file].add(label)
     return {file: "|".join(sorted(names)) for file, names in found.items()}
 
@@ -78,6 +98,8 @@ def _yolo(root: Path, items: Sequence[Item], others: Sequence[Problem]) -> dict[
         if beside not in texts:
             continue
         try:
+            if (Path(root) / beside).stat().st_size > _MOST_LABEL:
+                continue
             lines = (Path(root) / beside).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
             continue
@@ -92,7 +114,10 @@ def _yolo_names(root: Path, others: Sequence[Problem]) -> dict[int, str]:
     for problem in others:
         if problem.file.rsplit("/", 1)[-1].lower() in ("data.yaml", "data.yml", "dataset.yaml"):
             try:
-                names = yaml.safe_load((Path(root) / problem.file).read_text(encoding="utf-8"))["names"]
+                path = Path(root) / problem.file
+                if path.stat().st_size > _MOST_YAML:
+                    continue
+                names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {int(code): _one(name) for code, name in pairs}
             except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):

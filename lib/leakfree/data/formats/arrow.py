@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from leakfree.data.formats.base import FormatError
+from leakfree.data.held import opened
 from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.tables import ALIASES, plain
 
@@ -18,13 +17,12 @@ if TYPE_CHECKING:  # imported where a file is read
 NAME, SUFFIXES, PACKAGE = "a data set of Hugging Face", (".arrow", ".parquet"), "pyarrow"
 
 
-@lru_cache(maxsize=2)
 def _table(path: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if path.endswith(".parquet"):
-        return pq.read_table(path)
+        return pq.read_table(path, use_threads=False)
     with pa.memory_map(path) as source:
         try:
             return pa.ipc.open_stream(source).read_all()
@@ -46,20 +44,15 @@ def _pictures(schema: pa.Schema) -> str:
 
 def holds_images(path: str) -> bool:
     """Whether a Parquet file has a column of images; one without is a plain table."""
-    if importlib.util.find_spec("pyarrow") is None:
-        return False
     import pyarrow.parquet as pq
 
-    try:
-        return bool(_pictures(pq.read_schema(path)))
-    except Exception:  # no Parquet at all: whoever reads it as a table says so
-        return False
+    return bool(_pictures(pq.read_schema(path)))
 
 
 def items(path: str, file: str) -> list[Item]:
     """List the rows of a file."""
     try:
-        table = _table(path)
+        table = opened(_table, path)
     except Exception as error:  # pyarrow raises many types
         raise FormatError(f"cannot be read by pyarrow: {' '.join(str(error).split())}") from error
     if not _pictures(table.schema):
@@ -89,7 +82,7 @@ def _classes(schema: pa.Schema, column: str) -> list[str]:
 
 def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
     """Yield the bytes of each row's image."""
-    table = _table(path)
+    table = opened(_table, path)
     column = table[_pictures(table.schema)]
     for key in keys:
         value = column[int(key)].as_py()

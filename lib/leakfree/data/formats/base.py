@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,11 @@ class FormatError(LeakfreeError):
 
 
 class Format(Protocol):
-    """A module of this package."""
+    """A module of this package.
+
+    Its functions run in a process with limits, see `leakfree.data.bounded`, and are called for one block of a
+    file after another: what takes long to open is kept by `leakfree.data.held.opened`.
+    """
 
     #: Shown in reports.
     NAME: str
@@ -71,10 +75,41 @@ def eight_bits(values: np.ndarray, low: float | None = None, high: float | None 
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def mosaic(slices: np.ndarray, most: int = 16) -> np.ndarray:
-    """Lay slices, (n, height, width), side by side: a volume is one image. At most `most` of them, evenly."""
-    if len(slices) > most:
-        slices = slices[np.unique(np.linspace(0, len(slices) - 1, most).round().astype(int))]
+def evenly(n: int, most: int = 16) -> list[int]:
+    """Choose at most `most` of `n` slices, evenly."""
+    if n <= most:
+        return list(range(n))
+    return np.unique(np.linspace(0, n - 1, most).round().astype(int)).tolist()
+
+
+def volume(slices: Callable[[int], np.ndarray], n: int, *, turned: bool = False) -> np.ndarray:
+    """Scale a volume to 8 bits by the range of all its slices, and lay some of them side by side.
+
+    Parameters
+    ----------
+    slices : callable
+        Returns a slice by its number; one at a time is in memory beside those that are shown.
+    n : int
+        Number of slices.
+    turned : bool
+        Black is white.
+    """
+    chosen, low, high = {}, np.inf, -np.inf
+    shown = set(evenly(n))
+    for k in range(n):
+        values = np.asarray(slices(k))
+        if k in shown:
+            chosen[k] = values
+        if (finite := values[np.isfinite(values)]).size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    low, high = (low, high) if low <= high else (0.0, 0.0)
+    scaled = np.stack([eight_bits(values, low, high) for values in chosen.values()])
+    return mosaic(255 - scaled if turned else scaled)
+
+
+def mosaic(slices: np.ndarray) -> np.ndarray:
+    """Lay slices, (n, height, width), side by side: a volume is one image. Some of many, see `evenly`."""
+    slices = slices[evenly(len(slices))]
     side = int(np.ceil(np.sqrt(len(slices))))
     rows = int(np.ceil(len(slices) / side))
     out = np.zeros((rows * slices.shape[1], side * slices.shape[2]), slices.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from leakfree.data.files import DICOM_SUFFIXES
-from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
+from leakfree.data.formats.base import FormatError, encoded, volume
 from leakfree.data.raw import Item, Problem
 from leakfree.data.reading.patient_ids import is_unknown
 
@@ -46,11 +46,14 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
     header = pydicom.dcmread(path)
     values = header.pixel_array
     if header.get("SamplesPerPixel", 1) == 1:
-        values = apply_voi_lut(apply_modality_lut(values, header), header)
-        values = eight_bits(np.asarray(values, dtype=np.float64))
-        if header.get("PhotometricInterpretation") == "MONOCHROME1":
-            values = 255 - values
-        values = mosaic(values) if values.ndim == 3 else values
+        frames = values if values.ndim == 3 else values[None]
+
+        def seen(k: int) -> np.ndarray:
+            shown = apply_voi_lut(apply_modality_lut(frames[k], header), header)
+            return np.asarray(shown, dtype=np.float64)
+
+        turned = header.get("PhotometricInterpretation") == "MONOCHROME1"
+        values = volume(seen, len(frames), turned=turned)
     elif values.ndim == 4:
         values = values[len(values) // 2]
     for _ in keys:

@@ -11,7 +11,6 @@ import numpy as np
 
 from leakfree.data.formats.base import FormatError, encoded
 from leakfree.data.raw import Item, Problem
-from leakfree.data.reading.tables import TableError, named, read_table
 
 if TYPE_CHECKING:  # imported where a file is read
     import h5py
@@ -86,6 +85,8 @@ def _patients(path: str, n: int) -> list[str]:
     table = Path(path).with_name(Path(path).stem.replace("_x", "_meta") + ".csv")
     if "_x" not in Path(path).stem or not table.is_file():
         return [""] * n
+    from leakfree.data.reading.tables import TableError, named, read_table
+
     try:
         frame = read_table(table)
     except TableError:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from leakfree.data.formats.base import FormatError, encoded
+from leakfree.data.held import opened
 from leakfree.data.raw import Item, Problem
 
 NAME, SUFFIXES, PACKAGE = "arrays of NumPy", (".npz",), ""
 _ENDS = ("_images", "images", "_x", "x")
 
 
-@lru_cache(maxsize=2)
 def _array(path: str, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as arrays:
         return arrays[name]
@@ -47,4 +46,4 @@ def read(path: str, keys: Sequence[str]) -> Iterator[bytes | Problem]:
     """Yield each image of the arrays."""
     for key in keys:
         name, _, place = key.rpartition(":")
-        yield encoded(_array(path, name)[int(place)])
+        yield encoded(opened(_array, path, name)[int(place)])

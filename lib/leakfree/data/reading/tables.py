@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 import unicodedata
 import warnings
@@ -21,11 +22,16 @@ from typing import Any
 import pandas as pd
 
 from leakfree.base.errors import LeakfreeError
+from leakfree.data import bounded
+from leakfree.data.images import ImageError
+from leakfree.data.intake import TooLargeError
 
 #: Endings of files that are tables; each may also be packed (`.gz`, `.bz2`, `.xz`).
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list", ".dat")
 TABLES = (*TEXT, ".xlsx", ".xlsm", ".parquet", ".jsonl", ".ndjson", ".json")
 _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+#: Bytes of memory for each byte of a table that is no plain text, and of one that is packed.
+_MEMORY, _MEMORY_PACKED = 30, 100
 #: Most bytes of a table; a packed one is not unpacked any further.
 MOST_BYTES = 1 << 30
 _SEPARATORS = (",", ";", "\t", "|")
@@ -69,6 +75,41 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         One line.
     """
     path = Path(path)
+    if _is_plain(path):
+        return _read(path, columns)
+    names, values = _bounded("cells", path, list(columns))
+    table = pd.DataFrame(dict(enumerate(values)), dtype=str)
+    table.columns = names
+    return table
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a table is text that is not packed: no larger once it is read than it is on disk."""
+    return path.suffix.lower() in TEXT
+
+
+def _bounded(function: str, path: Path, *arguments: Any) -> Any:
+    """Call a function of this module in a process with limits."""
+    try:
+        with open(path, "rb"):
+            pass
+        memory = _MEMORY_PACKED if path.suffix.lower() in _PACKED else _MEMORY
+        return bounded.call(__name__, function, str(path), *arguments, memory_a_byte=memory)
+    except TooLargeError as error:
+        raise TableError(f"{path}: {error}") from error
+    except ImageError as error:
+        raise TableError(str(error)) from error
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def cells(path: str, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Read a table as `read_table`, in this process; the names of its columns, and their values."""
+    table = _read(Path(path), columns)
+    return [str(name) for name in table.columns], [table.iloc[:, k].tolist() for k in range(table.shape[1])]
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     suffix, data = table_suffix(path), _bytes(path)
     try:
         if suffix in (".xlsx", ".xlsm"):
@@ -99,7 +140,9 @@ def _bytes(path: Path) -> bytes:
     """Read a file, and unpack it."""
     try:
         with _PACKED.get(path.suffix.lower(), open)(path, "rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
+            # To read more than there is would take the memory of all that is asked for.
+            most = MOST_BYTES if path.suffix.lower() in _PACKED else os.fstat(stream.fileno()).st_size
+            data = stream.read(min(MOST_BYTES, most) + 1)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise TableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MOST_BYTES:
@@ -485,19 +528,24 @@ def read_list(path: Path) -> list[str]:
         One line.
     """
     path = Path(path)
-    if table_suffix(path) in (".xlsx", ".xlsm", ".parquet", ".jsonl", ".ndjson", ".json"):
+    if table_suffix(path) not in TEXT:
         table = read_table(path)
         column = (named(table, "path") or list(table.columns))[0]
         return [value for value in table[column] if value.strip()]
-    data = _bytes(path)
+    return lines(str(path)) if _is_plain(path) else _bounded("lines", path)
+
+
+def lines(path: str) -> list[str]:
+    """Read the lines of a text, in this process."""
+    data = _bytes(Path(path))
     try:
         text = _decoded(data)
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: cannot be read: {error}") from error
     except TableError as error:
         raise TableError(f"{path}: {error}") from error
-    lines = [line.strip().strip('"') for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    found = [line.strip().strip('"') for line in text.splitlines()]
+    return [line for line in found if line and not line.startswith("#")]
 
 
 def aligned(values: Mapping[str, str], names: Sequence[str]) -> list[str]:

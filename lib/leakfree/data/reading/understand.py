@@ -194,7 +194,7 @@ def understand(given: Input, wishes: Wishes = Wishes()) -> Understood:  # noqa: 
         told_too = zip(labels, rows.files, strict=True)
         labels = [label or label_from_path(file) or "" for label, file in told_too]
     # What was declared and fits nothing is not made up for by a guess.
-    if not any(patients) and not chest and not wishes.patient_pattern:
+    if not any(patients) and not chest and not (wishes.patient_pattern or wishes.patient_column):
         patients, patient_source = by_folder.folder_patients(rows.files)
     ids = read_ids(patients, parts.names)
     scopes = _scopes(rows, said, ids.patient, wishes, told)

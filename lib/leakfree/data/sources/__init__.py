@@ -51,7 +51,8 @@ def open_source(data: str, **options: Any) -> Source:
         return OwnSource(path)
     if not path.is_dir():
         raise SourceError(
-            f"{data}: is a file; a folder of images, a Deep Lake dataset or a study.yaml is needed"
+            f"{data}: is a file; a folder of images, a Deep Lake dataset or a study.yaml is needed: "
+            f"`leakfree new` makes one of any images that `leakfree audit` opens"
         )
     if is_deeplake(path):
         return HubSource(str(path), **options)

@@ -1,172 +1,48 @@
-"""The images of a study: which file has which label, part and patient, by folders or by a CSV."""
+"""The images of a study: opened as an audit opens them, with the labels, parts and patients of its file."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from leakfree.data.files import IMAGE_SUFFIXES, list_files
-from leakfree.data.raw import Problem, SourceError
-from leakfree.data.reading.folders import folder_labels, masks
-from leakfree.data.reading.parts import folder_parts, kind_of, one_spelling
-from leakfree.data.reading.patient_ids import read_ids
-from leakfree.data.reading.tables import Finder, TableError, boolean_parts, label_set, read_table
+from leakfree.data.inputs import Opened, open_input
+from leakfree.data.patients import SUBJECT
+from leakfree.data.reading.parts import kind_of
+from leakfree.data.reading.report import Field, Reading, make_field
+from leakfree.data.reading.wishes import ReadingError, Wishes
 from leakfree.data.study_file import CsvColumn, OwnStudy, PathPattern, StudyFileError
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One image of a study.
-
-    Attributes
-    ----------
-    file : str
-        Path relative to the data, with forward slashes.
-    path : pathlib.Path
-    label, part, patient : str
-        As folders or the CSV say; empty where they do not.
-    """
-
-    file: str
-    path: Path
-    label: str
-    part: str
-    patient: str
-
-
-def images_below(root: Path) -> dict[str, Path]:
-    """Return the files below a folder that are named like images: relative path to path, sorted.
-
-    Masks, and what systems leave behind, are left out as in an audit.
+def open_images(data: Path, wishes: Wishes) -> Opened:
+    """Open images as an audit does; where a table is declared, images that it does not name take no part.
 
     Raises
     ------
+    StudyFileError
+        If they cannot be read, or what was declared was not understood.
     leakfree.data.raw.SourceError
-        If the folder cannot be read.
+        If a folder cannot be read.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise SourceError(f"{root}: no such folder")
-    entries = [e for e in list_files(root) if e.path.suffix.lower() in IMAGE_SUFFIXES]
-    left_out = {e.file for e in entries if e.path.name.startswith("._") or "__MACOSX" in e.file.split("/")}
-    left_out |= masks([e.file for e in entries if e.file not in left_out])
-    return {e.file: e.path for e in entries if e.file not in left_out}
-
-
-def folder_images(files: Mapping[str, Path], labels: Collection[str], parts: Collection[str]) -> list[Listed]:
-    """Read labels and parts from the folders of files.
-
-    Parameters
-    ----------
-    files : mapping of str to pathlib.Path
-        As `images_below`.
-    labels : collection of str
-        Folders that are labels. The lowest one counts; where there is none, the folder next to the part, or
-        the first one.
-    parts : collection of str
-        Folders that are parts, wherever they stand; where it is empty, those that an audit knows.
-    """
-    paths = [file.split("/")[:-1] for file in files]
-    if parts:
-        places = [next((k for k, name in enumerate(way) if name in parts), -1) for way in paths]
-        names = [way[place] if place >= 0 else "" for way, place in zip(paths, places, strict=True)]
-    else:
-        found = folder_parts(paths)
-        places, names = list(found.place), list(found.name)
-    guessed = folder_labels(paths, places).label
-    listed = []
-    for (file, path), way, part, guess in zip(files.items(), paths, names, guessed, strict=True):
-        named = [folder for folder in way if folder in labels]
-        listed.append(Listed(file, path, named[-1] if named else guess, part, ""))
-    return listed
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table as text, as an audit does.
-
-    Raises
-    ------
-    StudyFileError
-        If it cannot be read.
-    """
+    if not Path(data).exists():
+        raise StudyFileError(f"{data}: no such file or folder")
     try:
-        return read_table(path)
-    except TableError as error:
+        opened = open_input(Path(data), wishes, by_table=bool(wishes.csv))
+    except ReadingError as error:
         raise StudyFileError(str(error)) from error
+    # Without parts a study makes its own; all else that was not understood is no ground to go on from.
+    unclear = [told for told in opened.understood.reading.unclear if not told.startswith("no part")]
+    if opened.understood.table.empty or unclear:
+        told = (unclear or [opened.nothing])[0]
+        raise StudyFileError(told if told.startswith(("--", str(data))) else f"{data}: {told}")
+    foreign = [p for p in opened.others if not p.reason.startswith("foreign: not the name")]
+    return replace(opened, others=tuple(foreign))
 
 
-def csv_images(
-    files: Mapping[str, Path], root: Path, table: pd.DataFrame, csv: Path, columns: Mapping[str, str]
-) -> tuple[list[Listed], list[Problem]]:
-    """Read labels, parts and patients from a CSV.
-
-    Parameters
-    ----------
-    files : mapping of str to pathlib.Path
-        As `images_below`.
-    root : pathlib.Path
-        Folder of the images.
-    table : pandas.DataFrame
-        As `read_csv`.
-    csv : pathlib.Path
-    columns : mapping of str to str
-        ``path``, ``label`` and, where there are such columns, ``part`` and ``patient``, to their names.
-
-    Returns
-    -------
-    list of Listed
-        In order of the CSV; images that it does not name take no part.
-    list of Problem
-        Rows without a file.
-
-    Raises
-    ------
-    StudyFileError
-        If a column is missing.
-    """
-    for what, column in columns.items():
-        if column not in table:
-            raise StudyFileError(
-                f"{csv}: no column {column} for the {what}; found {', '.join(map(str, table.columns))}"
-            )
-    folder = csv.resolve().parent
-    below = folder.relative_to(root.resolve()).as_posix() if folder.is_relative_to(root.resolve()) else ""
-    finder = Finder(files)
-    listed, problems = [], []
-    texts = {what: table[column].str.strip().tolist() for what, column in columns.items()}
-    if "part" in texts:
-        spelled = boolean_parts(columns["part"], texts["part"]) or texts["part"]
-        texts["part"] = one_spelling(spelled)[0]
-    for row, given in enumerate(texts["path"]):
-        found = finder.find(given, "" if below == "." else below) if given else []
-        if not found:
-            reason = "no path" if not given else f"row {row + 2} of {csv.name} names no image of the data"
-            problems.append(Problem(given or f"{csv.name}, row {row + 2}", f"unreadable: {reason}"))
-        for file in found:
-            label = label_set(texts["label"][row])
-            part, patient = (texts[what][row] if what in texts else "" for what in ("part", "patient"))
-            listed.append(Listed(file, files[file], label, part, patient))
-    return listed, problems
-
-
-def without_row(files: Collection[str], listed: Collection[Listed]) -> list[str]:
-    """Return the images that no row of the table names: they take no part."""
-    named = {image.file for image in listed}
-    return [file for file in files if file not in named]
-
-
-def one_patient_each(listed: list[Listed]) -> list[Listed]:
-    """Read ids of patients as people mean them: unknown words are unknown, two spellings one patient."""
-    ids = read_ids([image.patient for image in listed], [image.part for image in listed])
-    return [replace(image, patient=patient) for image, patient in zip(listed, ids.patient, strict=True)]
-
-
-def list_study(study: OwnStudy, base: Path) -> tuple[list[Listed], list[Problem]]:
-    """List the images of a study with their patients, and the rows of its CSV that name none.
+def list_study(study: OwnStudy, base: Path) -> Opened:
+    """Open the images of a study.
 
     Parameters
     ----------
@@ -177,34 +53,51 @@ def list_study(study: OwnStudy, base: Path) -> tuple[list[Listed], list[Problem]
     Raises
     ------
     StudyFileError, leakfree.data.raw.SourceError
-        One line.
+        As `open_images`.
     """
-    root = Path(base) / study.data
-    files = images_below(root)
-    problems: list[Problem] = []
-    if study.csv is None:
-        listed = folder_images(files, {*study.labels, *study.leave_out}, set(study.parts.values()))
-    else:
-        csv = Path(base) / study.csv.file
-        columns = {"path": study.csv.path, "label": study.csv.label}
-        if study.csv.part:
-            columns["part"] = study.csv.part
-        if isinstance(study.patients, CsvColumn):
-            columns["patient"] = study.patients.column
-        listed, problems = csv_images(files, root, read_csv(csv), csv, columns)
-    if isinstance(study.patients, PathPattern):
-        listed = with_pattern(listed, study.patients.pattern)
-    return one_patient_each(listed), problems
+    csv, rule = study.csv, study.patients
+    wishes = Wishes(
+        csv=() if csv is None else (Path(base) / csv.file,),
+        path_column="" if csv is None else csv.path,
+        label_column="" if csv is None else csv.label,
+        part_column="" if csv is None else csv.part,
+        patient_column=rule.column if isinstance(rule, CsvColumn) else "",
+        patient_pattern=rule.pattern if isinstance(rule, PathPattern) else "",
+        no_parts=not study.parts,
+    )
+    opened = open_images(Path(base) / study.data, wishes)
+    table = opened.understood.table.copy()
+    if csv is None:
+        # What the study calls a label or a part is one, wherever its folder is.
+        ways = [image_id.split("/")[:-1] for image_id in table["image_id"]]
+        table["label"] = _named(ways, table["label"], {*study.labels, *study.leave_out}, -1)
+        table["part"] = _named(ways, table["part"], study.parts.values(), 0)
+    if rule == "none":
+        table["patient"] = ""
+    table[SUBJECT] = table["patient"]
+    understood = replace(opened.understood, table=table, reading=_as_the_study_says(opened, table))
+    return replace(opened, name=study.name, understood=understood)
 
 
-def with_pattern(listed: list[Listed], pattern: str) -> list[Listed]:
-    """Give each image the patient that a pattern reads from its path; none where it does not match."""
-    compiled = re.compile(pattern)
-    found = [compiled.search(image.file) for image in listed]
-    return [
-        Listed(i.file, i.path, i.label, i.part, (m[1] or "") if m else "")
-        for i, m in zip(listed, found, strict=True)
-    ]
+def _as_the_study_says(opened: Opened, table: pd.DataFrame) -> Reading:
+    reading, ids = opened.understood.reading, table["image_id"].tolist()
+
+    def field(before: Field, values: list[str]) -> Field:
+        return make_field(before.source or "study.yaml", ids, values)
+
+    return replace(
+        reading,
+        parts=field(reading.parts, table["part"].tolist()),
+        labels=field(reading.labels, table["label"].tolist()),
+        patients=make_field(reading.patients.source, ids, table["patient"].tolist(), listed=False),
+        unclear=tuple(told for told in reading.unclear if not told.startswith("no part")),
+    )
+
+
+def _named(ways: Sequence[list[str]], values: Sequence[str], names: Collection[str], which: int) -> list[str]:
+    """Replace values by the first or last folder of a name, where there is one."""
+    found = ([folder for folder in way if folder in names] for way in ways)
+    return [some[which] if some else value for some, value in zip(found, values, strict=True)]
 
 
 def official_parts(parts: Collection[str]) -> dict[str, str]:
