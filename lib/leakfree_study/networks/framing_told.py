@@ -24,8 +24,8 @@ _COLUMNS = [
 def framing_told(run: Run, *, n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
     """Ask how well the edge of an image predicts its class, and inside a class its official part.
 
-    Classes are those of the first task, for the development images, and after them pairs of labels. Parts inside a class are compared only where the sealed part
-    was opened before.
+    Classes are those of the first task, for the development images, and after them pairs of labels. Parts
+    inside a class are compared only where the sealed part was opened before.
 
     Parameters
     ----------
