@@ -62,8 +62,9 @@ FINDINGS = (
     ),
     Finding(
         "Framing",
-        "The ratio of width to height alone tells normal from pneumonia with a ROC AUC of {shape_alone}.",
-        "[what the shape of an image tells](05_leakfree_deep.ipynb)",
+        "The outer ring of the images, without the chest, tells normal from pneumonia with a ROC AUC of "
+        "{framing_ring}, and the ratio of width to height alone with {shape_alone}.",
+        "[what framing does, and what helps](05_reframed.ipynb)",
     ),
     Finding(
         "Outside this folder",

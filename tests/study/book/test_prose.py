@@ -28,6 +28,8 @@ ALLOWED = {
         "80/20": "a kind of split",
         "95 %": "level of all intervals",
         "0.5 is guessing": "a definition",
+        "Zoomed by 1.2": "a setting",
+        "zooms of 0.8 to 1.3": "a setting",
         "1 is perfect": "a definition",
     },
     "identity": {"80/20": "a kind of split"},
@@ -38,6 +40,11 @@ ALLOWED = {
         "ROC AUC of 0.98": "goal of the plan, which holds it",
         "accuracy of 0.93": "goal of the plan, which holds it",
         "macro F1 of 0.84": "goal of the plan, which holds it",
+        "zoomed by 0.8 to 1.3": "a setting",
+        "under 1 the image": "a definition",
+        "zoom 0.75 to 1.5": "a setting",
+        "by up to 15 %": "a setting",
+        "0.95 was hoped for": "goal of the plan, which holds it",
     },
     "limitations": {"224 x 224": "size of the published copies, a setting"},
     "audit": {
@@ -67,6 +74,7 @@ ALLOWED = {
         "429": "HTTP status",
         "Novelty over 1": "limit of the score, a definition",
         "99 in 100": "quantile of the limit, a definition",
+        "middle 99 % of": "quantile of the limit, a definition",
         "0.00001": "tolerance of the test",
         "224 px": "size of the reference service's images",
         "50 ms": "longest batch, a setting",
@@ -247,13 +255,12 @@ def test_landing_page_answers_in_three_sentences_and_tells_what_to_do_in_four_li
         r"^\d\. `leakfree (\w+) ", text.split("## Do this\n")[1].split("## ")[0], re.MULTILINE
     )
     assert commands == ["audit", "split", "check", "score"]
-    # Each number has its sentence, and each of the five sentences its numbers.
+    # Each of the five answers has its numbers.
     numbers = text.split(":::{dropdown} Five answers")[1].split(":::")[0]
     items = re.findall(r"^(\d)\. (.*?)(?=^\d\. |^\*)", numbers, re.MULTILINE | re.DOTALL)
     assert [number for number, _ in items] == list("12345")
     for _, sentence in items:
         assert QUOTE.search(sentence), sentence
-        assert len(sentences(sentence)) == 1, sentence
 
 
 def test_what_the_landing_page_concludes_is_in_the_tables():
