@@ -15,6 +15,7 @@ from PIL import Image
 
 from deferred import deferred
 from leakfree.audit.checks.findings import CHECKS, SCHEMA
+from leakfree.base.errors import LeakfreeError
 from leakfree.cli import main
 from leakfree.data.cohort import ingest
 from leakfree.data.patients import patient_ids
@@ -454,6 +455,32 @@ def trained(tmp_path_factory):
         for name in ("one", "two"):
             assert main(["train", *options, "--out", str(folder / name)]) == 0
         yield folder, options
+
+
+def test_the_list_of_training_images_can_be_made_afterwards(trained, tmp_path, monkeypatch):
+    from leakfree_study.networks.training_sets import add_training_sets
+
+    folder, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(folder / "one", run)
+    path = run / "models" / "training_set.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    provenance = json.loads((run / "provenance.json").read_text())
+    (training,) = provenance["trainings"].values()
+    digest = training["outputs"].pop("models/training_set.safetensors")
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    assert main(["verify", str(run)]) == 0, "a run that was made before there was such a list"
+    monkeypatch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
+    assert add_training_sets(run, str(folder / "store")) == [path]
+    assert path.read_bytes() == before
+    provenance = json.loads((run / "provenance.json").read_text())
+    (training,) = provenance["trainings"].values()
+    assert training["outputs"]["models/training_set.safetensors"] == digest
+    assert main(["verify", str(run)]) == 0
+    ingest(PhantomSource(PhantomSettings(n_images=60, size=32)), tmp_path / "others")
+    with pytest.raises(LeakfreeError, match="not the images that"):
+        add_training_sets(run, str(tmp_path / "others"))
 
 
 def test_a_training_leaves_everything_that_its_use_needs(trained):

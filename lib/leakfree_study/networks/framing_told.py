@@ -22,10 +22,10 @@ _COLUMNS = [
 
 
 def framing_told(run: Run, *, n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
-    """Ask how well the edge of an image predicts its label, and inside a class its official part.
+    """Ask how well the edge of an image predicts its class, and inside a class its official part.
 
-    Labels are those of the development images. Parts inside a class are compared only where the sealed part
-    was opened before.
+    Classes are those of the first task, for the development images, and after them pairs of labels. Parts
+    inside a class are compared only where the sealed part was opened before.
 
     Parameters
     ----------
@@ -45,21 +45,20 @@ def framing_told(run: Run, *, n_resamples: int = 500, seed: int = 0) -> pd.DataF
     group = run.groups(table)
     label = table["label"].to_numpy(dtype=object)
     drawn_how = {"resamples": n_resamples, "seed": seed}
-    asked = framing(table.assign(part=""), small, group, **drawn_how).details
-    rows = [_row("the label", row["name"], row, group) for row in asked.get("views", [])]
-    for row in asked.get("pairs", []):
+    task = next(iter(run.words.tasks.values()))
+    mine = task.select(table)
+    mine = mine.assign(label=[task.classes[k] for k in task.labels(mine)], part="")
+    asked = pixels.pixels[pixels.rows(mine["image_id"])]
+    of_task = framing(mine, asked, run.groups(mine), **drawn_how).details
+    question = " or ".join(task.classes)
+    rows = [_row(question, row["name"], row, run.groups(mine)) for row in of_task.get("views", [])]
+    for row in framing(table.assign(part=""), small, group, **drawn_how).details.get("pairs", []):
         inside = np.isin(label, row["labels"])
         rows.append(_row(" or ".join(row["labels"]), "ring", row, group[inside]))
     if len(opened := _opened(run)):
-        task = next(iter(run.words.tasks.values()))
-        mine = task.select(table)
-        both = pd.concat(
-            [mine.assign(label=[task.classes[k] for k in task.labels(mine)]), opened], ignore_index=True
-        )
+        both = pd.concat([mine.assign(part="train"), opened], ignore_index=True)
         sealed = run.sealed_pixels(SIDE)
-        small = np.concatenate(
-            [pixels.pixels[pixels.rows(mine["image_id"])], sealed.pixels[sealed.rows(opened["image_id"])]]
-        )
+        small = np.concatenate([asked, sealed.pixels[sealed.rows(opened["image_id"])]])
         group = run.groups(both)
         for row in framing(both, small, group, **drawn_how).details.get("inside", []):
             inside = (both["label"] == row["label"]).to_numpy()

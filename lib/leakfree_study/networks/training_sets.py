@@ -3,27 +3,28 @@
 A training does it itself. For a run that was made before, whose images are at hand::
 
     python -m leakfree_study.networks.training_sets artifacts/chest_xray --data FOLDER
-    leakfree rebuild artifacts/chest_xray --accept
 
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.escape import say
+from leakfree.base.files import file_hash, write_json
 from leakfree.base.sums import renew_sums
 from leakfree.data.pixels import PixelCache
-from leakfree.data.record import RecordedCohort
 from leakfree.predict.calibrated import LIMIT_PARTS
 from leakfree.predict.training_set import TrainingSet, TrainingSetError
 from leakfree.predict.weights import DESCRIPTION, PublishedError, read_description
 from leakfree.split.manifest import Manifest
 from leakfree_study.run.cells import Cell
-from leakfree_study.run.run import Run, open_run
+from leakfree_study.run.run import Run, open_run, read_outputs
 
 #: Ending of the file's name; it begins as the description of its model does.
 NAME = "training_set.safetensors"
@@ -82,7 +83,8 @@ def add_training_sets(folder: Path, data: str) -> list[Path]:
     """
     folder = Path(folder)
     run = open_run("05_network_checks", data=data, run_dir=str(folder))
-    if (run.recorded, run.cohort.checksum) != (False, RecordedCohort(folder).checksum):
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    if run.recorded or run.cohort.checksum != provenance["data"]["checksum"]:
         raise PublishedError(f"{data}: not the images that {folder} was made from")
     manifests = [Manifest.load(path) for path in sorted((folder / "manifests").glob("05-*.json"))]
     of_hash = {manifest.hash: manifest for manifest in manifests}
@@ -95,8 +97,26 @@ def add_training_sets(folder: Path, data: str) -> list[Path]:
             )
         training_set = fit_training_set(run.pixels(described.image_size), of_hash[described.manifest_hash])
         written.append(training_set.save(path.with_name(path.name.removesuffix(DESCRIPTION) + NAME)))
+        _list(provenance, folder, written[-1], beside=path)
+    write_json(folder / "provenance.json", provenance)
     renew_sums(folder)
     return written
+
+
+def _list(provenance: dict[str, Any], folder: Path, added: Path, beside: Path) -> None:
+    """Note a file as an output of what made the file beside it, in the provenance and in the records."""
+    name, known = (path.relative_to(folder).as_posix() for path in (added, beside))
+    makers = provenance["notebooks"] | provenance.get("trainings", {})
+    for maker, record in makers.items():
+        if known not in record["outputs"]:
+            continue
+        record["outputs"][name] = file_hash(added)
+        listed, ran = (folder / "outputs" / f"{maker}{ending}" for ending in (".json", ".run.json"))
+        if listed.is_file():
+            write_json(listed, sorted({*read_outputs(folder, maker), name}))
+        if ran.is_file():
+            content = json.loads(ran.read_text(encoding="utf-8"))
+            write_json(ran, {**content, "outputs": record["outputs"]})
 
 
 def main() -> int:
@@ -108,7 +128,7 @@ def main() -> int:
     try:
         for path in add_training_sets(given.folder, given.data):
             say(f"{path}: {path.stat().st_size:,} bytes")
-    except LeakfreeError as error:
+    except (LeakfreeError, OSError, ValueError, KeyError) as error:
         say(f"training_sets: {error}", file=sys.stderr)
         return 2
     return 0
