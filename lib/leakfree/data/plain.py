@@ -140,6 +140,7 @@ def _plain_tiff(data: bytes, order: str) -> int:
         not following
         and tags[259] == tags.get(284, (1,)) == tags.get(339, (1,)) == (1,)
         and samples in (1, 3)
+        and tags[262] in ((0,), (1,), (2,))  # grey or RGB: what else there is may not become grey
         and bits in ((8,) * samples, (16,))
         and rows > 0
         and len(offsets) == len(sizes) == -(-height // rows)

@@ -11,7 +11,6 @@ built book stand a crate and a croissant of the files that are there; of a whole
 
 from __future__ import annotations
 
-import argparse
 import json
 import mimetypes
 import re
@@ -24,7 +23,7 @@ import pandas as pd
 import yaml
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.base.escape import say
+from leakfree.base.escape import Arguments, say
 from leakfree.base.paths import project_root
 from leakfree.base.sums import NAME as SUMS
 
@@ -267,7 +266,7 @@ def section(name: str, run: Path) -> str:
 
 def main() -> int:
     """Write a description to standard output; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Arguments(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=["codemeta.json", *DESCRIBED])
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run folder; codemeta needs none")
     given = parser.parse_args()

@@ -8,14 +8,13 @@ A training does it itself. For a run that was made before, whose images are at h
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.base.escape import say
+from leakfree.base.escape import Arguments, say
 from leakfree.base.files import file_hash, write_json
 from leakfree.base.sums import renew_sums
 from leakfree.data.pixels import PixelCache
@@ -121,7 +120,7 @@ def _list(provenance: dict[str, Any], folder: Path, added: Path, beside: Path) -
 
 def main() -> int:
     """Write the lists of a run; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Arguments(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, such as artifacts/chest_xray")
     parser.add_argument("--data", required=True, help="its images, as run_all.py --data")
     given = parser.parse_args()

@@ -186,7 +186,7 @@ def test_a_book_without_its_notebooks_is_one_line_that_says_what_to_do(store, tm
     monkeypatch.setattr(study, "_write_provenance", lambda *_: None)
     assert study.main(["--data", str(store), "--only", "01", "--out", str(tmp_path / "out")]) == 1
     last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
-    assert last.startswith("run_all: book: page run/01_exploration: ")
+    assert last.startswith("run_all: book: page run/results: ")
     assert last.endswith("or add --no-book")
 
 

@@ -134,16 +134,19 @@ def test_both_kinds_of_epochs_are_a_share_of_those_of_the_run(manifest, monkeypa
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_only_the_long_training_never_stops_early(manifest, recipe):
-    assert job(manifest, recipe, patience=4).budget.patience == (0 if recipe == "resnet18-long" else 4)
+def test_only_the_long_training_and_those_that_keep_their_last_epoch_never_stop_early(manifest, recipe):
+    never = recipe == "resnet18-long" or RECIPES[recipe].keep == "last"
+    assert job(manifest, recipe, patience=4).budget.patience == (0 if never else 4)
     assert job(manifest, recipe).budget.patience == 0
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_weights_are_chosen_for_one_recipe_alone(manifest, recipe):
-    expected = {"resnet18-imagenet": "file.pth", "efficientnet-lite0-imagenet": "imagenet"}.get(
-        recipe, "none"
-    )
+    expected = {
+        "resnet18-imagenet": "file.pth",
+        "efficientnet-lite0-imagenet": "imagenet",
+        "efficientnet-lite0-reframed": "imagenet",
+    }.get(recipe, "none")
     assert job(manifest, recipe, weights="file.pth").weights == expected
     if recipe == "resnet18-imagenet":
         assert job(manifest, recipe).weights == "imagenet"
