@@ -66,7 +66,9 @@ def plain(data: bytes) -> int:
         if data[:4] in _TIFF:
             return _plain_tiff(data, _TIFF[data[:4]])
         return _plain_png(data) if data[:8] == _PNG else _plain_pnm(data)
-    except (struct.error, IndexError, KeyError):  # cut off, or of parts that are not known
+    except ImageError:
+        raise
+    except (struct.error, IndexError, KeyError, ValueError):  # cut off, or of parts that are not known
         return 0
 
 
@@ -150,8 +152,11 @@ def _plain_tiff(data: bytes, order: str) -> int:
     if not plain:
         return 0
     # A reader that is asked before that of TIFF must not take it for something else.
-    with Image.open(io.BytesIO(data)) as image:
-        return width * height if (image.format, image.size) == ("TIFF", (width, height)) else 0
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return width * height if (image.format, image.size) == ("TIFF", (width, height)) else 0
+    except Exception:  # Pillow's readers raise many types
+        return 0
 
 
 def _plain_pnm(data: bytes) -> int:

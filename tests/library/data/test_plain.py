@@ -187,3 +187,16 @@ def test_a_scan_in_a_thumbnail_of_the_header_is_not_one_of_the_image():
 def test_what_only_an_attack_has_is_refused_at_once(data, reason):
     with pytest.raises(ImageError, match=reason):
         plain(data)
+
+
+def test_a_tiff_whose_numbers_are_damaged_is_no_plain_one_and_no_crash():
+    stream = io.BytesIO()
+    Image.new("L", (24, 20), 90).save(stream, "TIFF")
+    whole = stream.getvalue()
+    assert plain(whole) == 480
+    rng = np.random.default_rng(0)
+    for _ in range(4000):
+        data = bytearray(whole)
+        for place in rng.integers(4, len(data), rng.integers(1, 5)):
+            data[place] = rng.integers(256)
+        assert plain(bytes(data)) >= 0
