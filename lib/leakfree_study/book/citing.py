@@ -192,7 +192,9 @@ def ro_crate(run: Path, cited: dict[str, Any], within: tuple[str, ...] = ("",)) 
 
 def _listed(run: Path) -> list[tuple[str, str]]:
     lines = (run / SUMS).read_text(encoding="utf-8").splitlines()
-    return [(name, digest) for digest, _, name in (line.partition("  ") for line in lines)]
+    found = ((name, digest) for digest, _, name in (line.partition("  ") for line in lines))
+    # A copy of a run may lack files that its sums name: what is not there is not described.
+    return [(name, digest) for name, digest in found if (run / name).is_file()]
 
 
 def _file(run: Path, name: str, digest: str) -> dict[str, Any]:
