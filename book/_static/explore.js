@@ -5,7 +5,8 @@
  */
 "use strict";
 
-(() => {
+// The script stands in the head of the page, before the data.
+const questionFigures = () => {
   const SVG = "http://www.w3.org/2000/svg";
   const ALL = "";
   // Linear up to here and logarithmic beyond, as the static forest plot.
@@ -298,7 +299,8 @@
     fit();
   }
 
-  const begin = () => document.querySelectorAll("[data-explore]").forEach(start);
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
-  else begin();
-})();
+  document.querySelectorAll("[data-explore]").forEach(start);
+};
+
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", questionFigures);
+else questionFigures();
