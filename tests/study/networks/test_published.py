@@ -283,8 +283,10 @@ def test_a_classical_model_is_not_published(resumed):
 def test_the_published_weights_give_their_predictions_again(real_cohort, repository, tmp_path):
     run = repository / "artifacts" / "chest_xray"
     found = load_published(run / "models" / "preprocessing.json")
-    (path,) = (run / "predictions").glob(f"05_{found.task}_{found.model}_{found.image_size}px_clean_s42.csv")
-    kept = read_predictions(path).select("test")
+    said = json.loads((run / "models" / "preprocessing.json").read_text(encoding="utf-8"))
+    label = said["weights"].removesuffix("_leakfree.safetensors")
+    name = f"05_{found.task}_{label}_{found.image_size}px_clean_s{said['seed']}.csv"
+    kept = read_predictions(run / "predictions" / name).select("test")
     table = real_cohort.development()
     table = table[table["image_id"].isin(kept.image_ids)]
     cache = load_pixels(real_cohort, table, found.image_size, tmp_path)
