@@ -302,7 +302,7 @@ def tiny_app():
         )
         app = create_app(
             Classifier(described, network.eval(), Calibrated(1.0, conformal), None, precision="float32"),
-            ServiceSettings(model=Path("none"), inference_threads=1, **settings),
+            ServiceSettings(**{"model": Path("none"), "inference_threads": 1, **settings}),
         )
         app.extensions["batcher"].start()
         return app

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 for prediction: the parameters and the arithmetic of timm's, without timm.
 
 Importing timm takes seconds and pulls torchvision in. Training makes its networks in
-`leakfree.models.networks`; `test_efficientnet.py` holds both to the same bits.
+`leakfree.models.networks`; `test_served.py` holds both to the same bits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ResNet18 for prediction: the parameters and the arithmetic of torchvision's, without torchvision.
 
 Importing torchvision takes longer than all else that the service does before its first answer, and 160 MB.
-Training makes its networks in `leakfree.models.networks`; `test_resnet.py` holds both to the same bits.
+Training makes its networks in `leakfree.models.networks`; `test_served.py` holds both to the same bits.
 """
 
 from __future__ import annotations

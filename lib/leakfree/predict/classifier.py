@@ -254,8 +254,7 @@ class Classifier:
                 "This does not look like the chest X-rays that the model learned from "
                 f"(novelty {novelty:.1f}, limit 1): do not believe the class."
             )
-        elif zoom is not None and (guess := self._zoom_guess) and guess.odd(zoom):
-            # Of what is no X-ray it says nothing.
+        if zoom is not None and (guess := self._zoom_guess) and guess.odd(zoom):
             warnings.append(
                 f"This seems framed unlike the X-rays that the model learned from (about {zoom:.2f} times as "
                 f"close, usual {guess.low:.2f} to {guess.high:.2f}): the class is less sure than it says."

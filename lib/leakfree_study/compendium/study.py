@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,12 @@ def run_study(settings: Settings) -> Path:
         )
     if settings.data == "phantom" and settings.profile in PHANTOM_IMAGES:
         settings = settings.model_copy(update={"data": f"phantom:{PHANTOM_IMAGES[settings.profile]}"})
+    settings = settings.model_copy(
+        update={
+            "data": _from_here(settings.data),
+            "parameters": {name: _from_here(value) for name, value in settings.parameters.items()},
+        }
+    )
     names = select_notebooks(settings.only)
     parameters = {name: _parameters(settings, name, project) for name in names}
     _refuse_unknown(settings, parameters, project)
@@ -216,6 +223,14 @@ def run_study(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         return _run_in(folder, settings, cohort, project, names, parameters, started)
+
+
+def _from_here(value: Any) -> Any:
+    """Write an absolute path as seen from where the command runs: a record names no folder of a machine."""
+    if isinstance(value, str) and Path(value).is_absolute():
+        with suppress(ValueError):  # on another drive
+            return Path(os.path.relpath(value)).as_posix()
+    return value
 
 
 def _run_in(

@@ -60,9 +60,11 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         if (content := json.loads(path.read_text(encoding="utf-8")))["hash"] == main["manifest_hash"]
     )
     official, novelty = _both(folder, "official"), _table(folder, "novelty")
-    # The networks trained against framing have tables of their own, and the score of the published one.
-    if (of_main := _table(folder, "framing_novelty")) is not None and _framed(main):
-        novelty = of_main
+    # Notebook 05_reframed has tables of its own; where it chose the published network, that one's score.
+    choice = _table(folder, "framing_scores")
+    reframed = choice is not None and not _of(choice, main).empty
+    if reframed:
+        novelty = _table(folder, "framing_novelty")
     return page(
         "leakfree_study.networks",
         "model_card.md.j2",
@@ -70,6 +72,7 @@ def model_card(folder: Path, study: OwnStudy | None = None) -> str:
         files={"head": list(_FILES), "rows": [[cell(d) for cell in _FILES.values()] for d in described]},
         manifest=manifest,
         sizes=", ".join(f"{part} {len(ids):,}" for part, ids in manifest["parts"].items()),
+        reframed=reframed,
         rates=_rates(folder, main),
         zooms=_zooms(folder, main),
         internal=_scores(_both(folder, "scores", needed=True), "internal", published),
@@ -98,10 +101,6 @@ def _both(folder: Path, name: str, *, needed: bool = False) -> pd.DataFrame | No
     # Both openings of the sealed test stand in the second table: a score stands once.
     keys = [name for name in ("task", "model", "seed", "metric", "opening") if name in table]
     return table if name != "official" else table.astype({"seed": str}).drop_duplicates(keys)
-
-
-def _framed(main: dict[str, object]) -> bool:
-    return "reframed" in _label(main)
 
 
 def _rates(folder: Path, main: dict[str, object]) -> list[list[str]]:

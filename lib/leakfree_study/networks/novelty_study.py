@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_images
 from leakfree.data.cohort import SEALED_PART
 from leakfree.data.patients import patient_ids
 from leakfree.predict.novelty import Novelty
+from leakfree_study.networks.reframed import FramedImages
 from leakfree_study.run.cells import Result
 from leakfree_study.run.run import Run
 
@@ -150,6 +151,41 @@ def novelty_table(
         rows.append((kind, group, warned.mean(), low, high, len(warned), n_patients, seed))
     columns = ["kind", "group", "warned", "low", "high", "n_images", "n_patients", "seed"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def framing_warnings(
+    images: FramedImages, network: Result, novelty: Novelty, *, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Measure how often the service warns of images of the internal test that are framed otherwise.
+
+    Parameters
+    ----------
+    images : FramedImages
+        Of the test part.
+    network : Result
+    novelty : Novelty
+    n_resamples, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``framed``, then the share warned of as ``framing`` (by the guess of the zoom), ``novelty`` and
+        ``either``, each with ``_low`` and ``_high`` over patients, and ``n_images, n_patients``. Empty where
+        the zoom is not guessed.
+    """
+    owners = dict(zip(network.read("test").image_ids, network.read("test").patients, strict=True))
+    rows = []
+    for framing in images.framings if novelty.zoom is not None else ():
+        cache = images.of(network.cell.image_size, framing)
+        odd = novelty.zoom.odd(novelty.zoom.guess(cache.pixels))
+        strange = novelty.score(cache.pixels) > 1
+        patients = np.array([owners[image_id] for image_id in cache.ids], dtype=object)
+        row: dict[str, object] = {"framed": framing.name}
+        for name, warned in (("framing", odd), ("novelty", strange), ("either", odd | strange)):
+            low, high, n_patients = _over_patients(warned, patients, n_resamples, [seed])
+            row |= {name: warned.mean(), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row | {"n_images": len(patients), "n_patients": n_patients})
+    return pd.DataFrame(rows)
 
 
 def _over_patients(

@@ -36,7 +36,7 @@ STATE = """() => ({
 })"""
 #: Pixels that a page may be high on a desk, and pages that are longer: to look things up, or still to be cut.
 HIGHEST = 6000
-LONGER = ("api/", "architecture", "genindex", "methods", "py-modindex", "reforms", "run/05_", "run/06_")
+LONGER = ("api/", "architecture", "genindex", "py-modindex", "reforms", "run/05_", "run/06_")
 # Text that is too pale: contrast below 4.5 (WCAG 2.2, AA) against the nearest background that is opaque.
 PALE = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);

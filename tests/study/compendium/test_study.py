@@ -290,6 +290,14 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_a_record_has_paths_as_seen_from_where_the_command_runs(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert study._from_here(str(tmp_path / "images")) == "../images"
+    for as_it_is in ("../images", "phantom:240", "hub", "https://example.org/a", 42, ["/a"]):
+        assert study._from_here(as_it_is) == as_it_is
+
+
 @pytest.fixture(scope="module")
 def whole(store, cache):
     """Return the folder of an uninterrupted run of the first two notebooks."""
@@ -298,7 +306,7 @@ def whole(store, cache):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_artifacts(whole):
+def test_a_run_leaves_its_artifacts(whole, store):
     for name in ("01_exploration", "02_leakage_analysis"):
         notebook = nbformat.read(whole / "notebooks" / f"{name}.ipynb", as_version=4)
         assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
@@ -314,6 +322,9 @@ def test_a_run_leaves_its_artifacts(whole):
     assert provenance["data"]["images"] == 240
     assert set(provenance["notebooks"]) == {"01_exploration", "02_leakage_analysis"}
     assert provenance["versions"]["numpy"] != "unknown"
+    # The store was given by its whole path; nothing that is written names it so.
+    written = [p for p in whole.rglob("*") if p.suffix in (".json", ".ipynb")]
+    assert written and not [p for p in written if f'"{store}' in p.read_text(encoding="utf-8")]
     # No temporary file is left; the lock is a file that nobody holds any more.
     assert not [p for p in whole.rglob(".*") if p.is_file() and p.name != ".lock"]
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from deferred import deferred
+from leakfree.predict.framed import Framing
 from leakfree.predict.novelty import Novelty
 
 with deferred:
@@ -14,6 +15,7 @@ with deferred:
     from leakfree_study.networks import novelty_study
     from leakfree_study.networks.novelty_study import (
         changed_images,
+        framing_warnings,
         novelty_table,
         strangers,
         warnings_by_kind,
@@ -94,3 +96,29 @@ def test_a_run_is_measured_on_what_set_nothing_in_the_score(sealed, monkeypatch)
     assert groups["warned"].tolist() == [0.5, 1.0, *[0.0][:sealed]]
     assert groups["n_images"].tolist() == [2, 1, *[2][:sealed]]
     assert groups["n_patients"].tolist()[:2] == [2, 1]
+
+
+def test_each_framing_is_warned_of_by_its_zoom_by_its_looks_or_by_either():
+    ids = np.array([f"i{n}" for n in range(40)], dtype=object)
+    patients = np.array([f"p{n // 2}" for n in range(40)], dtype=object)
+    bright = images([255] * 10 + [0] * 30)
+    by_framing = {Framing(): bright, Framing(1.3): bright[::-1]}
+    framed = SimpleNamespace(
+        framings=tuple(by_framing), of=lambda size, framing: PixelCache(ids, by_framing[framing], {})
+    )
+    guess = SimpleNamespace(
+        guess=lambda pixels: 1 + (np.arange(40) < 15) * pixels[0, 0, 0] / 255, odd=lambda zoom: zoom > 1.1
+    )
+    network = SimpleNamespace(
+        cell=SimpleNamespace(image_size=16),
+        read=lambda part: SimpleNamespace(image_ids=ids, patients=patients),
+    )
+    novelty = Bright()
+    object.__setattr__(novelty, "zoom", guess)
+    table = framing_warnings(framed, network, novelty, n_resamples=200).set_index("framed")
+    assert table.loc["zoom 1", ["framing", "novelty", "either"]].tolist() == [15 / 40, 10 / 40, 15 / 40]
+    assert table.loc["zoom 1.3", ["framing", "novelty", "either"]].tolist() == [0, 10 / 40, 10 / 40]
+    assert (table["n_images"] == 40).all() and (table["n_patients"] == 20).all()
+    assert table.loc["zoom 1", "framing_low"] < 15 / 40 < table.loc["zoom 1", "framing_high"]
+    object.__setattr__(novelty, "zoom", None)
+    assert framing_warnings(framed, network, novelty).empty

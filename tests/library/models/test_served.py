@@ -1,4 +1,4 @@
-"""The EfficientNet-Lite0 that serves is, bit for bit, the one that was trained."""
+"""The networks that serve (`resnet`, `efficientnet`) are, bit for bit, the ones that were trained."""
 
 import subprocess
 import sys
@@ -13,19 +13,20 @@ with deferred:
 
     from leakfree.models.efficientnet import EfficientNetLite0
     from leakfree.models.networks import build
+    from leakfree.models.resnet import ResNet18
 
 
-@pytest.fixture(scope="module")
-def pair():
+@pytest.fixture(scope="module", params=["resnet18", "efficientnet-lite0"])
+def pair(request):
     torch.manual_seed(0)
-    trained, _ = build("efficientnet-lite0", 3, 64)
+    trained, _ = build(request.param, 3, 64)
     trained.train()(torch.randn(8, 1, 64, 64))  # the running statistics are no longer 0 and 1
-    served = EfficientNetLite0(3)
+    served = {"resnet18": ResNet18, "efficientnet-lite0": EfficientNetLite0}[request.param](3)
     served.load_state_dict(trained.state_dict())
     return trained.eval(), served.eval()
 
 
-def test_parameters_have_the_names_order_and_shapes_of_timm(pair):
+def test_parameters_have_the_same_names_order_and_shapes(pair):
     trained, served = pair
     assert [(k, v.shape, v.dtype) for k, v in served.state_dict().items()] == [
         (k, v.shape, v.dtype) for k, v in trained.state_dict().items()
@@ -47,12 +48,12 @@ def test_gradients_are_the_same_bits(pair):
     for network in pair:
         network.zero_grad()
         network(x).square().sum().backward()
-    assert torch.equal(trained.conv_stem.weight.grad, served.conv_stem.weight.grad)
-    assert torch.equal(trained.blocks[5][1].conv_dw.weight.grad, served.blocks[5][1].conv_dw.weight.grad)
+    mine = dict(served.named_parameters())
+    assert all(torch.equal(value.grad, mine[name].grad) for name, value in trained.named_parameters())
 
 
-def test_it_needs_neither_timm_nor_torchvision():
-    code = (
-        "import sys, leakfree.models.efficientnet; sys.exit(bool({'timm', 'torchvision'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize("module", ["resnet", "efficientnet"])
+def test_they_need_neither_timm_nor_torchvision(module):
+    seen = "bool({'timm', 'torchvision'} & set(sys.modules))"
+    code = f"import sys, leakfree.models.{module}; sys.exit({seen})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
