@@ -1,5 +1,7 @@
 """Training against framing: the rule, what is asked of a candidate, and what is chosen."""
 
+import json
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ with deferred:
     from leakfree_study.networks.deep import five_parts
     from leakfree_study.networks.published import load_trained
     from leakfree_study.networks.reframed import Candidate, FramedImages, FramingRule, Worst, framing_rule
+    from leakfree_study.networks.sealed import read_plan
     from leakfree_study.networks.trainings import Network, train
     from leakfree_study.run.run import open_run
 
@@ -161,3 +164,32 @@ def test_the_summary_says_where_the_published_network_is_worst():
 def test_every_framing_that_is_reported_is_one_that_anybody_can_ask(trained):
     assert set(framing_rule().framings) <= set(FRAMINGS)
     assert replace(trained[3].cell, seed=2) != trained[3].cell
+
+
+def test_the_published_network_is_the_one_that_the_rule_chooses_and_its_plan_has_the_rules_goals(repository):
+    run, rule = repository / "artifacts" / "chest_xray", framing_rule()
+    table = pd.read_csv(run / "tables" / "05_framing_ablation.csv")
+    assert table["recipe"].tolist() == [one.recipe for one in rule.candidates]
+    assert table["networks"].tolist() == [len(rule.seeds)] * len(table)
+    place = reframed.chosen_row(table["worst"], rule.margin)
+    assert table["chosen"].tolist() == [row == place for row in range(len(table))]
+    said = json.loads((run / "models" / "preprocessing.json").read_text(encoding="utf-8"))
+    assert said["weights"] == f"{table['recipe'][place]}_leakfree.safetensors"
+    assert said["image_size"] == table["image_size"][place] and said["seed"] in rule.seeds
+    goals = read_plan(run / "sealed_plan_2.yaml").goals
+    told = goals["binary"] | {"three_class_macro_f1": goals["three-class"]["macro_f1"]}
+    assert told == rule.goals
+
+
+def test_the_rule_was_committed_before_any_of_its_networks(repository):
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    rule = git("log", "-1", "--format=%H", "--", "lib/leakfree_study/networks/framing_rule.yaml")
+    cell = "artifacts/chest_xray/cells/05_binary_resnet18-reframed_64px_clean_s42.json"
+    trained_in = git("log", "--diff-filter=A", "--format=%H", "--", cell)
+    if not rule or not trained_in or git("rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("the history is not here or was cut off")
+    asked = ["git", "-C", str(repository), "merge-base", "--is-ancestor", rule, f"{trained_in}~1"]
+    assert subprocess.run(asked, check=False).returncode == 0
