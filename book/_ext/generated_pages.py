@@ -82,6 +82,13 @@ def architecture(argument: str, run: Path) -> str:
     return {"rooms": architecture_page.rooms_tables}[argument](rooms.rooms())
 
 
+def decided(argument: str, run: Path) -> str:
+    """Return what was decided before the first run of the inflation study, as it was committed."""
+    from leakfree_study.inflation.preregistration import text
+
+    return f"```yaml\n{text()}```"
+
+
 def figure(name: str, alt: str, caption: str) -> str:
     """Return a figure that `draw` writes beside the pages."""
     return (
@@ -96,6 +103,7 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "architecture": architecture,
     "citing": citing.section,
     "fooled": fooled.section,
+    "preregistration": decided,
     "provenance": provenance,
 }
 

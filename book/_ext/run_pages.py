@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import shutil
 from pathlib import Path
 
 from docutils import nodes
@@ -22,6 +21,8 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 PUBLISHED_RUN = Path("..", "artifacts", "chest_xray")
 #: Folder of the book's source, and prefix of the pages, that come from a run.
 RUN_PAGES = "run/"
+#: Tag of cells that stand first on the page.
+FIRST = "told-first"
 
 
 def run_folder(source: Path) -> Path:
@@ -50,6 +51,23 @@ def why_not_executed(notebook: Path) -> str | None:
     return None
 
 
+def page_source(notebook: Path) -> bytes:
+    """Return a notebook as a page shows it: cells with the tag `FIRST` stand below the title's cell.
+
+    They say what was found, which a reader wants before how; the notebook knows it only at its end.
+    """
+    content = notebook.read_bytes()
+    made = json.loads(content)
+    first = [cell for cell in made["cells"] if FIRST in cell["metadata"].get("tags", ())]
+    if not first:
+        return content
+    rest = [cell for cell in made["cells"] if FIRST not in cell["metadata"].get("tags", ())]
+    # Of the words before the first code, all stand before: what the notebook is about, and what goes with it.
+    place = next(number for number, cell in enumerate(rest) if cell["cell_type"] == "code")
+    made["cells"] = [*rest[:place], *first, *rest[place:]]
+    return json.dumps(made, ensure_ascii=False).encode()
+
+
 def copy_run_pages(app: Sphinx, config: object) -> None:
     """Copy the executed notebooks of the run into the book's source.
 
@@ -75,8 +93,9 @@ def copy_run_pages(app: Sphinx, config: object) -> None:
         wanted.add(target)
         # Sphinx rereads what is newer than its last build, so an unchanged page keeps its time and a
         # changed one gets the present time, whatever the age of the run.
-        if not target.is_file() or target.read_bytes() != notebook.read_bytes():
-            shutil.copyfile(notebook, target)
+        shown = page_source(notebook)
+        if not target.is_file() or target.read_bytes() != shown:
+            target.write_bytes(shown)
     for leftover in set(staged.iterdir()) - wanted:
         if leftover.is_file():
             leftover.unlink()

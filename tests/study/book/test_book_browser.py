@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from leakfree_study.figures.names import model_name
+
 ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "artifacts" / "chest_xray"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -223,7 +225,7 @@ def told(row: dict[str, str]) -> list[str]:
     estimate, low, high = (
         f"{float(row[name]):+.4f}".replace("-", "−") for name in ("estimate", "low", "high")
     )
-    return [row["model"], estimate, f"{low} to {high}", row["n_patients"]]
+    return [model_name(row["model"]), estimate, f"{low} to {high}", row["n_patients"]]
 
 
 def shown(panel) -> list[list[str]]:
@@ -257,7 +259,11 @@ def test_forest_shows_the_task_and_model_that_are_chosen(panels):
     assert sorted(shown(forest)) == sorted(map(told, wanted))
     assert forest.locator(".explore-card svg").first.inner_html() != before
     says = forest.locator(".explore-says").inner_text()
-    assert "task etiology" in says and "1-nn on embeddings" in says and f"{len(wanted)} estimates" in says
+    assert (
+        "Bacterial against viral pneumonia" in says
+        and "nearest neighbour on embeddings" in says
+        and f"{len(wanted)} estimates" in says
+    )
 
 
 def test_dose_shows_the_leak_that_is_chosen(panels):
