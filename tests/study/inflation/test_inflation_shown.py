@@ -118,24 +118,24 @@ def test_takeaways_name_the_largest_of_each_leak_and_count_verdicts():
     )  # fmt: skip
     natural = pd.DataFrame({"estimate": [0.001, 0.003]})
     assert shown.takeaways(table, natural, 0.05, TASKS).splitlines() == [
-        "- **Copies.** A model that has a copy of every test image in training gains at most +0.900 (+0.010 to "
-        "+0.090): nearest neighbour on pixels, bacterial against viral.",
-        "- **The same patient.** A model that has other images of every tested patient in training gains at most "
-        "+0.040 (+0.010 to +0.090): ResNet18, bacterial against viral.",
-        "- **The same patient, in a random split.** There most test images have no other image of their patient in "
-        "training. The difference is +0.0010 to +0.0030, by model and task.",
-        "- **Trained networks, with other images of every tested patient.** ResNet18 +0.040 (+0.010 to +0.090), "
-        "undecided.",
-        "- **Preparation.** Scaling, PCA or tuning that also saw the test images changes the ROC AUC by -0.0010 to "
-        "0.0000.",
-        "- **All comparisons.** 1 of 5 show inflation after adjustment. By verdict: undecided: 4, inflation, under "
-        "the margin: 1.",
+        "- **Copies.** A model that has a copy of every test image in training gains at most +0.900 "
+        "(+0.010 to +0.090): nearest neighbour on pixels, bacterial against viral.",
+        "- **The same patient.** A model that has other images of every tested patient in training gains at "
+        "most +0.040 (+0.010 to +0.090): ResNet18, bacterial against viral.",
+        "- **The same patient, in a random split.** There most test images have no other image of their "
+        "patient in training. The difference is +0.0010 to +0.0030, by model and task.",
+        "- **Trained networks, with other images of every tested patient.** ResNet18 +0.040 (+0.010 to "
+        "+0.090), undecided.",
+        "- **Preparation.** Scaling, PCA or tuning that also saw the test images changes the ROC AUC by "
+        "-0.0010 to 0.0000.",
+        "- **All comparisons.** 1 of 5 show inflation after adjustment. By verdict: undecided: 4, inflation, "
+        "under the margin: 1.",
     ]
 
 
 def test_takeaways_leave_out_what_was_not_measured():
     said = shown.takeaways(rows("threshold"), pd.DataFrame({"estimate": []}), 0.05, TASKS)
-    assert (
-        said
-        == "- **All comparisons.** 1 of 1 show inflation after adjustment. By verdict: inflation, under the margin: 1."
+    assert said == (
+        "- **All comparisons.** 1 of 1 show inflation after adjustment. By verdict: inflation, under the "
+        "margin: 1."
     )

@@ -1,4 +1,4 @@
-"""What the page on the public study says: each network under its fault and measured right, with no empty cell."""
+"""What the page on the public study says: each network under its fault and measured right."""
 
 import pandas as pd
 import pytest
@@ -26,10 +26,10 @@ def measured():
 
 def test_each_network_is_told_under_the_fault_first(measured):
     assert reanalysis.fault_sentences(measured).splitlines() == [
-        "- **ResNet18, from scratch.** Tested on its training images it has a macro F1 of 0.990 (0.980 to 0.990); "
-        "on patients that it was not trained on it has 0.950 (0.940 to 0.950).",
-        "- **EfficientNet-Lite0, ImageNet weights.** Tested on its training images it has a macro F1 of 1.000 (0.990 "
-        "to 1.000); on patients that it was not trained on it has 0.970 (0.960 to 0.970).",
+        "- **ResNet18, from scratch.** Tested on its training images it has a macro F1 of 0.990 (0.980 to "
+        "0.990); on patients that it was not trained on it has 0.950 (0.940 to 0.950).",
+        "- **EfficientNet-Lite0, ImageNet weights.** Tested on its training images it has a macro F1 of "
+        "1.000 (0.990 to 1.000); on patients that it was not trained on it has 0.970 (0.960 to 0.970).",
     ]
 
 
