@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import shutil
 from pathlib import Path
 
 from docutils import nodes
@@ -21,7 +22,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 PUBLISHED_RUN = Path("..", "artifacts", "chest_xray")
 #: Folder of the book's source, and prefix of the pages, that come from a run.
 RUN_PAGES = "run/"
-#: Tag of cells that stand first on the page.
+#: Tag of the cells of a section that stands first on the page; its heading begins the first of them.
 FIRST = "told-first"
 
 
@@ -51,23 +52,6 @@ def why_not_executed(notebook: Path) -> str | None:
     return None
 
 
-def page_source(notebook: Path) -> bytes:
-    """Return a notebook as a page shows it: cells with the tag `FIRST` stand below the title's cell.
-
-    They say what was found, which a reader wants before how; the notebook knows it only at its end.
-    """
-    content = notebook.read_bytes()
-    made = json.loads(content)
-    first = [cell for cell in made["cells"] if FIRST in cell["metadata"].get("tags", ())]
-    if not first:
-        return content
-    rest = [cell for cell in made["cells"] if FIRST not in cell["metadata"].get("tags", ())]
-    # Of the words before the first code, all stand before: what the notebook is about, and what goes with it.
-    place = next(number for number, cell in enumerate(rest) if cell["cell_type"] == "code")
-    made["cells"] = [*rest[:place], *first, *rest[place:]]
-    return json.dumps(made, ensure_ascii=False).encode()
-
-
 def copy_run_pages(app: Sphinx, config: object) -> None:
     """Copy the executed notebooks of the run into the book's source.
 
@@ -93,12 +77,42 @@ def copy_run_pages(app: Sphinx, config: object) -> None:
         wanted.add(target)
         # Sphinx rereads what is newer than its last build, so an unchanged page keeps its time and a
         # changed one gets the present time, whatever the age of the run.
-        shown = page_source(notebook)
-        if not target.is_file() or target.read_bytes() != shown:
-            target.write_bytes(shown)
+        if not target.is_file() or target.read_bytes() != notebook.read_bytes():
+            shutil.copyfile(notebook, target)
     for leftover in set(staged.iterdir()) - wanted:
         if leftover.is_file():
             leftover.unlink()
+
+
+def tell_first(app: Sphinx, doctree: nodes.document) -> None:
+    """Move the section that says what a notebook found to where its first cell of code stands.
+
+    A reader wants it before how it was found; the notebook knows it only at its end.
+    """
+    if app.env.docname.startswith(RUN_PAGES):
+        notebook = Path(app.srcdir, f"{app.env.docname}.ipynb")
+        move_first(doctree, told_first(json.loads(notebook.read_text(encoding="utf-8"))["cells"]))
+
+
+def told_first(cells: list[dict]) -> str:
+    """Return the heading of the section that stands first; nothing where no cell is tagged so."""
+    tagged = (cell for cell in cells if FIRST in cell["metadata"].get("tags", ()))
+    lines = "".join(next(tagged, {"source": ""})["source"]).splitlines()
+    return lines[0].removeprefix("## ") if lines else ""
+
+
+def move_first(doctree: nodes.document, heading: str) -> None:
+    """Move the section with a heading to the place of the first cell of code in the section around it."""
+    found = (s for s in doctree.findall(nodes.section) if s.children[0].astext() == heading)
+    if heading and (section := next(found, None)) is not None:
+        around = section.parent
+        around.remove(section)
+        cells = (
+            n
+            for n, node in enumerate(around.children)
+            if "cell" in getattr(node, "attributes", {}).get("classes", ())
+        )
+        around.insert(next(cells, len(around.children)), section)
 
 
 def link_notebooks(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -114,5 +128,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     # sphinx_external_toc looks for the pages at priority 900.
     app.connect("config-inited", copy_run_pages, priority=100)
+    # Before Sphinx collects the headings of a page.
+    app.connect("doctree-read", tell_first, priority=90)
     app.connect("doctree-resolved", link_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -47,7 +47,7 @@ def test_solutions_run_alone_and_say_what_they_should(name, repository, capsys):
         # Folded, so that a reader thinks first.
         assert {"hide-input", "hide-output"} <= set(solution.metadata["tags"])
         # Nothing of the run: what the notebook imports is all that it may use.
-        exec(imports(cells, solution.source) + solution.source, {})  # noqa: S102
+        exec(imports(cells, solution.source) + solution.source, {})
         assert said in capsys.readouterr().out
 
 

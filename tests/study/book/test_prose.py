@@ -18,6 +18,7 @@ PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
     "after_a_finding",
+    "inflation_design",
     "fooled",
     "cite",
     *("cluster", "references", "reforms", "model_info_sheet"),

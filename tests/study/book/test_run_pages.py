@@ -1,37 +1,42 @@
-"""A page begins with what its notebook found, and has every cell of it once."""
+"""A page begins with what its notebook found, and has every section of it once."""
 
-import json
+from deferred import deferred
 
-from run_pages import FIRST, page_source
-
-
-def notebook(tmp_path, *cells):
-    made = [
-        {"cell_type": kind, "source": [text], "metadata": {"tags": list(tags)}} for kind, text, *tags in cells
-    ]
-    path = tmp_path / "one.ipynb"
-    path.write_text(json.dumps({"cells": made}), encoding="utf-8")
-    return path
+with deferred:
+    from docutils import nodes
+    from run_pages import FIRST, move_first, told_first
 
 
-def texts(source):
-    return ["".join(cell["source"]) for cell in json.loads(source)["cells"]]
+def section(heading, *children):
+    return nodes.section("", nodes.title("", heading), *children)
 
 
-def test_what_was_found_stands_before_the_first_code(tmp_path):
-    path = notebook(
-        tmp_path,
-        ("markdown", "# Title"),
-        ("markdown", "more"),
-        ("code", "parameters"),
-        ("markdown", "how"),
-        ("markdown", "## Found", "other", FIRST),
-        ("code", "said", FIRST),
-        ("markdown", "end"),
+def cell(text):
+    return nodes.container("", nodes.literal_block("", text), classes=["cell"])
+
+
+def texts(node):
+    return [child.astext().splitlines()[0] for child in node.children]
+
+
+def test_what_was_found_moves_to_the_first_code():
+    found = section("Found", nodes.paragraph("", "much"), cell("said"))
+    page = section(
+        "Title", nodes.paragraph("", "words"), cell("parameters"), section("How"), found, section("End")
     )
-    assert texts(page_source(path)) == ["# Title", "more", "## Found", "said", "parameters", "how", "end"]
+    doctree = nodes.Element("", page)
+    move_first(doctree, "Found")
+    assert texts(page) == ["Title", "words", "Found", "parameters", "How", "End"]
+    assert page.children[2] is found and found.parent is page
+    move_first(doctree, "Not there")
+    move_first(doctree, "")
+    assert texts(page) == ["Title", "words", "Found", "parameters", "How", "End"]
 
 
-def test_a_notebook_without_such_cells_stays_as_it_is(tmp_path):
-    path = notebook(tmp_path, ("markdown", "# Title"), ("code", "é"))
-    assert page_source(path) == path.read_bytes()
+def test_the_heading_is_that_of_the_first_tagged_cell():
+    def made(source, *tags):
+        return {"source": source, "metadata": {"tags": list(tags)}}
+
+    cells = [made("# Title"), made(["## Found\n", "\n", "words"], "other", FIRST), made("said", FIRST)]
+    assert told_first(cells) == "Found"
+    assert told_first(cells[:1]) == ""
