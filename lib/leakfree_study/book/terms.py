@@ -34,7 +34,8 @@ FORMS = {
 #: What is no prose: code, what stands in front, comments, roles, links, headings, directives, HTML, labels.
 _NO_PROSE = re.compile(
     r"^(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^(?P=fence)[ ]*$|\A---\n.*?^---$|<!--.*?-->"
-    r"|\{[\w:-]+\}`[^`]*`|`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)|^#[^\n]*$|^[ ]*:[^\n]*$|^[ ]*<[^\n]*$|<[^>\n]*>|^\([\w-]+\)=$",
+    r"|\{[\w:-]+\}`[^`]*`|`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)"
+    r"|^#[^\n]*$|^[ ]*:[^\n]*$|^[ ]*<[^\n]*$|<[^>\n]*>|^\([\w-]+\)=$",
     re.MULTILINE | re.DOTALL,
 )
 
