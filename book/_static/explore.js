@@ -231,7 +231,7 @@ const questionFigures = () => {
     const picture = drawn("svg", { role: "group", "aria-describedby": `explore-${number}-says` });
     says.id = `explore-${number}-says`;
     const table = element("div", { class: "explore-scroll", tabindex: 0, role: "region", "aria-label": "Numbers drawn" });
-    panel.replaceChildren(element("details", "open" in panel.dataset ? { open: "" } : {},
+    panel.replaceChildren(element("details", {},
       element("summary", { class: "explore-title" }, kind.title),
       element("div", { class: "explore-controls" }, task.field, model.field, ...(kind.leaks ? [leak.field] : [])),
       says, element("div", { class: "explore-card" }, picture, keys), detail,

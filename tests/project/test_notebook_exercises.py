@@ -43,9 +43,11 @@ def test_solutions_run_alone_and_say_what_they_should(name, repository, capsys):
     cells = nbformat.read(repository / "notebooks" / f"{name}.ipynb", as_version=4).cells
     solutions = [cell for cell in cells if "exercise" in cell.metadata.get("tags", ())]
     assert cells[-1] is solutions[-1] and len(solutions) == 2
+    assert sum(cell.source.startswith("## Exercises") for cell in cells) == 1
     for solution, said in zip(solutions, SAID[name], strict=True):
         # Folded, so that a reader thinks first.
-        assert {"hide-input", "hide-output"} <= set(solution.metadata["tags"])
+        assert "hide-cell" in solution.metadata["tags"]
+        assert solution.metadata["mystnb"]["code_prompt_show"] == "Show the solution"
         # Nothing of the run: what the notebook imports is all that it may use.
         exec(imports(cells, solution.source) + solution.source, {})
         assert said in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """Ten figures of a run as slides for a talk or a lesson: one HTML file that needs nothing else.
 
-``python -m leakfree_study.book.slides artifacts/chest_xray slides.html`` writes it; the book has it beside its
-pages. No figure that shows images of the cohort is among them.
+``python -m leakfree_study.book.slides artifacts/chest_xray slides.html`` writes it; the book has it beside
+its pages. No figure that shows images of the cohort is among them.
 """
 
 from __future__ import annotations

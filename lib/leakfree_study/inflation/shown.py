@@ -80,15 +80,13 @@ def task_words(task: Task) -> str:
     return (" against " if len(task.classes) == 2 else ", ").join(task.classes)
 
 
-def processors_sentence(compared: pd.DataFrame, processor: str) -> str:
-    """Say how far two runs on two kinds of processor differ, and which verdicts do.
+def processors_sentence(compared: pd.DataFrame) -> str:
+    """Say how far two runs on two kinds of processor differ, and how many verdicts do.
 
     Parameters
     ----------
     compared : pandas.DataFrame
         As `leakfree_study.inflation.results.compare_runs`.
-    processor : str
-        That of the other run.
     """
     kinds = {"models on pixels": "on pixels", "models on embeddings": "on embeddings", "trained networks": ""}
     largest = []
@@ -96,17 +94,34 @@ def processors_sentence(compared: pd.DataFrame, processor: str) -> str:
         models = compared["model"].str
         of_kind = compared[models.endswith(ending) if ending else ~models.contains(" on ")]
         largest.append(f"{of_kind['difference'].abs().max():.4f} ({kind})")
-    here, there = compared["verdict_here"].fillna(""), compared["verdict_there"].fillna("")
-    changed = [
-        f"{row.leak}, {model_name(row.model)}, {row.task}: {row.verdict_there} ({row.estimate_there:+.3f}, "
-        f"{row.low_there:+.3f} to {row.high_there:+.3f}) on {processor}, {row.verdict_here} "
-        f"({row.estimate_here:+.3f}, {row.low_here:+.3f} to {row.high_here:+.3f}) here"
-        for row in compared.assign(leak=titles(compared["protocol"]))[here != there].itertuples()
-    ]
+    judged = int((compared["verdict_here"].fillna("") != "").sum())
     return (
-        f"Largest difference between the two runs: {', '.join(largest)}. {len(changed)} of "
-        f"{int((here != '').sum())} verdicts differ{': ' if changed else ''}{'; '.join(changed)}."
+        f"Largest difference between the two runs: {', '.join(largest)}. {int(_differ(compared).sum())} of "
+        f"{judged} verdicts differ."
     )
+
+
+def other_verdicts(compared: pd.DataFrame, processor: str) -> pd.DataFrame:
+    """Show the comparisons whose verdict differs between the two runs, in both.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        As for `processors_sentence`.
+    processor : str
+        That of the other run.
+    """
+    rows = compared[_differ(compared)]
+    told = {"leak": titles(rows["protocol"]), "task": rows["task"], "model": rows["model"]}
+    for place, run in (("there", f"on {processor}"), ("here", "here")):
+        ends = rows[[f"{name}_{place}" for name in ("estimate", "low", "high")]]
+        told[run] = bracketed(ends.set_axis(["estimate", "low", "high"], axis=1), signed=True)
+        told[f"verdict {run}"] = rows[f"verdict_{place}"].replace(_BRIEF, regex=True)
+    return pd.DataFrame(told)
+
+
+def _differ(compared: pd.DataFrame) -> pd.Series:
+    return compared["verdict_here"].fillna("") != compared["verdict_there"].fillna("")
 
 
 def memory_sentence(random_labels: pd.DataFrame) -> str:

@@ -70,14 +70,24 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
             **{f"{name}_{side}": 0.1 for name in ("estimate", "low", "high") for side in ("here", "there")},
         }
     )
-    assert shown.processors_sentence(table, "a processor") == (
+    assert shown.processors_sentence(table) == (
         "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
-        "0.0300 (trained networks). 1 of 2 verdicts differ: The same patient on both sides, ResNet18, "
-        "etiology: undecided (+0.100, "
-        "+0.100 to +0.100) on a processor, inflation (+0.100, +0.100 to +0.100) here."
+        "0.0300 (trained networks). 1 of 2 verdicts differ."
     )
-    same = shown.processors_sentence(table.assign(verdict_there=table["verdict_here"]), "a processor")
-    assert same.endswith("0 of 2 verdicts differ.")
+    assert shown.other_verdicts(table, "a processor").to_dict("records") == [
+        {
+            "leak": "The same patient on both sides",
+            "task": "etiology",
+            "model": "resnet18",
+            "on a processor": "+0.100 (+0.100 to +0.100)",
+            "verdict on a processor": "undecided",
+            "here": "+0.100 (+0.100 to +0.100)",
+            "verdict here": "inflation",
+        }
+    ]
+    same = table.assign(verdict_there=table["verdict_here"])
+    assert shown.processors_sentence(same).endswith("0 of 2 verdicts differ.")
+    assert shown.other_verdicts(same, "a processor").empty
 
 
 def test_the_control_with_random_labels_is_counted():
