@@ -124,13 +124,11 @@ def parquet(path):
 
 
 def tgz(path):
-    with gzip.open(path, "wb", 1) as stream:
-        entry = tarfile.TarInfo("a.bin")
-        entry.size = 800 << 20
-        stream.write(entry.tobuf())
-        for _ in range(800):
-            stream.write(ZEROS)
-        stream.write(bytes(1024))
+    """Write an archive of one entry that unpacks to 16 GB: more than any machine reads in the time."""
+    entry = tarfile.TarInfo("a.bin")
+    entry.size = 16 << 30
+    zeros = gzip.compress(bytes(128 << 20), 9)
+    path.write_bytes(gzip.compress(entry.tobuf(tarfile.PAX_FORMAT)) + 128 * zeros)
 
 
 FILES = {
@@ -153,10 +151,8 @@ def test_a_hostile_file_is_one_reason_and_the_rest_is_audited(tmp_path, name):
     report = audit_images(target, AuditSettings(skip=("shortcuts", "shift", "framing", "metadata")))
     assert {"train/0.png", "train/1.png", "test/2.png"} <= set(target.table["image_id"])
     assert report.problems and not [p for p in report.problems if not p["file"].startswith(f"train/{name}")]
-    # What unpacks to 800 MB is read to its end by a fast machine within the time that is allowed.
-    reasons = ("corrupt: ", *(["foreign: not the name of an image: no picture"] if name == "a.tgz" else ()))
     for problem in report.problems:
-        assert problem["reason"].startswith(reasons) and "\n" not in problem["reason"]
+        assert problem["reason"].startswith("corrupt: ") and "\n" not in problem["reason"]
     assert "PASS" not in {check.status for check in report.checks.values()}
 
 
