@@ -24,7 +24,7 @@ SAID = {
     ),
     "05_leakfree_deep": (
         "Refused: small: the test part was scored more than once",
-        "chosen on the test: 0.6",
+        "chosen on the test: 0.58",
     ),
     "05_network_checks": ("Calibration error: 0.20", "of the rarer class: 0.00"),
     "05_reframed": ("from the top row alone: 1.00", "after the border is cut off: 0.50"),
