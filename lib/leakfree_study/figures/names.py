@@ -26,12 +26,12 @@ _TRAININGS = {
 }
 _NAME = re.compile(
     rf"(?P<model>{'|'.join(map(re.escape, _MODELS))})"
-    rf"(?:-(?P<training>{'|'.join(_TRAININGS)}))?(?P<rest>(?: on .+)?)"
+    rf"(?:-(?P<training>{'|'.join(_TRAININGS)}))?(?P<rest>(?:(?: on |, ).+)?)"
 )
 
 
 def model_name(name: str) -> str:
-    """Write the name of a model, recipe, or model on features in words; another text as it is.
+    """Write the name of a model, recipe, network or model on features in words; another text as it is.
 
     Examples
     --------

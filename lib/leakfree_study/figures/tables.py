@@ -27,7 +27,7 @@ _NAMES = {
 # Shown also where they have one value: what was scored, and what its network started from.
 _KEPT = ("task", "model", "weights")
 # Columns whose values are models, which readers get by their names.
-_MODELS = ("model", "recipe")
+_MODELS = ("model", "recipe", "network")
 
 
 def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def chosen_sentence(choice: pd.DataFrame) -> str:
     choice : pandas.DataFrame
         As `chosen`.
     """
-    found = ", ".join(f"{task} {model}" for task, model in choice["model"].items())
+    found = ", ".join(f"{task} {model_name(model)}" for task, model in choice["model"].items())
     text = f"Selected by validation macro F1: {found}."
     if by_accuracy := choice.index[choice["by"] == "accuracy"].tolist():
         told = ", ".join(by_accuracy)

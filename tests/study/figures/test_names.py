@@ -21,6 +21,7 @@ def test_every_recipe_has_words_of_its_own():
         ("random_forest", "random forest"),
         ("resnet18-reframed-exposure", "ResNet18, trained against framing and exposure"),
         ("efficientnet-lite0", "EfficientNet-Lite0"),
+        ("resnet18-reframed, seed 42", "ResNet18, trained against framing, seed 42"),
         ("resnet18-other", "resnet18-other"),
         ("xgboostx", "xgboostx"),
         ("", ""),
