@@ -5,13 +5,28 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import nbformat
 from jupyter_client import AsyncKernelManager, BlockingKernelClient
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_core.utils import run_sync
 
 #: Kernels say at their start that TCP is not encrypted; these listen on this machine alone.
 _QUIET = ["--IPKernelApp.log_level=ERROR"]
+
+
+class _Manager(AsyncKernelManager):
+    """A manager that knows its clients: who runs a notebook in a kernel of others leaves its own one open."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.clients: list[AsyncKernelClient] = []
+
+    def client(self, **settings: Any) -> AsyncKernelClient:
+        made = super().client(**settings)
+        self.clients.append(made)
+        return made
 
 
 class Kernel:
@@ -28,7 +43,7 @@ class Kernel:
     def __init__(self, source: Path, cwd: Path) -> None:
         notebook = nbformat.read(source, as_version=4)
         name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
-        self.manager = AsyncKernelManager(kernel_name=name)
+        self.manager = _Manager(kernel_name=name)
         run_sync(self.manager.start_kernel)(cwd=str(cwd), extra_arguments=_QUIET)
         self._client = BlockingKernelClient()
         self._client.load_connection_info(self.manager.get_connection_info())
@@ -42,7 +57,8 @@ class Kernel:
 
     def close(self, *, now: bool = False) -> None:
         """End the kernel; with `now`, whatever it is doing."""
-        self._client.stop_channels()
+        for client in (self._client, *self.manager.clients):
+            client.stop_channels()
         run_sync(self.manager.shutdown_kernel)(now=now)
 
 

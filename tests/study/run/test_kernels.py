@@ -60,8 +60,11 @@ def test_a_prepared_kernel_imports_in_the_working_directory_and_is_the_one_that_
         prepared = kernels._waiting[source].manager.provisioner.pid
         kernels.prepare(source)
         assert kernels._waiting[source].manager.provisioner.pid == prepared
+        kernel = kernels._waiting[source]
         execute(source, tmp_path / "out" / "a.ipynb", {"given": 2}, kernels=kernels)
         assert not kernels._waiting
+    (client,) = kernel.manager.clients  # that of who ran the notebook
+    assert not client.channels_running
     cell = nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1]
     assert cell.outputs[0].text.split()[0] == str(prepared)
     assert (
