@@ -23,14 +23,14 @@ from leakfree_study.figures.pages import page
 FIGURES = {
     "01_images_per_patient": "How many images does a patient have?",
     "02_overlap": "How many test images have their patient in training?",
-    "03_scores": "What does the public study's network score with and without the leak?",
+    "03_scores": "What does a small network score with and without the leak?",
     "results_answer": "What does each leak add to a score?",
     "06_dose_response": "Does the difference grow with the share of patients who leak?",
     "06_control": "Does the method find what is there, and nothing where nothing is?",
-    "05_scores_binary": "How well do networks do on patients that they have not seen?",
+    "05_scores_binary": "How good are networks on patients that they have not seen?",
     "results_tests": "And on the official test?",
     "05_framing_curves": "What happens when images are cut out in another way?",
-    "05_hidden": "What is left of the score when the lungs are hidden?",
+    "05_hidden": "What is left of the score when a region of the images is hidden?",
 }
 
 
