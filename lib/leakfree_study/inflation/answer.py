@@ -195,12 +195,15 @@ def _row(
         words = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
         axis.text(0.01, top + 0.15, text, fontweight="bold", **words)
         axis.text(1, top + 0.15, _at_most(of_leak["estimate"].max()), ha="right", **words)
+    elif of_leak.empty:
+        axis.annotate("not measured", (0, (top + bottom) / 2), (9, 0), textcoords="offset points",
+                      va="center", fontsize=8, color="#666666")  # fmt: skip
     elif (of_leak["protocol"] == FRAMING).any():
         for record in of_leak.to_dict("records"):
             text = f"{model_name(record['model'])}: {fixed(record['estimate'], 2, signed=True)}"
             axis.annotate(text, (record["high"], _lane(record["model"], models, bottom)), (5, 0),
                           textcoords="offset points", va="center", fontsize=7, color="#333333")  # fmt: skip
-    elif len(of_leak):
+    else:
         at = (of_leak["high"].max(), (top + bottom) / 2)
         text = _at_most(of_leak["estimate"].max())
         axis.annotate(text, at, (7, 0), textcoords="offset points", va="center", fontsize=8.5)

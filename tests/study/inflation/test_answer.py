@@ -126,6 +126,7 @@ def test_framing_is_a_row_of_networks_that_have_their_names_and_numbers_beside_t
         t.get_text() for t in second.texts
     }
     assert len(marks(second)) == len(marks(first)) + 2
+    assert "not measured" in {t.get_text() for t in first.texts}
     labels = [label.get_text().replace("\n", " ") for label in first.get_yticklabels()]
     assert labels[-1] == answers.ROWS[answers.FRAMING]
     assert f"{answers.ROWS[answers.FRAMING]}: up to +0.07" in answers.answer_words(shown)
