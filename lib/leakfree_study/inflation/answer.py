@@ -128,7 +128,7 @@ def answer(
     networks = shown[framed].sort_values("estimate")["model"].tolist()
     tasks = all_tasks[:1] if narrow else all_tasks
     order = largest(shown[shown["task"] == tasks[0]]).index.tolist()
-    order += [leak for leak in largest(shown).index if leak not in order]
+    order += [leak for leak in largest(shown[shown["task"].isin(tasks)]).index if leak not in order]
     step = _LANE * max(len(models), len(networks)) + _GAP + (_LABEL if narrow else 0)
     low = min(-0.02, shown["low"].min()) - 0.01
     # One scale: a panel is as wide as what it shows, but wide enough for its title.
