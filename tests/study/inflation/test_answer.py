@@ -132,4 +132,4 @@ def test_framing_is_a_row_of_networks_that_have_their_names_and_numbers_beside_t
     assert f"{answers.ROWS[answers.FRAMING]}: up to +0.07" in answers.answer_words(shown)
     phone = answers.answer(rows(), natural(), framing(), margin=0.01, narrow=True)
     assert "Normal against pneumonia: up to +0.07" in phone.get_supxlabel()
-    assert answers.ROWS[answers.FRAMING] not in texts(phone)  # it was not asked of the task that a phone shows
+    assert answers.ROWS[answers.FRAMING] not in texts(phone)  # its task is not shown
