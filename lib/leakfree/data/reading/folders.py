@@ -100,7 +100,8 @@ def folder_labels(paths: Sequence[Sequence[str]], places: Sequence[int]) -> Fold
     for side, ways in (("below", below), ("above", above)):
         for level in range(max(map(len, ways), default=0)):
             names = Counter(way[level] for way in ways if len(way) > level)
-            if all(is_container(name) or (split and is_part(name)) for name in names):
+            repeated = split and len(names) > 1 and all(is_part(name) for name in names)
+            if repeated or all(is_container(name) for name in names):
                 continue
             entities = sum(n for name, n in names.items() if is_entity(name))
             if entities > 0.5 * names.total() or len(names) > MOST_LABELS:
