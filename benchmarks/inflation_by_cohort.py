@@ -2,12 +2,12 @@
 
     python benchmarks/inflation_by_cohort.py --data FOLDER [--only COHORT,...] [--jobs 1]
 
-FOLDER has chest_xray/ and cohorts/ (see COHORTS). Of the chest X-rays the train folder alone is opened. Phantoms
-of four strengths of identity are drawn. Cells are kept in .cache/inflation_by_cohort and not computed again.
-Writes to book/data: likeness.csv (retrieval and verification), inflation_by_size.csv,
-inflation_by_images.csv (with 0, 1, 2, 4, 8 other images of the same patient), and
-inflation_by_cohort.json (settings, versions, state of the code). Then the rule of `leakfree estimate` is fitted to
-them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort is left out once.
+FOLDER has chest_xray/ and cohorts/ (see COHORTS). Of the chest X-rays the train folder alone is opened.
+Phantoms of four strengths of identity are drawn. Cells are kept in .cache/inflation_by_cohort, and those that
+are there are not computed again. Writes to book/data: likeness.csv (retrieval and verification),
+inflation_by_size.csv, inflation_by_images.csv (with 1, 2, 4, 8 other images of the same patient against
+none), and inflation_by_cohort.json (settings, versions, state of the code). Then the rule of `leakfree estimate` is
+fitted to them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort is left out.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Folded:
     groups, truth, fold : numpy.ndarray of int64, shape (m,)
     probabilities : numpy.ndarray of float64, shape (m, k)
     found : numpy.ndarray of float64, shape (m,)
-        1 where the nearest training image is of the same group.
+        1 where the nearest training image is of the same group; 0 of models without neighbours.
     """
 
     groups: np.ndarray
@@ -166,8 +166,8 @@ def weighted_wins(
 def narrowed(values: np.ndarray) -> np.ndarray:
     """Return `WIDTH` numbers an image for the logistic regression; nothing is fitted to images.
 
-    Grey levels are averaged to squares of 16 x 16 pixels; embeddings of length 1 are projected at random, with
-    a fixed seed.
+    Grey levels are averaged to 16 x 16 pixels; embeddings of length 1 are projected at random, with a fixed
+    seed.
     """
     values = values.reshape(len(values), -1)
     side = round(WIDTH**0.5)

@@ -37,7 +37,9 @@ def tuned(
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
     drawn = np.random.default_rng(seed).permutation(codes.max() + 1)
     fitted = np.isin(codes, drawn[: len(drawn) // 2])
-    pca = PCA(min(components, int(fitted.sum()) - 1, values.shape[1]), random_state=seed).fit(values[fitted])
+    kept = min(components, int(fitted.sum()) - 1, values.shape[1])
+    # All directions to one spread first: else the shrinkage drowns the quiet ones, which may be the patient's.
+    pca = PCA(kept, whiten=True, random_state=seed).fit(values[fitted])
     x, inside = pca.transform(values[fitted]), codes[fitted]
     sizes = np.bincount(inside)
     means = np.stack([np.bincount(inside, weights=column) for column in x.T], axis=1)
