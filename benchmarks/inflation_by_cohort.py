@@ -6,8 +6,9 @@ FOLDER has chest_xray/ and cohorts/ (see COHORTS). Of the chest X-rays the train
 Phantoms of four strengths of identity are drawn. Cells are kept in .cache/inflation_by_cohort, and those that
 are there are not computed again. Writes to book/data: likeness.csv (retrieval and verification),
 inflation_by_size.csv, inflation_by_images.csv (with 1, 2, 4, 8 other images of the same patient against
-none), and inflation_by_cohort.json (settings, versions, state of the code). Then the rule of `leakfree estimate` is
-fitted to them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort is left out.
+none), and inflation_by_cohort.json (settings, versions, state of the code). Then the rule of `leakfree
+estimate` is fitted to them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort is
+left out once.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ DATA, CACHE = ROOT / "book" / "data", ROOT / ".cache" / "inflation_by_cohort"
 SMALL, EMBEDDED = 32, 64
 #: Of the phantoms: images, and strengths of identity; disease is 1.
 PHANTOM_IMAGES, IDENTITIES = 900, (0.0, 0.5, 1.0, 2.0)
+SPACES = ("leakfree/estimate/likeness", "leakfree_study/inflation/identity_space")
 MODULES = ("leakfree_study/inflation/by_cohort", "leakfree_study/inflation/heads", "leakfree/splitter/assign")
 
 
@@ -134,15 +136,21 @@ def entry(name, task, labels, groups, small, larger) -> Pictures:
     return Pictures(name, task, codes, of_task, {"pixels": small[taking], "embeddings": larger[taking]})
 
 
-def cells(pictures: Pictures) -> Iterator[dict[str, object]]:
-    """Measure a cohort cell by cell; what was measured before is read back."""
-    code = code_digest(MODULES, ("numpy", "scikit-learn", "scipy"))
+def folder_of(pictures: Pictures, modules: tuple[str, ...]) -> Path:
+    """Return where results of these images and this code are kept."""
+    code = code_digest(modules, ("numpy", "scikit-learn", "scipy"))
     told = json.dumps([code, pictures.labels.tolist(), pictures.groups.tolist()])
     digest = hashlib.sha256(told.encode())
     for values in pictures.features.values():
         digest.update(np.ascontiguousarray(values).tobytes())
     folder = CACHE / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cells(pictures: Pictures) -> Iterator[dict[str, object]]:
+    """Measure a cohort cell by cell; what was measured before is read back."""
+    folder = folder_of(pictures, MODULES)
 
     def kept(kind: str, size: object, features: str, model: str, make) -> list[dict[str, object]]:
         path = folder / f"{kind}-{size}-{features}-{model}.json"
@@ -178,8 +186,16 @@ def cells(pictures: Pictures) -> Iterator[dict[str, object]]:
                     yield {"kind": "others", **head, "features": features, "model": model, **row}
 
 
-def alike(pictures: Pictures) -> Iterator[dict[str, object]]:
-    """Measure retrieval and verification of a cohort in each representation."""
+def alike(pictures: Pictures) -> list[dict[str, object]]:
+    """Measure retrieval and verification of a cohort in each representation; kept."""
+    path = folder_of(pictures, SPACES) / "likeness.json"
+    if not path.exists():
+        write_text(path, json.dumps(list(compared_by(pictures))))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def compared_by(pictures: Pictures) -> Iterator[dict[str, object]]:
+    """Measure the likeness in each representation."""
     for features, values in pictures.features.items():
         yield {"features": features, **row_of(pictures, compared(values))}
     half, space = tuned(compared(pictures.features["embeddings"]), pictures.groups)

@@ -38,7 +38,8 @@ def tuned(
     drawn = np.random.default_rng(seed).permutation(codes.max() + 1)
     fitted = np.isin(codes, drawn[: len(drawn) // 2])
     kept = min(components, int(fitted.sum()) - 1, values.shape[1])
-    # All directions to one spread first: else the shrinkage drowns the quiet ones, which may be the patient's.
+    # All directions to one spread first: the shrinkage would drown the quiet ones, which may be the
+    # patient's.
     pca = PCA(kept, whiten=True, random_state=seed).fit(values[fitted])
     x, inside = pca.transform(values[fitted]), codes[fitted]
     sizes = np.bincount(inside)
