@@ -7,8 +7,8 @@ Phantoms of four strengths of identity are drawn. Cells are kept in .cache/infla
 are there are not computed again. Writes to book/data: likeness.csv (retrieval and verification),
 inflation_by_size.csv, inflation_by_images.csv (with 1, 2, 4, 8 other images of the same patient against
 none), and inflation_by_cohort.json (settings, versions, state of the code). Then the rule of `leakfree
-estimate` is fitted to them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort is
-left out once.
+estimate` is fitted to them: lib/leakfree/estimate/learned.yaml, and estimate_left_out.csv, where each cohort
+is left out once.
 """
 
 from __future__ import annotations

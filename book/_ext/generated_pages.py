@@ -28,6 +28,7 @@ from sphinx.errors import ExtensionError
 
 from leakfree_study.book import citing, fooled
 from leakfree_study.book.quoting import QuoteError
+from leakfree_study.inflation import relative
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
 #: Cohort that the checklists' answers are about.
@@ -96,6 +97,7 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "architecture": architecture,
     "citing": citing.section,
     "fooled": fooled.section,
+    "inflation": relative.section,
     "provenance": provenance,
 }
 
