@@ -1,8 +1,8 @@
 """Inflation as a share of what was left to gain, and what may be counted and averaged; from a run's tables.
 
 A difference of ROC AUC is small where the score is near 1 already: 0.01 at 0.98 is half of the ranking
-errors. So the difference is also told as a share of 1 minus the score without the leak. Intervals of the share
-are those of the difference, divided by the same number: the score without the leak is taken as it is.
+errors. So the difference is also told as a share of 1 minus the score without the leak. Intervals of the
+share are those of the difference, divided by the same number: the score without the leak is taken as it is.
 """
 
 from __future__ import annotations
