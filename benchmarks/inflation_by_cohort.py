@@ -35,7 +35,7 @@ from leakfree.data.reading.wishes import Wishes
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.estimate.likeness import likeness
 from leakfree.splitter.material import gather
-from leakfree_study.inflation import by_cohort, learn
+from leakfree_study.inflation import by_cohort, by_cohort_shown, learn
 from leakfree_study.inflation.by_cohort import Pictures, compared
 from leakfree_study.inflation.identity_space import tuned
 
@@ -292,6 +292,14 @@ def main() -> None:
         ),
     }
     write_text(DATA / "inflation_by_cohort.json", json.dumps(described, indent=1) + "\n")
+    written = pd.read_csv(DATA / "inflation_by_size.csv")
+    likes = pd.read_csv(DATA / "likeness.csv")
+    for name, table in (
+        ("likeness_shown", by_cohort_shown.likeness_table(likes)),
+        ("inflation_by_cohort_shown", by_cohort_shown.gain_table(written)),
+    ):
+        table.to_csv(DATA / f"{name}.csv", index=False, lineterminator="\n")
+    by_cohort_shown.picture(written).savefig(DATA / "inflation_by_cohort.png", dpi=160)
     learn.write(DATA / "inflation_by_size.csv", DATA / "estimate_left_out.csv")
 
 
