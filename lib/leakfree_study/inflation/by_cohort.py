@@ -25,6 +25,8 @@ FOLDS = 5
 #: Sizes of training, but for the whole cohort, and draws of each.
 SIZES = (150, 600, 2400)
 DRAWS = 10
+#: Seeds that are tried for each draw: one that leaves a class without training images is passed over.
+MOST_SEEDS = 10
 #: Numbers of an image that the logistic regression is given: a random projection, or a mean of pixels.
 WIDTH = 256
 #: Other images of the same patient in training.
@@ -337,21 +339,34 @@ def sizes_of(pictures: Pictures) -> list[int]:
 def by_size(
     pictures: Pictures, features: str, model: str, size: int, draws: int
 ) -> tuple[list[Folded], list[Folded]]:
-    """Score draws of a cohort of a size in folds of groups and in folds of images."""
+    """Score draws of a cohort of a size in folds of groups and in folds of images.
+
+    There may be fewer draws than asked for, where large groups hold most images of a class.
+    """
     clean, leaky = [], []
     whole = size == sizes_of(pictures)[-1]
     # Made once for all images; the smaller cohorts take theirs out of it.
     _ = pictures.distance(features) if model == "1-nn" else pictures.narrow(features)
-    for seed in range(draws):
+    k = int(pictures.labels.max()) + 1
+    for seed in range(MOST_SEEDS * draws):
         some = pictures
         if not whole:
             some = pictures.take(some_groups(pictures.groups, round(size * FOLDS / (FOLDS - 1)), seed))
-        classes = np.bincount(some.labels, minlength=int(pictures.labels.max()) + 1)
-        if classes.min() < FOLDS:
+        if np.bincount(some.labels, minlength=k).min() < FOLDS:
             continue
-        clean.append(folded(some, features, model, group_folds(some.labels, some.groups, seed)))
-        leaky.append(folded(some, features, model, image_folds(some.labels, seed)))
+        by_group, by_image = group_folds(some.labels, some.groups, seed), image_folds(some.labels, seed)
+        if not every_class_trains(some.labels, by_group, k):
+            continue
+        clean.append(folded(some, features, model, by_group))
+        leaky.append(folded(some, features, model, by_image))
+        if len(clean) == draws:
+            break
     return clean, leaky
+
+
+def every_class_trains(labels: np.ndarray, fold: np.ndarray, k: int) -> bool:
+    """Tell whether each fold leaves images of each of k classes to train on."""
+    return all(len(np.unique(labels[fold != number])) == k for number in range(FOLDS))
 
 
 def most_others(groups: np.ndarray) -> tuple[int, ...]:
