@@ -261,8 +261,11 @@ def main() -> None:
         )
         return
     likes = likes[["cohort", "task", "features", *likes.columns.drop(["cohort", "task", "features"])]]
+    frame["found"] = frame["found"].where(frame["model"] == "1-nn")  # the others have no neighbours
     by_size = frame[frame["kind"] == "size"].drop(columns=["kind", "others", "seconds"])
     by_images = frame[frame["kind"] == "others"].drop(columns=["kind", "size", "seconds"])
+    # Where all tested patients have one class there is no ROC AUC.
+    by_images = by_images.dropna(subset=["clean"])
     front = ["cohort", "task", "images", "features", "model", "others"]
     by_images = by_images[[*front, *by_images.columns.drop(front)]].astype({"others": int})
     tables = {
