@@ -34,6 +34,7 @@ from leakfree_study.compendium.progress import Progress
 from leakfree_study.figures.plots import note_cells
 from leakfree_study.run import made_with
 from leakfree_study.run.config import (
+    CHEST_ONLY,
     EXPECTED_SECONDS,
     LEFT_OUT,
     ONE_PROCESS,
@@ -42,6 +43,7 @@ from leakfree_study.run.config import (
     Settings,
     select_notebooks,
 )
+from leakfree_study.run.kernels import Kernels
 from leakfree_study.run.notebooks import (
     NotebookError,
     execute,
@@ -52,6 +54,14 @@ from leakfree_study.run.notebooks import (
 from leakfree_study.run.run import output_hashes, read_outputs
 
 log = logging.getLogger("leakfree")
+
+#: Tables of other notebooks that a notebook reads: it is run again when they change.
+_READ = {
+    "05_network_checks": ("05_validation",),
+    "05_reframed": ("05_validation",),
+    "06_checks": ("inflation", "inflation_random_labels", "inflation_scopes", "06_cost", "06_network_cost"),
+    "06_reanalysis": ("03_scores", "04_reference_size"),
+}
 
 
 class StudyError(LeakfreeError):
@@ -243,6 +253,7 @@ def _run_in(
     started: float,
 ) -> Path:
     if cohort.study is not None:
+        names = [name for name in names if name not in CHEST_ONLY]
         for name in names:
             known = known_parameters(project / "notebooks" / f"{name}.ipynb")
             own = own_parameters(cohort.study, known)
@@ -251,10 +262,16 @@ def _run_in(
         log.info("profile %s: %s", settings.profile, LEFT_OUT[settings.profile])
     steps = [*names, "book"] if settings.book else names
     progress = Progress({step: EXPECTED_SECONDS[settings.profile][step] for step in steps})
-    for name in names:
-        log.info(progress.line(name))
-        if not _run_notebook(name, parameters[name], settings, cohort, folder, project):
-            progress.skip()
+    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
+    # No kernel waits for hours, or for a notebook that is up to date.
+    soon = settings.profile != "full" and not settings.resume
+    with Kernels(Path.cwd()) as kernels:
+        for place, name in enumerate(names):
+            log.info(progress.line(name))
+            for source in sources[place : place + 2] if soon else ():
+                kernels.prepare(source)
+            if not _run_notebook(name, parameters[name], settings, cohort, folder, kernels, project):
+                progress.skip()
     save_cohort(folder, cohort)
     _write_provenance(settings, cohort, folder, project, names)
     write_sums(folder)
@@ -305,7 +322,13 @@ def _refuse_unknown(settings: Settings, parameters: dict[str, dict[str, Any]], p
 
 
 def _run_notebook(
-    name: str, parameters: dict[str, Any], settings: Settings, cohort: Cohort, folder: Path, project: Path
+    name: str,
+    parameters: dict[str, Any],
+    settings: Settings,
+    cohort: Cohort,
+    folder: Path,
+    kernels: Kernels,
+    project: Path,
 ) -> bool:
     """Run a notebook unless the run is resumed and it is up to date; return whether it ran."""
     source = project / "notebooks" / f"{name}.ipynb"
@@ -324,13 +347,13 @@ def _run_notebook(
             return False
         log.info("%s: %s changed or missing, running again", name, (missing or [target.name])[0])
     record_path.unlink(missing_ok=True)
-    cwd = Path.cwd()
     started = time.perf_counter()
+    place = Path(os.path.relpath(folder)).as_posix()
     execute(
         source,
         target,
-        {**parameters, "run_dir": Path(os.path.relpath(folder, cwd)).as_posix(), "resume": settings.resume},
-        cwd=cwd,
+        {**parameters, "run_dir": place, "resume": settings.resume},
+        kernels=kernels,
         adapt=adaptation(cohort),
     )
     seconds = round(time.perf_counter() - started, 1)
@@ -369,7 +392,7 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         content["precision"] = wanted
     if cohort.study is not None:  # title, words and credit stand in its pages
         content["study"] = cohort.study.model_dump(mode="json")
-    tables = [folder / "tables" / "05_validation.csv"] if name in ("05_network_checks", "05_reframed") else []
+    tables = [folder / "tables" / f"{table}.csv" for table in _READ.get(name, ())]
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]
     if tables:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from leakfree_study.figures.names import model_name
+
 #: Name of a figure, with the number of its notebook, to its caption and its text for who does not see it.
 CAPTIONS = {
     "01_classes": (
@@ -158,7 +160,7 @@ def caption(name: str, **values: object) -> dict[str, str]:
     name : str
         One of `CAPTIONS`.
     **values
-        What stands in braces. Their text is taken as it is, braces too.
+        What stands in braces. Their text is taken as it is, braces too; ``model`` is named in words.
 
     Returns
     -------
@@ -171,4 +173,6 @@ def caption(name: str, **values: object) -> dict[str, str]:
     '12 small grey pictures in rows, each under the name of its class.'
     """
     shown, alt = CAPTIONS[name]
+    if "model" in values:
+        values["model"] = model_name(str(values["model"]))
     return {"caption": shown.format(**values), "alt": alt.format(**values)}

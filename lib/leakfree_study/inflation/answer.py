@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import fixed
 from leakfree_study.inflation.plots import model_look, ordered_models
 
@@ -27,12 +28,6 @@ ROWS = {
 }
 #: How a task is called in the picture; the three classes lie between the two others and are left out.
 TASK_NAMES = {"etiology": "Bacterial against viral pneumonia", "binary": "Normal against pneumonia"}
-_HEADS = {
-    "1-nn": "nearest neighbour",
-    "logistic-regression": "logistic regression",
-    "random-forest": "random forest",
-    "xgboost": "XGBoost",
-}
 _LANE, _GAP, _LABEL = 0.115, 0.16, 0.18  # inches: for a model, between two leaks, for what a row says
 
 
@@ -194,8 +189,7 @@ def _name_models(axis: Axes, of_leak: pd.DataFrame, models: list[str], bottom: f
     """Write the name of each model beside its mark in the first row, on the side that has room."""
     middle = np.mean(axis.get_xlim())
     for record in of_leak.to_dict("records"):
-        head, _, features = record["model"].partition(" on ")
-        text = " on ".join(part for part in (_HEADS.get(head, head), features) if part)
+        text = model_name(record["model"])
         right = record["high"] < middle
         axis.annotate(text, (record["high" if right else "low"], _lane(record["model"], models, bottom)),
                       (6 if right else -6, 0), textcoords="offset points", va="center", fontsize=7.5,
