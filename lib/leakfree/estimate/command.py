@@ -242,11 +242,12 @@ def _learned_lines() -> Iterator[str]:
     yield f"Learned from {len(found['cohorts'])} cohorts only: {cohorts}. That is a thin basis."
     models = found["models"].values()
     inside, tried = (sum(model[name] for model in models) for name in ("inside", "tried"))
-    off = [model["left_out_auc"] for model in models]
+    shares, off = ([model[f"left_out_{name}"] for model in models] for name in ("share", "auc"))
     worst = max(model["left_out_worst_auc"] for model in models)
     yield (
-        f"With each cohort left out in turn, the rule was off by {min(off):.2f} to {max(off):.2f} of ROC AUC "
-        f"on average (at worst {worst:.2f}), and its interval held {inside} of {tried} observed gains."
+        f"With each cohort left out in turn, the rule was off by {min(shares):.0%} to {max(shares):.0%} of "
+        f"what was left on average, by model: {min(off):.3f} to {max(off):.3f} of ROC AUC, at worst "
+        f"{worst:.3f}. Its intervals, which are wide, held {inside} of {tried} observed gains."
     )
     yield (
         "No network that was trained on the images was among the models: one that remembers its training "
