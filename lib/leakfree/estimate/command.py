@@ -50,7 +50,7 @@ class Foretold:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Outlook:
     """What is said of a cohort.
 
     Attributes
@@ -93,7 +93,7 @@ def estimate(
     *,
     test_share: float = 0.2,
     score: float | None = None,
-) -> Estimate:
+) -> Outlook:
     """Estimate what a plain split of the images of a target would do.
 
     Parameters
@@ -138,7 +138,7 @@ def estimate(
     foretold = () if why else tuple(_foretold(alike.found.estimate, score))
     joined_by = found.linked if found.scope is None else ("patients", *found.linked)
     split = plain_split(groups, test_share, seed=seed)
-    return Estimate(n, int((~first).sum()), joined_by, split, alike, foretold, why, found.lost)
+    return Outlook(n, int((~first).sum()), joined_by, split, alike, foretold, why, found.lost)
 
 
 def _foretold(found: float, score: float | None) -> Iterator[Foretold]:
@@ -191,7 +191,7 @@ def _in_colour(found: Gathered) -> float:
     return coloured / looked_at
 
 
-def lines_of(made: Estimate, score: float | None = None) -> Iterator[str]:
+def lines_of(made: Outlook, score: float | None = None) -> Iterator[str]:
     """Put an estimate into lines."""
     split, alike = made.split, made.alike
     joined = ", ".join(made.joined_by)

@@ -123,8 +123,17 @@ def test_where_nobody_has_two_images_nothing_is_gained(write_folder, capsys):
     rng, files = np.random.default_rng(0), {}
     for patient in range(160):
         files[f"well/subject{patient}.png"] = png(rng.integers(0, 256, (24, 24), dtype=np.uint8))
-    assert main(["estimate", str(write_folder(files)), "--no-cache", *PATTERN]) == 0
-    assert "a split by image is a split by patient here" in capsys.readouterr().out
+    root = write_folder(files)
+    assert main(["estimate", str(root), "--no-cache", *PATTERN]) == 0
+    said = capsys.readouterr().out
+    assert "a split by image is a split by patient here" in said
+    assert "Left out" not in said
+    # A copy is no other image: it is counted once, and is told.
+    (root / "well" / "subject1000.png").write_bytes(files["well/subject7.png"])
+    assert main(["estimate", str(root), "--no-cache", *PATTERN]) == 0
+    said = capsys.readouterr().out
+    assert "160 images in 160 linked groups" in said
+    assert "Left out: 1 copies" in said
 
 
 @pytest.mark.parametrize(
