@@ -32,6 +32,7 @@ from leakfree.base.files import write_text
 from leakfree_study.book import citing, fooled
 from leakfree_study.book.quoting import QuoteError
 from leakfree_study.book.slides import slides
+from leakfree_study.inflation import relative
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
 #: Cohort that the checklists' answers are about.
@@ -107,6 +108,7 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "architecture": architecture,
     "citing": citing.section,
     "fooled": fooled.section,
+    "inflation": relative.section,
     "preregistration": decided,
     "provenance": provenance,
 }

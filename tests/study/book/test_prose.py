@@ -18,6 +18,7 @@ PUBLISHED = ROOT / "artifacts" / "chest_xray"
 PAGES = (
     *("intro", "identity", "methods", "limitations", "audit", "service", "own_training_loop", "detectors"),
     "after_a_finding",
+    "estimate",
     "inflation_design",
     "glossary",
     "fooled",
@@ -90,6 +91,12 @@ ALLOWED = {
         "not, 2 if": "exit code",
     },
     "after_a_finding": {"LeakageDetector 2.0": "a name"},
+    "estimate": {
+        "32 x 32 pixels": "a setting",
+        "95 %": "level of all intervals",
+        "exit code is 0 where": "exit code",
+        "and 2 where there": "exit code",
+    },
     "cite": {"CC BY 4.0": "the name of a licence"},
     "detectors": {
         "256-bit": "size of a hash, a setting",
