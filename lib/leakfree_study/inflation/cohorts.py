@@ -161,8 +161,8 @@ def side_by_side(runs: Mapping[str, Path], phantoms: tuple[Path, int] | None = N
     return table.assign(**{name: table[name].astype(float).round(4) for name in _NUMBERS})
 
 
-def cohort_plot(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
-    """Draw inflation against the images that a patient has: one panel a leak, one mark a model.
+def cohort_plot(table: pd.DataFrame, tasks: Mapping[str, str], *, most: float = 0.6) -> Figure:
+    """Draw inflation by cohort, ordered by the images of a patient: one panel a leak, one mark a model.
 
     Parameters
     ----------
@@ -170,36 +170,36 @@ def cohort_plot(table: pd.DataFrame, tasks: Mapping[str, str]) -> Figure:
         As `side_by_side`.
     tasks : mapping of str to str
         Cohort to the task that is drawn; a cohort that is not named is left out.
+    most : float
+        Where the axis ends; intervals that go on beyond it are cut.
     """
     rows = table[table["task"] == table["cohort"].map(tasks)]
     models = ordered_models(rows["model"])
-    fig, axes = plt.subplots(
-        1, len(LEAKS), figsize=(9.6, 4.6), sharex=True, sharey=True, layout="constrained"
-    )
-    low, high = rows["low"].min(), rows["high"].max()
+    cohorts = rows.groupby("cohort")["other_images"].first()
+    cohorts = cohorts[[name for name in tasks if name in cohorts.index]].sort_values(kind="stable")
+    fig, axes = plt.subplots(1, len(LEAKS), figsize=(9.6, 4.8), sharey=True, layout="constrained")
     for axis, (leak, title) in zip(axes, LEAKS.items(), strict=True):
         axis.axhline(0, color="#555555", linewidth=1)
-        of_leak = rows[rows["leak"] == leak]
-        for name, of_cohort in of_leak.groupby("cohort", sort=False):
-            place = of_cohort["other_images"].iloc[0]
-            axis.axvline(place, color="#eeeeee", linewidth=6, zorder=0)
-            axis.annotate(
-                name, (place, 1.0), xycoords=("data", "axes fraction"), xytext=(0, -3), fontsize=7,
-                textcoords="offset points", rotation=90, ha="right", va="top", color="#555555",
-            )  # fmt: skip
-            for row in of_cohort.itertuples():
+        for place, name in enumerate(cohorts.index):
+            if place % 2:
+                axis.axvspan(place - 0.5, place + 0.5, color="#f6f6f6", zorder=-1)
+            here = rows[(rows["leak"] == leak) & (rows["cohort"] == name)]
+            for row in here.itertuples():
+                x = place + 0.8 * ((models.index(row.model) + 0.5) / len(models) - 0.5)
                 look = model_look(row.model)
-                # Moved a little to the side, so that intervals do not hide each other.
-                x = place * 1.06 ** (models.index(row.model) - (len(models) - 1) / 2)
                 axis.plot([x, x], [row.low, row.high], color=look["color"], linewidth=1.3)
                 axis.plot(x, row.estimate, linestyle="", **look)
-        axis.set_xscale("log")
+            if here.empty:
+                axis.text(place, 0.02, "not\nmeasured", ha="center", fontsize=7, color="#777777")
+        axis.set_xticks(range(len(cohorts)))
+        axis.set_xticklabels(
+            [f"{name} ({n:.1f})" for name, n in cohorts.items()], rotation=35, ha="right", fontsize=8
+        )
+        axis.set_xlim(-0.5, len(cohorts) - 0.5)
         axis.set_title(title)
-        axis.set_xlabel("Other images of its patient that an image has")
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.tick_params(axis="x", which="minor", labelbottom=False)
-    margin = 0.05 * (high - low)
-    axes[0].set_ylim(max(low, -0.5) - margin, min(high, 0.8) + margin)
+        axis.grid(visible=False, axis="x")
+    low, high = max(rows["low"].min(), -most / 2), min(rows["high"].max(), most)
+    axes[0].set_ylim(low - 0.02, high + 0.02)
     axes[0].set_ylabel("Inflation of ROC AUC")
     handles = [Line2D([], [], linestyle="-", label=model, **model_look(model)) for model in models]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
