@@ -1,7 +1,7 @@
 """Put the published runs side by side: ``python benchmarks/cohorts.py`` from the root of the repository.
 
-Writes to book/data: cohorts.csv (every leak, model and task), cohorts_shown.csv (what the page shows) and
-cohorts.svg. Nothing is measured here: all of it comes from tables of the runs in artifacts/.
+Writes to book/data: cohorts.csv (every leak, model and task), cohorts_shown.csv, cohorts_audit.csv (what
+the page shows) and cohorts.svg. Nothing is measured here: it all comes from tables of the runs in artifacts/.
 """
 
 import json
@@ -11,7 +11,7 @@ import pandas as pd
 
 from leakfree.base.files import write_text
 from leakfree_study.figures.plots import use_style
-from leakfree_study.inflation.cohorts import cohort_plot, side_by_side, summary
+from leakfree_study.inflation.cohorts import audits, cohort_plot, side_by_side, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, RUNS = ROOT / "book" / "data", ROOT / "artifacts"
@@ -37,6 +37,11 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     return table, summary(table, tasks), tasks
 
 
+def own_runs() -> dict[str, Path]:
+    """Return the runs whose audits the page shows; that of the chest X-rays is in the book already."""
+    return {name: RUNS / run for name, (run, _) in SHOWN.items() if run != CONTROL}
+
+
 def text(table: pd.DataFrame) -> str:
     """Return a table as it is written."""
     return table.to_csv(index=False, lineterminator="\n")
@@ -47,6 +52,7 @@ if __name__ == "__main__":
     use_style()
     write_text(DATA / "cohorts.csv", text(every))
     write_text(DATA / "cohorts_shown.csv", text(shown))
+    write_text(DATA / "cohorts_audit.csv", text(audits(own_runs())))
     # The merged study differs from the other by one patient; it stands in the table.
     alone = {name: task for name, task in drawn.items() if "merged" not in name}
     figure = cohort_plot(every, alone)

@@ -236,6 +236,40 @@ def summary(table: pd.DataFrame, tasks: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
+def audits(runs: Mapping[str, Path]) -> pd.DataFrame:
+    """Take what the audits of runs found: one row a cohort and check that fails or warns on a split.
+
+    Parameters
+    ----------
+    runs : mapping of str to pathlib.Path
+        What a cohort is called to its run folder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``cohort, check, split of images, split of linked groups, told``: the last is what the check says of
+        the split of images.
+    """
+    made = []
+    for cohort, folder in runs.items():
+        found = pd.read_csv(Path(folder) / "tables" / "02_audit.csv").set_index(["check", "split"])
+        for check in dict.fromkeys(found.index.get_level_values("check")):
+            naive, linked = (
+                found.loc[(check, split)] for split in ("image-level split", "linked-group split")
+            )
+            if {naive["status"], linked["status"]} & {"FAIL", "WARN"}:
+                made.append(
+                    {
+                        "cohort": cohort,
+                        "check": check,
+                        "split of images": naive["status"],
+                        "split of linked groups": linked["status"],
+                        "told": naive["summary"],
+                    }
+                )
+    return pd.DataFrame(made)
+
+
 def _text(by_leak: pd.DataFrame, leak: str, form: str = "{estimate:+.3f} ({low:+.3f} to {high:+.3f})") -> str:
     if leak not in by_leak.index:
         return "not measured"

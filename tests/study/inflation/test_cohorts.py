@@ -14,6 +14,7 @@ from leakfree.data.study_file import OwnStudy
 with deferred:
     from leakfree_study.inflation.cohorts import (
         LEAKS,
+        audits,
         cohort_plot,
         images_of_patients,
         of_run,
@@ -113,12 +114,33 @@ def test_the_figure_orders_cohorts_by_their_images_of_a_patient_and_marks_every_
     assert cohort_plot(table, {"many": "ill"}).axes[0].get_xticklabels()[0].get_text() == "many (3.6)"
 
 
+def test_audits_tell_what_fails_or_warns_on_either_split(tmp_path):
+    rows = [
+        ("image-level split", "patients", "FAIL", "two in both"),
+        ("linked-group split", "patients", "PASS", "none"),
+        ("image-level split", "blank", "PASS", "all show something"),
+        ("linked-group split", "blank", "PASS", "all show something"),
+        ("image-level split", "shift", "PASS", "alike"),
+        ("linked-group split", "shift", "WARN", "differ"),
+    ]
+    (tmp_path / "tables").mkdir()
+    table = pd.DataFrame(rows, columns=["split", "check", "status", "summary"])
+    table.to_csv(tmp_path / "tables" / "02_audit.csv", index=False)
+    found = audits({"eyes": tmp_path})
+    assert found["check"].tolist() == ["patients", "shift"]
+    assert found["split of images"].tolist() == ["FAIL", "PASS"]
+    assert found["split of linked groups"].tolist() == ["PASS", "WARN"]
+    assert found["told"].tolist() == ["two in both", "alike"]
+
+
 def test_the_page_shows_what_the_published_runs_give():
     made = runpy.run_path(str(ROOT / "benchmarks" / "cohorts.py"))
     every, shown, _ = made["tables"]()
     assert (DATA / "cohorts.csv").read_text(encoding="utf-8") == made["text"](every)
     assert (DATA / "cohorts_shown.csv").read_text(encoding="utf-8") == made["text"](shown)
     assert shown["cohort"].nunique() > 4
+    found = made["audits"](made["own_runs"]())
+    assert (DATA / "cohorts_audit.csv").read_text(encoding="utf-8") == made["text"](found)
 
 
 def test_the_literature_cites_what_the_book_lists_and_gives_no_number_that_was_not_read():
