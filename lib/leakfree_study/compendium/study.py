@@ -42,6 +42,7 @@ from leakfree_study.run.config import (
     Settings,
     select_notebooks,
 )
+from leakfree_study.run.kernels import Kernels
 from leakfree_study.run.notebooks import (
     NotebookError,
     execute,
@@ -251,10 +252,16 @@ def _run_in(
         log.info("profile %s: %s", settings.profile, LEFT_OUT[settings.profile])
     steps = [*names, "book"] if settings.book else names
     progress = Progress({step: EXPECTED_SECONDS[settings.profile][step] for step in steps})
-    for name in names:
-        log.info(progress.line(name))
-        if not _run_notebook(name, parameters[name], settings, cohort, folder, project):
-            progress.skip()
+    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
+    # No kernel waits for hours, or for a notebook that is up to date.
+    soon = settings.profile != "full" and not settings.resume
+    with Kernels(Path.cwd()) as kernels:
+        for place, name in enumerate(names):
+            log.info(progress.line(name))
+            for source in sources[place : place + 2] if soon else ():
+                kernels.prepare(source)
+            if not _run_notebook(name, parameters[name], settings, cohort, folder, kernels, project):
+                progress.skip()
     save_cohort(folder, cohort)
     _write_provenance(settings, cohort, folder, project, names)
     write_sums(folder)
@@ -305,7 +312,13 @@ def _refuse_unknown(settings: Settings, parameters: dict[str, dict[str, Any]], p
 
 
 def _run_notebook(
-    name: str, parameters: dict[str, Any], settings: Settings, cohort: Cohort, folder: Path, project: Path
+    name: str,
+    parameters: dict[str, Any],
+    settings: Settings,
+    cohort: Cohort,
+    folder: Path,
+    kernels: Kernels,
+    project: Path,
 ) -> bool:
     """Run a notebook unless the run is resumed and it is up to date; return whether it ran."""
     source = project / "notebooks" / f"{name}.ipynb"
@@ -324,13 +337,13 @@ def _run_notebook(
             return False
         log.info("%s: %s changed or missing, running again", name, (missing or [target.name])[0])
     record_path.unlink(missing_ok=True)
-    cwd = Path.cwd()
     started = time.perf_counter()
+    place = Path(os.path.relpath(folder)).as_posix()
     execute(
         source,
         target,
-        {**parameters, "run_dir": Path(os.path.relpath(folder, cwd)).as_posix(), "resume": settings.resume},
-        cwd=cwd,
+        {**parameters, "run_dir": place, "resume": settings.resume},
+        kernels=kernels,
         adapt=adaptation(cohort),
     )
     seconds = round(time.perf_counter() - started, 1)

@@ -27,6 +27,7 @@ from leakfree.data.record import RecordedCohort, is_record
 from leakfree_study.compendium.own_runs import adaptation
 from leakfree_study.compendium.study import finish_notebook
 from leakfree_study.run.config import NOTEBOOKS
+from leakfree_study.run.kernels import Kernels
 from leakfree_study.run.notebooks import execute, known_parameters
 from leakfree_study.run.run import output_hashes
 
@@ -104,11 +105,17 @@ def rebuild(folder: Path, project: Path, *, accept: bool = False) -> Rebuilt:
     kept = _copy_record(folder, scratch)
     names = [name for name in NOTEBOOKS if name in provenance["notebooks"]]
     records = {}
-    for position, name in enumerate(names, start=1):
-        log.info("[%d/%d] %s, from the record", position, len(names), name)
-        begun = time.perf_counter()
-        records[name] = {"outputs": _execute(name, scratch, folder, project, provenance)}
-        records[name]["seconds"] = round(time.perf_counter() - begun, 1)
+    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
+    with Kernels(Path.cwd()) as kernels:
+        for place, name in enumerate(names):
+            log.info("[%d/%d] %s, from the record", place + 1, len(names), name)
+            for source in sources[place : place + 2]:
+                kernels.prepare(source)
+            begun = time.perf_counter()
+            records[name] = {
+                "outputs": _execute(sources[place], scratch, folder, kernels, project, provenance)
+            }
+            records[name]["seconds"] = round(time.perf_counter() - begun, 1)
     found = _compare(folder, scratch, kept)
     if not found.changed or accept:
         _take_over(folder, scratch, found)
@@ -149,8 +156,10 @@ def _copy_record(folder: Path, scratch: Path) -> list[str]:
     return kept
 
 
-def _execute(name: str, scratch: Path, folder: Path, project: Path, provenance: dict) -> dict[str, str]:
-    source, target = project / "notebooks" / f"{name}.ipynb", scratch / "notebooks" / f"{name}.ipynb"
+def _execute(
+    source: Path, scratch: Path, folder: Path, kernels: Kernels, project: Path, provenance: dict
+) -> dict[str, str]:
+    name, target = source.stem, scratch / "notebooks" / source.name
     known = known_parameters(source)
     given = {k: v for k, v in provenance["notebooks"][name]["parameters"].items() if k in known}
     place = os.path.relpath(scratch, Path.cwd())
@@ -158,7 +167,7 @@ def _execute(name: str, scratch: Path, folder: Path, project: Path, provenance: 
         source,
         target,
         {**given, "data": Path(place).as_posix(), "run_dir": Path(place).as_posix(), "resume": True},
-        cwd=Path.cwd(),
+        kernels=kernels,
         adapt=adaptation(RecordedCohort(scratch)),
     )
     _name_run(target, Path(os.path.relpath(folder, project)).as_posix())

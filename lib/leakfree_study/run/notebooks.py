@@ -15,7 +15,10 @@ import nbformat
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing, write_text
+from leakfree_study.run.kernels import Kernels
 
+#: A kernel answers when it has imported what its notebook imports: from a cold disk that takes a minute.
+_START_SECONDS = 600
 _TABLE_ID = re.compile(r'<table id="T_([0-9a-f]+)"')
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+(?=>)")
 _FIGURE = re.compile(r'<figure class="leakfree-figure"[^>]* data-figure="([^"]+)"')
@@ -52,7 +55,7 @@ def execute(
     target: Path,
     parameters: dict[str, Any],
     *,
-    cwd: Path,
+    kernels: Kernels,
     adapt: Callable[[nbformat.NotebookNode], nbformat.NotebookNode] | None = None,
 ) -> None:
     """Run a notebook and write its executed copy, and the copy as HTML beside it.
@@ -65,8 +68,8 @@ def execute(
         Notebook, and where its executed copy goes.
     parameters : dict
         Values for its ``parameters`` cell; an unknown name is refused (papermill would only warn).
-    cwd : pathlib.Path
-        Working directory of the kernel.
+    kernels : leakfree_study.run.kernels.Kernels
+        Where it takes its kernel from.
     adapt : callable, optional
         Makes of the notebook the one that is run, as `leakfree_study.own.notebook.adapted` does.
 
@@ -88,6 +91,7 @@ def execute(
     if adapt is not None:
         with replacing(shown) as temporary:
             nbformat.write(adapt(nbformat.read(source, as_version=4)), temporary)
+    kernel = kernels.take(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # papermill and nbclient warn about their own event loops
@@ -95,7 +99,8 @@ def execute(
                 os.path.relpath(source if adapt is None else shown, Path.cwd()),
                 os.path.relpath(working, Path.cwd()),
                 parameters=parameters,
-                cwd=str(cwd),
+                km=kernel.manager,
+                start_timeout=_START_SECONDS,
                 log_output=True,
                 progress_bar=True,
             )
@@ -110,6 +115,7 @@ def execute(
     else:
         _finish(working, target)
     finally:
+        kernel.close()
         working.unlink(missing_ok=True)
         shown.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ with deferred:
     import papermill
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+    from leakfree_study.run.kernels import Kernels
     from leakfree_study.run.notebooks import (
         NotebookError,
         execute,
@@ -56,7 +57,7 @@ def executed(tmp_path_factory):
     source = write(folder / "07_test.ipynb", WORK)
     (folder / "work").mkdir()
     target = folder / "out" / "notebooks" / "07_test.ipynb"
-    execute(source, target, {"seed": 7}, cwd=folder / "work")
+    execute(source, target, {"seed": 7}, kernels=Kernels(folder / "work"))
     return folder, target
 
 
@@ -73,7 +74,7 @@ def test_unknown_parameters_are_refused_before_anything_runs(source, tmp_path, m
     monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: pytest.fail("a kernel was started"))
     target = tmp_path / "out" / "07_test.ipynb"
     with pytest.raises(NotebookError) as caught:
-        execute(source, target, {"seed": 1, "sede": 2, "epoch": 3}, cwd=tmp_path)
+        execute(source, target, {"seed": 1, "sede": 2, "epoch": 3}, kernels=Kernels(tmp_path))
     assert str(caught.value) == "07_test.ipynb: unknown parameter epoch, sede"
     assert not target.parent.exists()
 
@@ -132,7 +133,7 @@ def test_html_stands_beside_the_copy_and_nothing_else(executed):
 def test_executing_again_gives_the_same_copy(executed):
     folder, target = executed
     other = folder / "again" / "07_test.ipynb"
-    execute(folder / "07_test.ipynb", other, {"seed": 7}, cwd=folder / "work")
+    execute(folder / "07_test.ipynb", other, {"seed": 7}, kernels=Kernels(folder / "work"))
 
     def cells(path):
         return [(c.cell_type, c.source, c.get("outputs")) for c in nbformat.read(path, as_version=4).cells]
@@ -149,7 +150,7 @@ def test_a_failing_cell_is_one_line_and_leaves_no_result(tmp_path):
     )
     target = tmp_path / "out" / "08_fails.ipynb"
     with pytest.raises(NotebookError) as caught:
-        execute(source, target, {"seed": 1}, cwd=tmp_path)
+        execute(source, target, {"seed": 1}, kernels=Kernels(tmp_path))
     message = str(caught.value)
     # The injected parameters are cell 2.
     assert message == (
@@ -160,7 +161,7 @@ def test_a_failing_cell_is_one_line_and_leaves_no_result(tmp_path):
     assert not (tmp_path / "after").exists()
     # Once it is repaired, the copy appears and the failed one goes.
     write(source, "x = 1")
-    execute(source, target, {"seed": 1}, cwd=tmp_path)
+    execute(source, target, {"seed": 1}, kernels=Kernels(tmp_path))
     assert sorted(p.name for p in target.parent.iterdir()) == ["08_fails.html", "08_fails.ipynb"]
 
 
@@ -170,7 +171,7 @@ def test_a_failure_leaves_the_copy_of_an_earlier_run_as_it_was(tmp_path):
     target.parent.mkdir()
     target.write_text("earlier")
     with pytest.raises(NotebookError, match="cell 3 failed: ZeroDivisionError: division by zero"):
-        execute(source, target, {"seed": 1}, cwd=tmp_path)
+        execute(source, target, {"seed": 1}, kernels=Kernels(tmp_path))
     assert target.read_text() == "earlier"
 
 
@@ -178,7 +179,7 @@ def test_a_kernel_that_dies_leaves_no_copy(tmp_path):
     source = write(tmp_path / "09_dies.ipynb", "import os; os._exit(9)", "x = 1")
     target = tmp_path / "out" / "09_dies.ipynb"
     with pytest.raises(NotebookError) as caught:
-        execute(source, target, {}, cwd=tmp_path)
+        execute(source, target, {}, kernels=Kernels(tmp_path))
     assert "09_dies.ipynb" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not target.exists()
@@ -192,5 +193,5 @@ def test_an_interrupt_leaves_no_copy(source, tmp_path, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     target = tmp_path / "out" / "07_test.ipynb"
     with pytest.raises(KeyboardInterrupt):
-        execute(source, target, {}, cwd=tmp_path)
+        execute(source, target, {}, kernels=Kernels(tmp_path))
     assert not target.exists()
