@@ -54,6 +54,12 @@ def _add_new(commands: argparse._SubParsersAction) -> None:
     new.add_argument("--name", default="", help="short name (default: that of the folder)")
     new.add_argument("--image", default="image", metavar="WORD", help="what the book calls one image")
     new.add_argument("--credit", default="", help="whose images these are, shown under pictures")
+    new.add_argument(
+        "--no-pictures",
+        action="store_false",
+        dest="pictures",
+        help="show no image in the run and in the page of the audit, where a licence forbids it",
+    )
     new.add_argument("--run", action="store_true", dest="run_study", help="go on, and run the study")
     new.add_argument("--allow-problems", action="store_true", help="go on without files that cannot be read")
     new.add_argument("--jobs", type=int, default=0, metavar="N", help="cores to use (default: all)")

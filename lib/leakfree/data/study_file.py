@@ -121,6 +121,8 @@ class OwnStudy(_Strict):
     image: Annotated[str, Field(pattern=r"^[a-z][a-z -]*$")] = "image"
     #: Stands under pictures: whose images these are, and under which licence.
     credit: Words = ""
+    #: Whether a run and the page of the audit may show images.
+    pictures: bool = True
     #: Go on without files that cannot be read.
     allow_problems: bool = False
 
@@ -275,6 +277,7 @@ def study_text(study: OwnStudy) -> str:
         "profile": "size of the runs: smoke, quick or full",
         "image": "what the book calls one image",
         "credit": "stands under pictures: whose images these are, and under which licence",
+        "pictures": "false: no figure of a run and no page of the audit shows an image",
         "allow_problems": "true: go on without files that cannot be read",
     }
     lines = ["# A study of leakfree on own images; `run_all.py --data` takes this file. Edit it as you like."]

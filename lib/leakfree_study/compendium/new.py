@@ -63,6 +63,8 @@ class Wanted:
         Of the study.
     profile : str
         Size of its runs.
+    pictures : bool
+        Whether its run and the page of its audit may show images.
     allow_problems : bool
         Go on without files that cannot be read.
     jobs : int
@@ -82,6 +84,7 @@ class Wanted:
     image: str = "image"
     credit: str = ""
     profile: str = "quick"
+    pictures: bool = True
     allow_problems: bool = False
     jobs: int = 0
 
@@ -183,6 +186,7 @@ def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
         profile=wanted.profile,
         image=wanted.image,
         credit=wanted.credit,
+        pictures=wanted.pictures,
         allow_problems=wanted.allow_problems,
     )
 
@@ -197,10 +201,15 @@ def audited(path: Path, *, jobs: int = 0) -> Started:
     from leakfree.audit.report.pictures import Pictures
 
     pictures = Pictures(target, read)
-    write_html(report, path.with_name(f"{AUDIT}.html"), pictures.picture, pictures.describe)
+    picture = pictures.picture if study.pictures else _no_picture
+    write_html(report, path.with_name(f"{AUDIT}.html"), picture, pictures.describe)
     started = Started(path, study, report, tuple(unusable(report)))
     write_text(path.with_name(README), _readme(started, _table(opened, study)))
     return started
+
+
+def _no_picture(image_id: str) -> None:
+    """Show nothing of an image."""
 
 
 def next_command(started: Started) -> str:

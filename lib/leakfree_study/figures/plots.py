@@ -572,6 +572,15 @@ def contact_sheet(
     return _finish(fig, title)
 
 
+def words_alone(text: str) -> Figure:
+    """Draw a line of text where a figure would be."""
+    fig, ax = plt.subplots(figsize=(6.0, 0.6), layout="constrained")
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color="#555555", transform=ax.transAxes)
+    plt.close(fig)
+    return fig
+
+
 def _variants(metric: str) -> tuple[str, ...]:
     return (f"train_{metric}", f"val_{metric}", metric)
 

@@ -248,10 +248,18 @@ class _Grid:
     def _gaps(self) -> None:
         gaps = self.found.not_checked
         gaps.append(f"{IMAGES}: its labels and linked groups are taken as they are")
-        names = sorted({re.split(r"[/_]", path)[-1].removesuffix(".csv.gz") for path in self.unknown})
+        names = sorted({_arm_name(path) for path in self.unknown})
         if names:
             n = len(self.unknown)
             gaps.append(f"predictions/06: {n} files or ledger entries of unknown arms ({', '.join(names)})")
+
+
+def _arm_name(path: str) -> str:
+    """Return the name of an arm from its path, the end of the path where it is that of none."""
+    try:
+        return Arm.parse(path).name
+    except ValueError:
+        return re.split(r"[/_]", path)[-1].removesuffix(".csv.gz")
 
 
 def _compared(

@@ -222,6 +222,8 @@ class Run:
     def image_figure(self, draw: Callable[[], Figure], name: str, caption: str, **more: Any) -> ShownFigure:
         """As `save_figure`, for a figure that shows images: one that stands is kept where there are none.
 
+        A study whose file has ``pictures: false`` gets a figure that says so, and no image.
+
         Parameters
         ----------
         draw : callable
@@ -229,6 +231,11 @@ class Run:
         name, caption, **more
             As `save_figure`.
         """
+        if self.cohort.study is not None and not self.cohort.study.pictures:
+            from leakfree_study.figures.plots import words_alone
+
+            told = "No image is shown: the study file has pictures: false."
+            return self.save_figure(words_alone(told), name, told, more.get("tables", ()), alt=told)
         return self.save_figure(None if self.recorded else draw(), name, caption, **more, images=True)
 
     def save_manifest(self, manifest: Manifest) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from deferred import deferred
 from leakfree.data.record import ABOUT, TABLE
+from leakfree.data.study_file import OwnStudy, kept_study
 
 with deferred:
     from leakfree.data.cohort import CohortError
@@ -47,6 +48,23 @@ def test_the_recorded_cohort_is_the_cohort(phantom_cohort, folder):
     )
     pd.testing.assert_frame_equal(kept.class_counts(), phantom_cohort.class_counts())
     pd.testing.assert_frame_equal(kept.development(), phantom_cohort.development(), check_dtype=False)
+
+
+def test_a_study_keeps_the_order_of_its_tasks_and_classes(phantom_cohort, tmp_path, monkeypatch):
+    tasks = {
+        "z": {"normal": ("normal",), "ill": ("viral", "bacterial")},
+        "a": {"b": ("viral",), "a": ("normal",)},
+    }
+    labels = ("normal", "viral", "bacterial")
+    study = OwnStudy(name="x", title="X", data="x", labels=labels, tasks=tasks, patients="none")
+    monkeypatch.setattr(phantom_cohort, "study", study)
+    save_cohort(tmp_path, phantom_cohort)
+    for kept in (RecordedCohort(tmp_path).study, kept_study(tmp_path)):
+        assert list(kept.tasks) == ["z", "a"]
+        assert {name: task.classes for name, task in kept.made_tasks().items()} == {
+            "z": ("normal", "ill"),
+            "a": ("b", "a"),
+        }
 
 
 def test_labels_of_the_sealed_part_are_not_in_the_record(folder):

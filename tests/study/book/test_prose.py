@@ -23,6 +23,7 @@ PAGES = (
     "glossary",
     "fooled",
     "cite",
+    "cohorts",
     *("cluster", "references", "reforms", "model_info_sheet"),
 )
 #: Numbers that pages may type, and why; every one must stand there.
@@ -106,6 +107,11 @@ ALLOWED = {
         "10,000": "size of a planted crowd, a setting",
         "0.6 to 0.9": "planted likeness, a setting",
         "1 to 12 bits": "planted distance, a setting",
+    },
+    "cohorts": {
+        "CC BY-NC 4.0": "the name of a licence",
+        "CC BY 4.0": "the name of a licence",
+        "95 %": "level of all intervals",
     },
     "cluster": {"10,000 jobs": "a round number of jobs to think with"},
     "reforms": {

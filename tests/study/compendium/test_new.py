@@ -91,6 +91,15 @@ def test_the_labels_of_the_official_test_are_not_shown_to_the_audit(started):
     assert any("labels of" in line and "sealed" in line for line in report["unchecked"])
 
 
+def test_no_pictures_leaves_the_page_of_the_audit_without_images(cohort, started, tmp_path, new):
+    out = tmp_path / "study"
+    options = ["--patient-pattern", PATTERN, "--allow-problems", "--no-pictures"]
+    assert new(cohort[0], "--out", out, *options)[0] == 0
+    assert read_study(out / "study.yaml").pictures is False
+    assert "data:image" in (started / "audit.html").read_text(encoding="utf-8")
+    assert "data:image" not in (out / "audit.html").read_text(encoding="utf-8")
+
+
 def test_a_leak_is_a_finding_and_no_failure(cohort, tmp_path, new):
     code, out, err = new(cohort[0], "--out", tmp_path / "study", "--patient-pattern", PATTERN)
     assert (code, err) == (0, [])

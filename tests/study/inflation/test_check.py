@@ -418,13 +418,13 @@ def test_many_rows_that_disagree_are_counted_and_not_listed(run):
 
 
 def test_arms_of_another_kind_are_not_passed_over(run):
-    for name in ("pixels_1-nn_size-with.csv.gz", "notes.txt"):
+    for name in ("pixels_1-nn_size-with.csv.gz", "pixels_1-nn_size-with_person.csv.gz", "notes.txt"):
         shutil.copy(run / CLEAN, run / "predictions" / "06" / "binary" / name)
     size = "predictions/06/binary/pixels_1-nn_size-without.csv.gz"
     change(run, LEDGER, lambda t: pd.concat([t, t.iloc[:1].assign(predictions=size)]))
     found = check_grid(run)
     assert found.problems == []
-    gap = "predictions/06: 3 files or ledger entries of unknown arms (notes.txt, size-with, size-without)"
+    gap = "predictions/06: 4 files or ledger entries of unknown arms (notes.txt, size-with, size-without)"
     assert gap in found.not_checked
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from deferred import deferred
 from leakfree.data.cohort import CohortError, ingest
+from leakfree.data.study_file import OwnStudy, one_task
 from leakfree.data.tasks import TASKS
 
 with deferred:
@@ -142,6 +143,33 @@ def test_figures_are_noted_and_named_after_the_notebook(run):
     assert path.name.startswith("03_line.")
     assert path.is_file()
     assert f"figures/{path.name}" in read_outputs(run.folder, "03_leaky_cnn")
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_a_study_without_pictures_draws_none(run, monkeypatch, pictures):
+    drawn = []
+
+    def draw():
+        figure, axis = plt.subplots()
+        axis.imshow(np.zeros((4, 4)))
+        plt.close(figure)
+        drawn.append(figure)
+        return figure
+
+    study = OwnStudy(
+        name="eyes",
+        title="Eyes",
+        data="eyes",
+        labels=("a", "b"),
+        tasks=one_task(("a", "b")),
+        patients="none",
+        pictures=pictures,
+    )
+    monkeypatch.setattr(run.cohort, "study", study)
+    shown = run.image_figure(draw, "samples", "Images.", alt="Four.")
+    entry = json.loads((run.folder / "figures" / "index.json").read_text())["03_samples"]
+    assert len(drawn) == pictures and entry["films"] is pictures
+    assert ("pictures: false" in shown.caption) is not pictures
 
 
 @pytest.mark.parametrize("task", [None, "binary", "etiology"])
