@@ -12,6 +12,8 @@ from markdown_tables import code as code_span
 from markdown_tables import table
 from rooms import Room, first_line
 
+from leakfree_study.run.config import NOTEBOOKS
+
 #: Who writes predictions after the notebooks, on the record.
 UNSEAL = "leakfree unseal"
 
@@ -65,13 +67,22 @@ def written(run: Path) -> dict[str, Counter[str]]:
     """
     provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     found = {
-        name: Counter(output.partition("/")[0] for output in notebook.get("outputs", {}) if "/" in output)
-        for name, notebook in provenance["notebooks"].items()
+        name: Counter(
+            output.partition("/")[0]
+            for output in provenance["notebooks"][name].get("outputs", {})
+            if "/" in output
+        )
+        for name in _in_order(provenance["notebooks"])
     }
     opened = {name for opening in openings(run) for name in opening.get("predictions", {})}
     if opened:
         found[UNSEAL] = Counter(name.partition("/")[0] for name in opened)
     return found
+
+
+def _in_order(notebooks: dict[str, dict]) -> list[str]:
+    """Return notebooks in the order in which they run; the file has them in that of the alphabet."""
+    return sorted(notebooks, key=lambda name: (NOTEBOOKS.index(name) if name in NOTEBOOKS else -1, name))
 
 
 def openings(run: Path) -> list[dict]:
@@ -102,7 +113,7 @@ def tables_read(run: Path) -> dict[str, dict[str, list[str]]]:
         for output in notebook.get("outputs", {})
         if output.startswith("tables/")
     }
-    order = list(provenance["notebooks"])
+    order = _in_order(provenance["notebooks"])
     found: dict[str, dict[str, list[str]]] = {}
     for position, reader in enumerate(order):
         file = run / "notebooks" / f"{reader}.ipynb"

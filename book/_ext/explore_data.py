@@ -40,6 +40,7 @@ def explore_data(run: Path) -> dict[str, object]:
     # Seconds to import, and most builds of a small book need none of it.
     import pandas as pd
 
+    from leakfree_study.figures.names import model_name
     from leakfree_study.inflation import plots
     from leakfree_study.inflation.answer import TASK_NAMES, worth_most_first
     from leakfree_study.inflation.catalogue import LEAKS
@@ -62,7 +63,10 @@ def explore_data(run: Path) -> dict[str, object]:
         "rows": shown.to_numpy().tolist(),
         "tasks": worth_most_first(rows),
         "task_titles": TASK_NAMES,
-        "models": [_model(name, plots.model_look(name)) for name in plots.ordered_models(rows["model"])],
+        "models": [
+            {"title": model_name(name), **_model(name, plots.model_look(name))}
+            for name in plots.ordered_models(rows["model"])
+        ],
         "leaks": [
             {
                 "name": leak.protocol,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -26,8 +27,12 @@ from run_pages import run_folder
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from leakfree.base.errors import LeakfreeError
+from leakfree.base.files import write_text
 from leakfree_study.book import citing, fooled
 from leakfree_study.book.quoting import QuoteError
+from leakfree_study.book.slides import slides
+from leakfree_study.inflation import relative
 
 _BLOCK = re.compile(r"^```\{generated\} (?P<generator>[\w-]+) (?P<argument>[\w-]+)\n```$", re.MULTILINE)
 #: Cohort that the checklists' answers are about.
@@ -82,6 +87,13 @@ def architecture(argument: str, run: Path) -> str:
     return {"rooms": architecture_page.rooms_tables}[argument](rooms.rooms())
 
 
+def decided(argument: str, run: Path) -> str:
+    """Return what was decided before the first run of the inflation study, as it was committed."""
+    from leakfree_study.inflation.preregistration import text
+
+    return f"```yaml\n{text()}```"
+
+
 def figure(name: str, alt: str, caption: str) -> str:
     """Return a figure that `draw` writes beside the pages."""
     return (
@@ -96,6 +108,8 @@ GENERATORS: dict[str, Callable[[str, Path], str]] = {
     "architecture": architecture,
     "citing": citing.section,
     "fooled": fooled.section,
+    "inflation": relative.section,
+    "preregistration": decided,
     "provenance": provenance,
 }
 
@@ -170,6 +184,8 @@ def draw(app: Sphinx, exception: Exception | None) -> None:
         for name, describe in citing.DESCRIBED.items():
             described = describe(run, citing.citation(), within)
             Path(app.outdir, name).write_text(citing.as_json(described), encoding="utf-8")
+    with suppress(LeakfreeError):  # a run of a few notebooks may have none of the figures
+        write_text(Path(app.outdir, "_static", "slides.html"), slides(run))
     for name in BESIDE:
         Path(app.outdir, name).unlink(missing_ok=True)
         if (run / name).is_file():

@@ -37,7 +37,7 @@ from leakfree_study.book.quoting import (
 
 logger = logging.getLogger(__name__)
 #: Where what was decided before the first run is shown.
-_DECIDED = "run/06_inflation.html#what-was-decided-before"
+_DECIDED = "inflation_design.html#what-was-decided-before"
 
 
 def quotes_of(env: BuildEnvironment) -> Quotes:

@@ -180,9 +180,8 @@ def depart_html(self: object, node: run_figure) -> None:
         f'\n<span class="figure-links">From {" · ".join(parts)}</span></figcaption>\n</figure>\n'
     )
     if kind := EXPLORED.get(node["figure"].name):
-        # Empty and hidden until the script fills it; open where the figure comes from, a line elsewhere.
-        is_open = " data-open" if "here" in node else ""
-        self.body.append(f'<div class="explore" data-explore="{kind}"{is_open} hidden></div>\n')
+        # Empty and hidden until the script fills it; a line that opens.
+        self.body.append(f'<div class="explore" data-explore="{kind}" hidden></div>\n')
         if not getattr(self, "has_explore_data", False):
             self.has_explore_data = True
             try:

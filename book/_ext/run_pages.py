@@ -22,6 +22,8 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 PUBLISHED_RUN = Path("..", "artifacts", "chest_xray")
 #: Folder of the book's source, and prefix of the pages, that come from a run.
 RUN_PAGES = "run/"
+#: Tag of the cells of a section that stands first on the page; its heading begins the first of them.
+FIRST = "told-first"
 
 
 def run_folder(source: Path) -> Path:
@@ -82,6 +84,37 @@ def copy_run_pages(app: Sphinx, config: object) -> None:
             leftover.unlink()
 
 
+def tell_first(app: Sphinx, doctree: nodes.document) -> None:
+    """Move the section that says what a notebook found to where its first cell of code stands.
+
+    A reader wants it before how it was found; the notebook knows it only at its end.
+    """
+    if app.env.docname.startswith(RUN_PAGES):
+        notebook = Path(app.srcdir, f"{app.env.docname}.ipynb")
+        move_first(doctree, told_first(json.loads(notebook.read_text(encoding="utf-8"))["cells"]))
+
+
+def told_first(cells: list[dict]) -> str:
+    """Return the heading of the section that stands first; nothing where no cell is tagged so."""
+    tagged = (cell for cell in cells if FIRST in cell["metadata"].get("tags", ()))
+    lines = "".join(next(tagged, {"source": ""})["source"]).splitlines()
+    return lines[0].removeprefix("## ") if lines else ""
+
+
+def move_first(doctree: nodes.document, heading: str) -> None:
+    """Move the section with a heading to the place of the first cell of code in the section around it."""
+    found = (s for s in doctree.findall(nodes.section) if s.children[0].astext() == heading)
+    if heading and (section := next(found, None)) is not None:
+        around = section.parent
+        around.remove(section)
+        cells = (
+            n
+            for n, node in enumerate(around.children)
+            if "cell" in getattr(node, "attributes", {}).get("classes", ())
+        )
+        around.insert(next(cells, len(around.children)), section)
+
+
 def link_notebooks(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Lead links between notebooks to their pages, also those that a cell wrote into its output."""
     for link in doctree.findall(nodes.reference):
@@ -95,5 +128,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
     # sphinx_external_toc looks for the pages at priority 900.
     app.connect("config-inited", copy_run_pages, priority=100)
+    # Before Sphinx collects the headings of a page.
+    app.connect("doctree-read", tell_first, priority=90)
     app.connect("doctree-resolved", link_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -73,7 +73,7 @@ const questionFigures = () => {
   }
 
   const told = (row) =>
-    `${leakOf.get(row.protocol).title}, dose ${percent(row.dose)}, ${row.model}: ${signed(row.estimate)}, ` +
+    `${leakOf.get(row.protocol).title}, dose ${percent(row.dose)}, ${modelOf.get(row.model).title}: ${signed(row.estimate)}, ` +
     `95 % interval ${interval(row)}, ${row.n_patients} patients (${row.n_by_class} by class)` +
     (row.verdict ? `; ${row.verdict}` : "");
 
@@ -205,7 +205,7 @@ const questionFigures = () => {
     return element("table", { class: "explore-numbers" },
       element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
       element("tbody", {}, ...sorted.map((row) => element("tr", {},
-        ...[leakOf.get(row.protocol).title, percent(row.dose), row.model, signed(row.estimate), interval(row),
+        ...[leakOf.get(row.protocol).title, percent(row.dose), modelOf.get(row.model).title, signed(row.estimate), interval(row),
           String(row.n_patients), row.verdict || ""].map((text) => element("td", {}, text))))));
   }
 
@@ -215,7 +215,7 @@ const questionFigures = () => {
     return names.map((name) => {
       const sign = drawn("svg", { width: 16, height: 14, viewBox: "0 0 16 14", "aria-hidden": "true" },
         mark(modelOf.get(name), 8, 7));
-      return element("li", {}, sign, name);
+      return element("li", {}, sign, modelOf.get(name).title);
     });
   }
 
@@ -231,7 +231,7 @@ const questionFigures = () => {
     const picture = drawn("svg", { role: "group", "aria-describedby": `explore-${number}-says` });
     says.id = `explore-${number}-says`;
     const table = element("div", { class: "explore-scroll", tabindex: 0, role: "region", "aria-label": "Numbers drawn" });
-    panel.replaceChildren(element("details", "open" in panel.dataset ? { open: "" } : {},
+    panel.replaceChildren(element("details", {},
       element("summary", { class: "explore-title" }, kind.title),
       element("div", { class: "explore-controls" }, task.field, model.field, ...(kind.leaks ? [leak.field] : [])),
       says, element("div", { class: "explore-card" }, picture, keys), detail,
@@ -250,7 +250,7 @@ const questionFigures = () => {
       const possible = kind.rows.filter(
         (row) => row.task === task.select.value && (!kind.leaks || row.protocol === leak.select.value));
       const models = data.models.filter((one) => possible.some((row) => row.model === one.name));
-      fill(model.select, [[ALL, "all models"], ...models.map((one) => [one.name, one.name])]);
+      fill(model.select, [[ALL, "all models"], ...models.map((one) => [one.name, one.title])]);
       const chosen = possible.filter((row) => model.select.value === ALL || row.model === model.select.value);
       const made = kind.draw(chosen, width);
       picture.setAttribute("viewBox", `0 0 ${width} ${made.height}`);
@@ -259,7 +259,7 @@ const questionFigures = () => {
       const what = kind.leaks ? leakOf.get(leak.select.value).title : "every leak at its full dose";
       picture.setAttribute("aria-label", `Inflation of ROC AUC: ${what}`);
       picture.replaceChildren(...made.picture, ...made.marks);
-      says.textContent = `Drawn: ${what}; task ${task.select.value}; ${model.select.value || "all models"}; ` +
+      says.textContent = `Drawn: ${what}; ${task.select.selectedOptions[0].text}; ${model.select.selectedOptions[0].text}; ` +
         `${made.marks.length} estimates with 95 % intervals over patients. Grey: within ${data.margin}, called none.`;
       detail.textContent = hint;
       keys.replaceChildren(...legend(chosen));

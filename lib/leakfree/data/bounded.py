@@ -122,7 +122,7 @@ def call(
     ----------
     module, function : str
     path : str
-        The file, which is the first argument; the limits go by its size on disk.
+        The file or folder, which is the first argument; the limits go by its size on disk.
     *arguments
         Further arguments, as JSON has them.
     memory_a_byte : int
@@ -178,8 +178,11 @@ _turns = tuple(threading.Lock() for _ in range(64))
 
 
 def size_on_disk(path: str) -> int:
-    """Return the bytes of a file that are on disk: what is a hole in it is not."""
+    """Return the bytes of a file, or of all files of a folder, that are on disk: a hole in a file is not."""
     stat = os.stat(path)
+    if os.path.isdir(path):
+        names = [os.path.join(folder, name) for folder, _, files in os.walk(path) for name in files]
+        return sum(size_on_disk(name) for name in names if os.path.isfile(name))
     blocks = getattr(stat, "st_blocks", 0) * 512
     return min(stat.st_size, blocks) if blocks else stat.st_size  # a few systems count no blocks at all
 

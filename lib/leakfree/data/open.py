@@ -9,6 +9,7 @@ from leakfree.data.cohort import Cohort, CohortError, describe_problems, ingest,
 from leakfree.data.record import RecordedCohort, is_record
 from leakfree.data.sources import SourceError, open_source
 from leakfree.data.sources.hub import is_deeplake
+from leakfree.data.sources.store import refuse_bomb
 
 
 def open_cohort(
@@ -37,6 +38,7 @@ def open_cohort(
     if is_record(Path(data)):
         return RecordedCohort(Path(data))
     if is_deeplake(Path(data)):
+        refuse_bomb(Path(data))
         try:
             return Cohort(Path(data))
         except CohortError:

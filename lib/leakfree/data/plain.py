@@ -38,9 +38,12 @@ _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 # Numbers, and texts on who made it; not: further directories, colour maps, profiles, tiles, other samples.
 _TIFF_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 269, 270, 271, 272, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284,
-     296, 305, 306, 315, 339}
+     296, 305, 306, 315, 317, 339}
 )  # fmt: skip
 _STRIPS = (273, 279)
+# LZW, Deflate by its two numbers, and runs of bytes: each byte that is packed, and each one that comes out,
+# is looked at once, and what comes out of a strip ends with its pixels.
+_PACKINGS = (5, 8, 32946, 32773)
 # Bytes of a value: BYTE, ASCII, SHORT, LONG, RATIONAL.
 _TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}
 _PNM = re.compile(rb"P([56])\n([1-9]\d{0,5}) ([1-9]\d{0,5})\n255\n")
@@ -52,8 +55,8 @@ _SMALL_CHUNKS = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", 
 def plain(data: bytes) -> int:
     """Return how many pixels the header names, if decoding takes time and memory in proportion to them.
 
-    More than 0 only for a JPEG or PNG of which every part is known and within bounds, or the bare pixels of
-    a TIFF, PGM or PPM; 0 says nothing.
+    More than 0 only for a JPEG or PNG of which every part is known and within bounds, for strips of a TIFF,
+    or for the bare pixels of a PGM or PPM; 0 says nothing.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def _plain_jpeg(data: bytes) -> int:
 
 
 def _plain_tiff(data: bytes, order: str) -> int:
-    """One page of pixels of 8 or 16 bits in strips, not packed, beside numbers and short texts."""
+    """One page of pixels of 8 or 16 bits in strips, bare or packed, beside numbers and short texts."""
     (at,) = struct.unpack_from(f"{order}I", data, 4)
     (entries,) = struct.unpack_from(f"{order}H", data, at)
     tags: dict[int, tuple[int, ...]] = {}
@@ -137,16 +140,20 @@ def _plain_tiff(data: bytes, order: str) -> int:
     (following,) = struct.unpack_from(f"{order}I", data, at + 2 + 12 * entries)
     (width,), (height,), (samples,) = tags[256], tags[257], tags.get(277, (1,))
     bits, (rows,) = tags[258], tags.get(278, (tags[257][0],))
-    offsets, sizes = (tags[tag] for tag in _STRIPS)
+    (packing,), (offsets, sizes) = tags[259], (tags[tag] for tag in _STRIPS)
+    bare = sum(sizes) == width * height * samples * bits[0] // 8
+    # Strips that lie in one place would be unpacked again and again.
+    fits = bare if packing == 1 else packing in _PACKINGS and min(sizes) > 0 and sum(sizes) <= len(data)
     plain = (
         not following
-        and tags[259] == tags.get(284, (1,)) == tags.get(339, (1,)) == (1,)
+        and tags.get(284, (1,)) == tags.get(339, (1,)) == (1,)
+        and tags.get(317, (1,)) in ((1,), (2,))
         and samples in (1, 3)
         and tags[262] in ((0,), (1,), (2,))  # grey or RGB: what else there is may not become grey
         and bits in ((8,) * samples, (16,))
         and rows > 0
         and len(offsets) == len(sizes) == -(-height // rows)
-        and sum(sizes) == width * height * samples * bits[0] // 8
+        and fits
         and all(offset + size <= len(data) for offset, size in zip(offsets, sizes, strict=True))
     )
     if not plain:

@@ -41,7 +41,7 @@ FINDINGS = (
         "A score on training images",
         "A network that is tested on its own training images has a macro F1 of {reference_fault}; "
         "on patients that it was not trained on it has {reference_right}.",
-        "[the public study, measured again](06_inflation.ipynb)",
+        "[the public study, measured again](06_reanalysis.ipynb)",
     ),
     Finding(
         "The same patient",

@@ -16,7 +16,7 @@ from leakfree.data.study_file import OwnStudy
 from leakfree_study.figures.pages import page
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.own.limits import UNKNOWN, limits
-from leakfree_study.run.config import NOTEBOOKS
+from leakfree_study.run.config import CHEST_ONLY, NOTEBOOKS
 
 #: The cohort as a run records it, see `leakfree.data.record`.
 COHORT = "cohort.csv"
@@ -41,7 +41,7 @@ def stage(source: Path, run: Path, study: OwnStudy) -> None:
         "parts": [
             {
                 "caption": "The study, step by step",
-                "chapters": [{"file": f"run/{name}"} for name in NOTEBOOKS],
+                "chapters": [{"file": f"run/{name}"} for name in NOTEBOOKS if name not in CHEST_ONLY],
             },
             {"caption": "How to read it", "chapters": [{"file": "limits"}, {"file": "words"}]},
         ],

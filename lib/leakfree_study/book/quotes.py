@@ -133,7 +133,7 @@ QUOTES = {
     "seeds": _setting("05_leakfree_deep", "seeds"),
     "draws": _setting("06_inflation", "draws"),
     "resamples": _setting("06_inflation", "resamples:,d"),
-    "coverage_studies": _setting("06_inflation", "studies:,d"),
+    "coverage_studies": _setting("06_checks", "studies:,d"),
     **{
         f"{part}_share": _measured(
             "manifests/05-patient-level-binary.json", f"{{settings.fractions.{part}:.0 %}}"

@@ -34,6 +34,7 @@ from leakfree_study.compendium.progress import Progress
 from leakfree_study.figures.plots import note_cells
 from leakfree_study.run import made_with
 from leakfree_study.run.config import (
+    CHEST_ONLY,
     EXPECTED_SECONDS,
     LEFT_OUT,
     ONE_PROCESS,
@@ -53,6 +54,14 @@ from leakfree_study.run.notebooks import (
 from leakfree_study.run.run import output_hashes, read_outputs
 
 log = logging.getLogger("leakfree")
+
+#: Tables of other notebooks that a notebook reads: it is run again when they change.
+_READ = {
+    "05_network_checks": ("05_validation",),
+    "05_reframed": ("05_validation",),
+    "06_checks": ("inflation", "inflation_random_labels", "inflation_scopes", "06_cost", "06_network_cost"),
+    "06_reanalysis": ("03_scores", "04_reference_size"),
+}
 
 
 class StudyError(LeakfreeError):
@@ -244,6 +253,7 @@ def _run_in(
     started: float,
 ) -> Path:
     if cohort.study is not None:
+        names = [name for name in names if name not in CHEST_ONLY]
         for name in names:
             known = known_parameters(project / "notebooks" / f"{name}.ipynb")
             own = own_parameters(cohort.study, known)
@@ -382,7 +392,7 @@ def _key(name: str, parameters: dict[str, Any], cohort: Cohort, folder: Path, so
         content["precision"] = wanted
     if cohort.study is not None:  # title, words and credit stand in its pages
         content["study"] = cohort.study.model_dump(mode="json")
-    tables = [folder / "tables" / "05_validation.csv"] if name in ("05_network_checks", "05_reframed") else []
+    tables = [folder / "tables" / f"{table}.csv" for table in _READ.get(name, ())]
     if name == "results":
         tables = [*sorted((folder / "tables").glob("0*.csv")), folder / "tables" / "reference_counts.csv"]
     if tables:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from leakfree_study.figures.names import model_name
+
 #: Name of a figure, with the number of its notebook, to its caption and its text for who does not see it.
 CAPTIONS = {
     "01_classes": (
@@ -137,7 +139,8 @@ CAPTIONS = {
         "What each leak adds to the ROC AUC: the score with the leak minus the score without it, on the same "
         "test images and with as many training images of each class. One mark a model, the same models in "
         "every row; lines: 95 % intervals by bootstrap over patients. A difference inside the grey band, "
-        "within {margin:g}, is called none. All panels have one scale.",
+        "within {margin:g}, is called none. All panels have one scale. The row on framing has networks of "
+        "its own: their ROC AUC on the images as they are minus that on the same images at the worst zoom.",
         "Dot plot with one row a leak, the largest difference of each. {words}.",
     ),
     "results_tests": (
@@ -158,7 +161,7 @@ def caption(name: str, **values: object) -> dict[str, str]:
     name : str
         One of `CAPTIONS`.
     **values
-        What stands in braces. Their text is taken as it is, braces too.
+        What stands in braces. Their text is taken as it is, braces too; ``model`` is named in words.
 
     Returns
     -------
@@ -171,4 +174,6 @@ def caption(name: str, **values: object) -> dict[str, str]:
     '12 small grey pictures in rows, each under the name of its class.'
     """
     shown, alt = CAPTIONS[name]
+    if "model" in values:
+        values["model"] = model_name(str(values["model"]))
     return {"caption": shown.format(**values), "alt": alt.format(**values)}

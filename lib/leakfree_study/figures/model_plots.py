@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.plots import OKABE_ITO
 from leakfree_study.figures.tables import METRIC_NAMES
 
@@ -97,7 +99,8 @@ def two_tests(table: pd.DataFrame, title: str = "Inside the folder, and on the o
             if len(rows) and metric == metrics[0]:
                 axis.annotate(test, (rows["estimate"].iloc[0], y[0]), (0, 8), textcoords="offset points",
                               ha="center", fontsize=8, color=colour)  # fmt: skip
-        axis.set(ylim=(len(models) - 0.5, -0.9), yticks=range(len(models)), yticklabels=models)
+        axis.set(ylim=(len(models) - 0.5, -0.9), yticks=range(len(models)))
+        axis.set_yticklabels([textwrap.fill(model_name(model), 24) for model in models])
         axis.set_title(METRIC_NAMES.get(metric, metric), fontsize=9.5, loc="left")
         axis.grid(visible=False, axis="y")
     fig.supxlabel("Score, 95 % interval", fontsize=9)
@@ -127,7 +130,11 @@ def zoom_curves(table: pd.DataFrame, title: str = "How the answers change with t
             rows = table[(table["model"] == name) & (table["metric"] == metric)].sort_values("zoom")
             axis.fill_between(rows["zoom"], rows["low"], rows["high"], color=palette[name], alpha=0.15, lw=0)
             axis.plot(
-                rows["zoom"], rows["estimate"], "sD^"[number % 3] + "-", color=palette[name], label=name
+                rows["zoom"],
+                rows["estimate"],
+                "sD^"[number % 3] + "-",
+                color=palette[name],
+                label=model_name(name),
             )
         axis.axvline(1, color="#888888", linewidth=1, linestyle="--")
         axis.set(

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from PIL import Image
 from leakfree.base.files import replacing, write_json
 from leakfree.scores.metrics import point_estimates, roc_points
 from leakfree.scores.predictions import Predictions
+from leakfree_study.figures.names import model_name
 
 #: Colours that colour-blind readers tell apart (Okabe and Ito, "Color Universal Design", 2008).
 OKABE_ITO = {
@@ -369,7 +371,8 @@ def intervals(table: pd.DataFrame, title: str = "Scores on the test images") -> 
         level = table["level"].iloc[0] if "level" in table else 0.95
         text = _METRIC_NAMES.get(metric, metric)
         ax.set(xlabel=f"{text} ({level:.0%} interval)".replace("%", " %"))
-        ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        named = [textwrap.fill(model_name(str(row)), 24) for row in rows]
+        ax.set(yticks=range(len(rows)), yticklabels=named, ylim=(len(rows) - 0.5, -0.5))
         ax.xaxis.set_major_locator(MaxNLocator(4))
     handles = []
     if row_key != hue:

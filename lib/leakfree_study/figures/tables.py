@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from leakfree.base.escape import html
+from leakfree_study.figures.names import model_name
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -25,6 +26,8 @@ _NAMES = {
 }
 # Shown also where they have one value: what was scored, and what its network started from.
 _KEPT = ("task", "model", "weights")
+# Columns whose values are models, which readers get by their names.
+_MODELS = ("model", "recipe", "network")
 
 
 def readable(scores: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -94,7 +97,7 @@ def chosen_sentence(choice: pd.DataFrame) -> str:
     choice : pandas.DataFrame
         As `chosen`.
     """
-    found = ", ".join(f"{task} {model}" for task, model in choice["model"].items())
+    found = ", ".join(f"{task} {model_name(model)}" for task, model in choice["model"].items())
     text = f"Selected by validation macro F1: {found}."
     if by_accuracy := choice.index[choice["by"] == "accuracy"].tolist():
         told = ", ".join(by_accuracy)
@@ -187,7 +190,8 @@ def across(
 def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     """Begin the table that a notebook shows: `pandas.DataFrame.style`, which writes markup as it is, escaped.
 
-    Names of columns are shown as words: ``share_rising`` as ``share rising``, ``roc_auc`` as ``ROC AUC``.
+    Names of columns are shown as words: ``share_rising`` as ``share rising``, ``roc_auc`` as ``ROC AUC``; and
+    models by the names that readers know, see `leakfree_study.figures.names`.
 
     Parameters
     ----------
@@ -200,7 +204,8 @@ def styled(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     pandas.io.formats.style.Styler
         Without the index; texts in cells and in names of columns are plain.
     """
-    made = frame.map(_escaped)
+    named = {name: frame[name].map(_named) for name in _MODELS if name in frame}
+    made = frame.assign(**named).map(_escaped)
     for name in links:
         made[name] = frame[name]
     return made.rename(columns=lambda name: _escaped(_heading(name))).style.hide()
@@ -211,7 +216,7 @@ def wide(frame: pd.DataFrame, links: Sequence[str] = ()) -> Styler:
     return styled(frame, links).set_table_attributes('class="wide"')
 
 
-def explorable(frame: pd.DataFrame, filters: Sequence[str]) -> Styler:
+def explorable(frame: pd.DataFrame, filters: Sequence[str], links: Sequence[str] = ()) -> Styler:
     """Begin a long table, as `styled`, that a reader of the book sorts by any column and filters by some.
 
     Parameters
@@ -219,15 +224,21 @@ def explorable(frame: pd.DataFrame, filters: Sequence[str]) -> Styler:
     frame : pandas.DataFrame
     filters : sequence of str
         Columns with few values; each gets a choice among them.
+    links : sequence of str
+        As for `styled`.
     """
     names = html(",".join(str(_heading(name)) for name in filters))
-    return styled(frame).set_table_attributes(f'class="wide explorable" data-filters="{names}"')
+    return styled(frame, links).set_table_attributes(f'class="wide explorable" data-filters="{names}"')
 
 
 def _heading(name: object) -> object:
     if not isinstance(name, str):
         return name
     return METRIC_NAMES.get(name, _NAMES.get(name, name.replace("_", " ")))
+
+
+def _named(value: object) -> object:
+    return model_name(value) if isinstance(value, str) else value
 
 
 def _escaped(value: object) -> object:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import fixed
 from leakfree_study.inflation.plots import model_look, ordered_models
 
@@ -22,21 +23,20 @@ ROWS = {
     "augmented": "Images are augmented before the split",
     "siblings": "Patients are on both sides: every test patient",
     "natural-siblings": "Patients are on both sides: a random split",
+    "framing": "Test images are framed as those in training",
     "size-and-mode": "The model also sees the size of the image",
     "scaling": "Scaling is fitted on all images",
 }
+#: The row of networks, of which each has a name beside its mark: no other model was asked this.
+FRAMING = "framing"
 #: How a task is called in the picture; the three classes lie between the two others and are left out.
 TASK_NAMES = {"etiology": "Bacterial against viral pneumonia", "binary": "Normal against pneumonia"}
-_HEADS = {
-    "1-nn": "nearest neighbour",
-    "logistic-regression": "logistic regression",
-    "random-forest": "random forest",
-    "xgboost": "XGBoost",
-}
 _LANE, _GAP, _LABEL = 0.115, 0.16, 0.18  # inches: for a model, between two leaks, for what a row says
 
 
-def answer_rows(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.DataFrame:
+def answer_rows(
+    rows: pd.DataFrame, natural: pd.DataFrame, framing: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return what `answer` draws.
 
     Parameters
@@ -45,12 +45,14 @@ def answer_rows(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.DataFrame:
         As `leakfree_study.inflation.results.judge`.
     natural : pandas.DataFrame
         As `leakfree_study.inflation.results.natural_table`.
+    framing : pandas.DataFrame, optional
+        As `leakfree_study.networks.reframed.worth_of_framing`.
 
     Returns
     -------
     pandas.DataFrame
         ``protocol, task, model, estimate, low, high``: ROC AUC at full dose, the leaks of `ROWS` that were
-        measured, for the models that every one of them has.
+        measured, for the models that every one of them has; of framing, the networks that were asked.
     """
     full = rows[rows["primary"] & (rows["metric"] == "roc_auc") & (rows["dose"] == 1.0)]
     shown = pd.concat([full, natural.assign(protocol="natural-siblings")], ignore_index=True)
@@ -61,6 +63,9 @@ def answer_rows(rows: pd.DataFrame, natural: pd.DataFrame) -> pd.DataFrame:
     common = set.intersection(*of_rows) if len(of_rows) else set()
     # Where no model has all leaks, all are better than none.
     shown = shown[shown["model"].isin(common)] if common else shown
+    if framing is not None:
+        asked = framing[framing["task"].isin(shown["task"])].assign(protocol=FRAMING)
+        shown = pd.concat([shown, asked], ignore_index=True)
     return shown[["protocol", "task", "model", "estimate", "low", "high"]].reset_index(drop=True)
 
 
@@ -98,24 +103,33 @@ def message(shown: pd.DataFrame) -> str:
     return text[:1].upper() + text[1:]
 
 
-def answer(rows: pd.DataFrame, natural: pd.DataFrame, *, margin: float, narrow: bool = False) -> Figure:
+def answer(
+    rows: pd.DataFrame,
+    natural: pd.DataFrame,
+    framing: pd.DataFrame | None = None,
+    *,
+    margin: float,
+    narrow: bool = False,
+) -> Figure:
     """Draw what each leak is worth: one row a leak, one lane a model, one panel a task, all on one scale.
 
     Parameters
     ----------
-    rows, natural : pandas.DataFrame
+    rows, natural, framing : pandas.DataFrame
         As for `answer_rows`.
     margin : float
         Half width of the grey band: differences inside are called none.
     narrow : bool
         For a phone: the task with the largest differences alone, and what a row says above its marks.
     """
-    shown = answer_rows(rows, natural)
-    all_tasks, models = worth_most_first(shown), ordered_models(shown["model"])
+    shown = answer_rows(rows, natural, framing)
+    all_tasks, framed = worth_most_first(shown), shown["protocol"] == FRAMING
+    models = ordered_models(shown.loc[~framed, "model"])
+    networks = shown[framed].sort_values("estimate")["model"].tolist()
     tasks = all_tasks[:1] if narrow else all_tasks
     order = largest(shown[shown["task"] == tasks[0]]).index.tolist()
-    order += [leak for leak in largest(shown).index if leak not in order]
-    step = _LANE * len(models) + _GAP + (_LABEL if narrow else 0)
+    order += [leak for leak in largest(shown[shown["task"].isin(tasks)]).index if leak not in order]
+    step = _LANE * max(len(models), len(networks)) + _GAP + (_LABEL if narrow else 0)
     low = min(-0.02, shown["low"].min()) - 0.01
     # One scale: a panel is as wide as what it shows, but wide enough for its title.
     whole = max(0.05, shown["high"].max()) * 1.05
@@ -131,7 +145,8 @@ def answer(rows: pd.DataFrame, natural: pd.DataFrame, *, margin: float, narrow: 
         axis.axvline(0, color="#555555", linewidth=1)
         for place, leak in enumerate(order):
             of_leak = shown[(shown["task"] == task) & (shown["protocol"] == leak)]
-            _row(axis, of_leak, ROWS[leak], models, (place * step, (place + 1) * step), narrow=narrow)
+            lanes = networks if leak == FRAMING else models
+            _row(axis, of_leak, ROWS[leak], lanes, (place * step, (place + 1) * step), narrow=narrow)
         axis.set_title(TASK_NAMES.get(task, task), fontsize=9.5, loc="left")
         axis.xaxis.set_major_formatter(lambda value, _: fixed(value, 2, signed=True))
         axis.xaxis.set_major_locator(MultipleLocator(_tick(whole)))
@@ -180,7 +195,15 @@ def _row(
         words = {"transform": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
         axis.text(0.01, top + 0.15, text, fontweight="bold", **words)
         axis.text(1, top + 0.15, _at_most(of_leak["estimate"].max()), ha="right", **words)
-    elif len(of_leak):
+    elif of_leak.empty:
+        axis.annotate("not measured", (0, (top + bottom) / 2), (9, 0), textcoords="offset points",
+                      va="center", fontsize=8, color="#666666")  # fmt: skip
+    elif (of_leak["protocol"] == FRAMING).any():
+        for record in of_leak.to_dict("records"):
+            text = f"{model_name(record['model'])}: {fixed(record['estimate'], 2, signed=True)}"
+            axis.annotate(text, (record["high"], _lane(record["model"], models, bottom)), (5, 0),
+                          textcoords="offset points", va="center", fontsize=7, color="#333333")  # fmt: skip
+    else:
         at = (of_leak["high"].max(), (top + bottom) / 2)
         text = _at_most(of_leak["estimate"].max())
         axis.annotate(text, at, (7, 0), textcoords="offset points", va="center", fontsize=8.5)
@@ -194,8 +217,7 @@ def _name_models(axis: Axes, of_leak: pd.DataFrame, models: list[str], bottom: f
     """Write the name of each model beside its mark in the first row, on the side that has room."""
     middle = np.mean(axis.get_xlim())
     for record in of_leak.to_dict("records"):
-        head, _, features = record["model"].partition(" on ")
-        text = " on ".join(part for part in (_HEADS.get(head, head), features) if part)
+        text = model_name(record["model"])
         right = record["high"] < middle
         axis.annotate(text, (record["high" if right else "low"], _lane(record["model"], models, bottom)),
                       (6 if right else -6, 0), textcoords="offset points", va="center", fontsize=7.5,

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from leakfree.data.tasks import TASKS
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.plots import OKABE_ITO, colour
 from leakfree_study.inflation.catalogue import LEAKS
 
@@ -103,7 +104,9 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
         [f"{leak.title}{f' ({leak.taxonomy})' if leak.taxonomy else ''}" for leak in leaks]
     )
     axes[0][0].set_ylim(-0.5, len(leaks) - 0.5)
-    handles: list = [Line2D([], [], linestyle="-", label=model, **model_look(model)) for model in models]
+    handles: list = [
+        Line2D([], [], linestyle="-", label=model_name(model), **model_look(model)) for model in models
+    ]
     handles.append(Patch(color="#dddddd", label=f"within {margin:g}: called none"))
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     fig.suptitle(title)
@@ -156,7 +159,7 @@ def dose_response(
                 axis.set_xlabel("Test patients with images in training (%)")
             axis.set_xticks([0, 25, 50, 75, 100])
         line[0].set_ylabel(f"{titles[protocol]}\nleaky minus clean ROC AUC")
-    handles = [Line2D([], [], label=model, **model_look(model)) for model in models]
+    handles = [Line2D([], [], label=model_name(model), **model_look(model)) for model in models]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     plt.close(fig)
     return fig
@@ -201,7 +204,7 @@ def phantom_control(rows: pd.DataFrame) -> Figure:
                     linewidth=1.3,
                 )
                 axis.vlines(x, of_kind["low"], of_kind["high"], color=colours[dose], linewidth=1.2)
-        axis.set_title(model)
+        axis.set_title(model_name(model))
         axis.set_xlabel("Strength of identity")
         axis.set_xticks(sorted(rows["identity"].unique()))
     axes[0][0].set_ylabel("Inflation of ROC AUC found")

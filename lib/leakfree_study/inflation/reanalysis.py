@@ -15,6 +15,8 @@ from leakfree.models.training import Budget
 from leakfree.scores.metrics import evaluate
 from leakfree.split.manifest import Manifest, no_test_set, patient_level
 from leakfree.split.protocols import CLEAN, NO_TEST_SET
+from leakfree_study.figures.names import model_name
+from leakfree_study.figures.tables import bracketed
 from leakfree_study.run.cells import Cell, NetworkJob, Result
 from leakfree_study.run.run import Run
 
@@ -25,6 +27,7 @@ CLAIMS = (
     ("ResNet18, ImageNet weights", 0.9894, "resnet18", "none"),
     ("", None, "efficientnet-lite0", "imagenet"),
 )
+_WEIGHTS = {"none": "from scratch", "imagenet": "ImageNet weights"}
 #: The confusion matrix that it printed for its selected network's test: rows are true, columns predicted.
 MATRIX = ((1299, 42), (0, 3875))
 #: Its budget: 3 epochs of Adam at 1e-4, batches of 32, no augmentation, no class weights.
@@ -236,9 +239,9 @@ def right_beside_wrong(measured: pd.DataFrame) -> pd.DataFrame:
     for (model, claim, name, weights), group in measured.groupby(keys, dropna=False, sort=False):
         found = group.set_index("protocol")
         row = {
-            "reference study": model or "(none)",
-            "its claim": "" if pd.isna(claim) else f"{claim:.4f}",
-            "here": f"{name}, {weights}",
+            "reference study": model or "not in it",
+            "its claim": "none" if pd.isna(claim) else f"{claim:.4f}",
+            "here": f"{model_name(name)}, {_WEIGHTS.get(weights, weights)}",
         }
         for arm, protocol in (("its fault", "no-test-set"), ("measured right", "clean")):
             row[f"{arm}: macro F1"] = form.format(*found.loc[protocol, values])
@@ -246,12 +249,27 @@ def right_beside_wrong(measured: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def fault_sentences(measured: pd.DataFrame) -> str:
+    """Say, one line a network, what `table` has for the fault and for the right measurement, as Markdown."""
+    keys, lines = ["reference_model", "model", "weights"], []
+    for (_, name, weights), group in measured.groupby(keys, dropna=False, sort=False):
+        fault, right = (
+            bracketed(group[group["protocol"] == protocol], "macro_f1").iloc[0]
+            for protocol in ("no-test-set", "clean")
+        )
+        lines.append(
+            f"- **{model_name(name)}, {_WEIGHTS.get(weights, weights)}.** Tested on its training images it "
+            f"has a macro F1 of {fault}; on patients that it was not trained on it has {right}."
+        )
+    return "\n".join(lines)
+
+
 def claims_table(claimed: pd.DataFrame) -> pd.DataFrame:
     """Show `claims`: what was claimed, the same fault here, and the right measurement."""
 
     def told(row: dict[str, object], arm: str) -> str:
         if pd.isna(row[arm]):
-            return ""
+            return "not measured"
         return (
             f"{row[arm]:.3f} ({row[f'{arm}_low']:.3f} to {row[f'{arm}_high']:.3f}), "
             f"{row[f'{arm}_n_images']:,.0f} images, {row[f'{arm}_n_patients']:,.0f} patients"

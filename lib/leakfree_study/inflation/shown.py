@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from leakfree.base.escape import html
-from leakfree_study.figures.tables import bracketed, p_value
+from leakfree.data.tasks import Task
+from leakfree_study.figures.names import model_name
+from leakfree_study.figures.tables import METRIC_NAMES, bracketed, fixed, p_value
 from leakfree_study.inflation import catalogue
 
 # Short enough for a column; the file has the whole words.
@@ -44,34 +49,25 @@ def titles(protocols: pd.Series) -> pd.Series:
     return protocols.replace({leak.protocol: leak.title for leak in catalogue.LEAKS})
 
 
-def leak_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Show the leaks of one task, in the order of the catalogue; a name stands in its first row only.
+def comparisons(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.DataFrame:
+    """Show comparisons of a score with and without a leak, in the order of the catalogue.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        Of the table of inflation, in ROC AUC. The column of estimates is HTML, see `linked`.
+        Of the table of inflation. The column of estimates is HTML, see `linked`.
+    tasks : mapping of str to Task
+        Of the cohort.
     """
     order = [leak.protocol for leak in catalogue.LEAKS]
     rows = rows.sort_values("protocol", key=lambda names: names.map(order.index), kind="stable")
-    names = titles(rows["protocol"])
-    shown = _judged(rows, "ROC AUC")
-    shown.insert(0, "leak", names.where(~names.duplicated(), ""))
-    return shown
-
-
-def threshold_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Show the leak of the threshold, which changes no ranking, in macro F1, as `leak_table`."""
-    shown = _judged(rows, "macro F1")
-    shown.insert(0, "task", rows["task"])
-    return shown
-
-
-def _judged(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
+            "leak": titles(rows["protocol"]),
+            "task": [task_words(tasks[task]) for task in rows["task"]],
             "model": rows["model"],
-            f"inflation of {metric}": [linked(row) for row in rows.to_dict("records")],
+            "score": rows["metric"].replace(METRIC_NAMES),
+            "inflation": [linked(row) for row in rows.to_dict("records")],
             "p (Holm)": rows["p_holm"].map(p_value),
             "verdict": rows["verdict"].replace(_BRIEF, regex=True),
             "patients": rows["n_by_class"],
@@ -79,15 +75,18 @@ def _judged(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
 
 
-def processors_sentence(compared: pd.DataFrame, processor: str) -> str:
-    """Say how far two runs on two kinds of processor differ, and which verdicts do.
+def task_words(task: Task) -> str:
+    """Say what a task tells apart."""
+    return (" against " if len(task.classes) == 2 else ", ").join(task.classes)
+
+
+def processors_sentence(compared: pd.DataFrame) -> str:
+    """Say how far two runs on two kinds of processor differ, and how many verdicts do.
 
     Parameters
     ----------
     compared : pandas.DataFrame
         As `leakfree_study.inflation.results.compare_runs`.
-    processor : str
-        That of the other run.
     """
     kinds = {"models on pixels": "on pixels", "models on embeddings": "on embeddings", "trained networks": ""}
     largest = []
@@ -95,17 +94,34 @@ def processors_sentence(compared: pd.DataFrame, processor: str) -> str:
         models = compared["model"].str
         of_kind = compared[models.endswith(ending) if ending else ~models.contains(" on ")]
         largest.append(f"{of_kind['difference'].abs().max():.4f} ({kind})")
-    here, there = compared["verdict_here"].fillna(""), compared["verdict_there"].fillna("")
-    changed = [
-        f"{row.leak}, {row.model}, {row.task}: {row.verdict_there} ({row.estimate_there:+.3f}, "
-        f"{row.low_there:+.3f} to {row.high_there:+.3f}) on {processor}, {row.verdict_here} "
-        f"({row.estimate_here:+.3f}, {row.low_here:+.3f} to {row.high_here:+.3f}) here"
-        for row in compared.assign(leak=titles(compared["protocol"]))[here != there].itertuples()
-    ]
+    judged = int((compared["verdict_here"].fillna("") != "").sum())
     return (
-        f"Largest difference between the two runs: {', '.join(largest)}. {len(changed)} of "
-        f"{int((here != '').sum())} verdicts differ{': ' if changed else ''}{'; '.join(changed)}."
+        f"Largest difference between the two runs: {', '.join(largest)}. {int(_differ(compared).sum())} of "
+        f"{judged} verdicts differ."
     )
+
+
+def other_verdicts(compared: pd.DataFrame, processor: str) -> pd.DataFrame:
+    """Show the comparisons whose verdict differs between the two runs, in both.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        As for `processors_sentence`.
+    processor : str
+        That of the other run.
+    """
+    rows = compared[_differ(compared)]
+    told = {"leak": titles(rows["protocol"]), "task": rows["task"], "model": rows["model"]}
+    for place, run in (("there", f"on {processor}"), ("here", "here")):
+        ends = rows[[f"{name}_{place}" for name in ("estimate", "low", "high")]]
+        told[run] = bracketed(ends.set_axis(["estimate", "low", "high"], axis=1), signed=True)
+        told[f"verdict {run}"] = rows[f"verdict_{place}"].replace(_BRIEF, regex=True)
+    return pd.DataFrame(told)
+
+
+def _differ(compared: pd.DataFrame) -> pd.Series:
+    return compared["verdict_here"].fillna("") != compared["verdict_there"].fillna("")
 
 
 def memory_sentence(random_labels: pd.DataFrame) -> str:
@@ -122,7 +138,7 @@ def memory_sentence(random_labels: pd.DataFrame) -> str:
     return (
         f"Clean arms at chance: {int(at_chance.sum())} of {len(at_chance)}. Other images of the same patient "
         f"raise {int((siblings['low'] > 0).sum())} of {len(siblings)} models above their clean arm; most of "
-        f"all {strongest['model']}, by {strongest['estimate']:.3f} ({strongest['low']:.3f} to "
+        f"all {model_name(strongest['model'])}, by {strongest['estimate']:.3f} ({strongest['low']:.3f} to "
         f"{strongest['high']:.3f})."
     )
 
@@ -146,29 +162,68 @@ def phantom_sentence(phantoms: pd.DataFrame) -> str:
     )
 
 
-def how_to_read(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float) -> str:
-    """List what all comparisons at full dose, the leak of patients and plain splits come to, as Markdown.
+def takeaways(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float, tasks: Mapping[str, Task]) -> str:
+    """Say what each kind of leak is worth, one line each, as Markdown.
 
     Parameters
     ----------
     full_dose : pandas.DataFrame
-        Primary rows of the table of inflation at dose 1.
+        Rows of the table of inflation at dose 1, in the primary metric, ROC AUC.
     natural : pandas.DataFrame
         As `leakfree_study.inflation.results.natural_table`.
     level : float
         Below which an adjusted p-value shows inflation.
+    tasks : mapping of str to Task
+        Of the cohort.
     """
-    verdicts = full_dose["verdict"].str.replace(", by less than the margin", "", regex=False).value_counts()
-    siblings = full_dose[full_dose["protocol"] == "siblings"]
-    best = siblings.sort_values("estimate", ascending=False, kind="stable").iloc[0]
-    lines = [
-        f"Of {len(full_dose)} comparisons at full dose, "
-        f"{', '.join(f'{n} {name}' for name, n in verdicts.items())} (Holm within each task).",
-        f"Other images of the same patient: {int((siblings['p_holm'] < level).sum())} of {len(siblings)} "
-        f"models and tasks show inflation after adjustment; the largest is {best['model']}, {best['task']}, "
-        f"{best['estimate']:+.3f} ({best['low']:+.3f} to {best['high']:+.3f}) among patients with "
-        "several images, all leaked.",
-        f"In a plain split of images the same leak is worth {natural['estimate'].min():+.4f} to "
-        f"{natural['estimate'].max():+.4f}.",
-    ]
+    of = {name: rows for name, rows in full_dose.groupby("protocol", sort=False)}
+    lines = []
+    for protocol, title, what in (
+        (
+            "no-test-set",
+            "Tested on training images",
+            "A model that is tested on images that it was trained on",
+        ),
+        ("exact", "Copies", "A model that has a copy of every test image in training"),
+        ("siblings", "The same patient", "A model that has other images of every tested patient in training"),
+    ):
+        if protocol in of:
+            lines.append(f"**{title}.** {what} gains at most {_largest(of[protocol], tasks)}.")
+    if len(natural):
+        lines.append(
+            "**The same patient, in a random split.** There most test images have no other image of their "
+            f"patient in training. The difference is {_range(natural)}, by model and task."
+        )
+    if "siblings" in of and len(networks := of["siblings"][~of["siblings"]["model"].str.contains(" on ")]):
+        told = "; ".join(
+            f"{model_name(row['model'])} {_interval(row)}, {row['verdict']}"
+            for row in networks.to_dict("records")
+        )
+        lines.append(f"**Trained networks, with other images of every tested patient.** {told}.")
+    if prepared := [of[name] for name in ("scaling", "pca", "tuning") if name in of]:
+        lines.append(
+            "**Preparation.** Scaling, PCA or tuning that also saw the test images changes the ROC AUC by "
+            f"{_range(pd.concat(prepared))}."
+        )
+    counts = full_dose["verdict"].replace(_BRIEF, regex=True).value_counts()
+    told = ", ".join(f"{name}: {number}" for name, number in counts.items())
+    clear = int((full_dose["p_holm"] < level).sum())
+    lines.append(
+        f"**All comparisons.** {clear} of {len(full_dose)} show inflation after adjustment. By verdict: "
+        f"{told}."
+    )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _range(rows: pd.DataFrame) -> str:
+    low, high = (fixed(end, 4, signed=True) for end in (rows["estimate"].min(), rows["estimate"].max()))
+    return f"{low} to {high}"
+
+
+def _largest(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> str:
+    row = rows.loc[rows["estimate"].idxmax()]
+    return f"{_interval(row)}: {model_name(row['model'])}, {task_words(tasks[row['task']])}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return bracketed(pd.DataFrame([row]), signed=True).iloc[0]

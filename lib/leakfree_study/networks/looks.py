@@ -13,6 +13,7 @@ from leakfree.data.tasks import Task
 from leakfree.scores.predictions import Predictions
 from leakfree.split.manifest import Manifest
 from leakfree_study.figures import model_plots
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.networks import explain
 from leakfree_study.networks.published import Published
@@ -153,7 +154,7 @@ def looks_sentence(
 
     return (
         f"Of the heat, {found[f'heat_inside_{region}']:.0%} lies inside {inside}, which covers "
-        f"{found[f'film_inside_{region}']:.0%} of an image. With {named} hidden, {model} has a ROC AUC of "
-        f"{score(hidden[hidden['model'] == model])}; a logistic regression that learned from images without "
-        f"{without} has {score(probe)}: so much stands outside {beyond}."
+        f"{found[f'film_inside_{region}']:.0%} of an image. With {named} hidden, {model_name(model)} has "
+        f"a ROC AUC of {score(hidden[hidden['model'] == model])}; a logistic regression "
+        f"that learned from images without {without} has {score(probe)}: so much stands outside {beyond}."
     ).replace("%", " %")

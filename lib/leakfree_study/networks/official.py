@@ -22,6 +22,7 @@ from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, read_predictions
 from leakfree.split.manifest import Manifest, ManifestError
 from leakfree.split.protocols import CLEAN
+from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import bracketed
 from leakfree_study.models.recipes import RECIPES
 from leakfree_study.networks.published import Published, load_published, load_trained
@@ -490,8 +491,8 @@ def summary(selected: pd.DataFrame) -> str:
                 continue  # not in the plan, or sealed
             shown = bracketed(found.set_axis(["estimate", "low", "high", "images", "patients"], axis=1))
             lines.append(
-                f"- **{task}**, {test}: {rows['model'].iloc[0]} ({rows['weights'].iloc[0]}), accuracy "
-                f"{shown['accuracy']}, ROC AUC {shown['roc_auc']}, macro F1 {shown['macro_f1']}, on "
+                f"- **{task}**, {test}: {model_name(rows['model'].iloc[0])} ({rows['weights'].iloc[0]}), "
+                f"accuracy {shown['accuracy']}, ROC AUC {shown['roc_auc']}, macro F1 {shown['macro_f1']}, on "
                 f"{int(found.iloc[0, 3]):,} images of {int(found.iloc[0, 4]):,} patients."
             )
     return "\n".join(lines)

@@ -253,6 +253,43 @@ class Worst:
         return cls(tuple(each), np.mean(drawn, axis=0))
 
 
+def worth_of_framing(
+    networks: Mapping[Network, Answers],
+    framings: Sequence[Framing],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure what it is worth that test images are framed as training images are.
+
+    It is the ROC AUC on the images as they are minus that on the same images at the worst framing. The worst
+    one is sought anew in every resample, so an interval may lie a little high.
+
+    Parameters
+    ----------
+    networks : mapping of Network to dict of Framing to Predictions
+        What each answers; the framing `leakfree.predict.framed.PLAIN` must be among them.
+    framings : sequence of Framing
+        Those that count.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a network: ``task, model, image_size, seed, estimate, low, high, n_images, n_patients``.
+    """
+    rows = []
+    for network, answers in networks.items():
+        worst = Worst.of([answers], "roc_auc", framings, n_resamples=n_resamples, seed=seed)
+        plain = Worst.of([answers], "roc_auc", [PLAIN], n_resamples=n_resamples, seed=seed)
+        low, high = _interval(plain.drawn - worst.drawn)
+        counts = {"n_images": len(answers[PLAIN].labels), "n_patients": len(set(answers[PLAIN].patients))}
+        row = {**network._asdict(), "estimate": plain.estimate - worst.estimate, "low": low, "high": high}
+        rows.append(row | counts)
+    columns = ["task", "model", "image_size", "seed", "estimate", "low", "high", "n_images", "n_patients"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def ablation(
     networks: Mapping[Candidate, Sequence[Answers]],
     rule: FramingRule,

@@ -26,7 +26,7 @@ from leakfree.base.sums import check_sums, recorded_files, write_sums
 from leakfree.data.record import RecordedCohort, is_record
 from leakfree_study.compendium.own_runs import adaptation
 from leakfree_study.compendium.study import finish_notebook
-from leakfree_study.run.config import NOTEBOOKS
+from leakfree_study.run.config import CHEST_ONLY, NOTEBOOKS, PART_OF
 from leakfree_study.run.kernels import Kernels
 from leakfree_study.run.notebooks import execute, known_parameters
 from leakfree_study.run.run import output_hashes
@@ -103,6 +103,7 @@ def rebuild(folder: Path, project: Path, *, accept: bool = False) -> Rebuilt:
     scratch = folder / SCRATCH / "run"
     shutil.rmtree(scratch.parent, ignore_errors=True)
     kept = _copy_record(folder, scratch)
+    _divide(provenance["notebooks"], own=RecordedCohort(folder).study is not None)
     names = [name for name in NOTEBOOKS if name in provenance["notebooks"]]
     records = {}
     sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
@@ -138,6 +139,14 @@ def _provenance(folder: Path) -> dict:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RebuildError(f"{folder / 'provenance.json'}: cannot be used: {error}") from error
     return content
+
+
+def _divide(notebooks: dict[str, dict], *, own: bool) -> None:
+    """Give notebooks that were a part of another when the run was made what that one was made with."""
+    for name, whole in PART_OF.items():
+        if name not in notebooks and whole in notebooks and not (own and name in CHEST_ONLY):
+            # Its seconds are among those of the whole.
+            notebooks[name] = {**notebooks[whole], "outputs": {}, "seconds": 0.0, "part_of": whole}
 
 
 def _copy_record(folder: Path, scratch: Path) -> list[str]:
@@ -262,7 +271,10 @@ def _note(folder: Path, project: Path, provenance: dict, records: dict[str, dict
             continue
         known["outputs"] = outputs
         known["rebuilt"] = {"git": git, "seconds": record["seconds"]}
-        run = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_file():
+            run = json.loads(path.read_text(encoding="utf-8"))
+        else:  # of no state of the code that --resume could go on from
+            run = {"key": "", **{key: known[key] for key in ("git", "parameters", "seconds")}}
         write_json(path, {**run, "outputs": outputs})
     write_json(folder / "provenance.json", provenance)
     write_sums(folder)

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -95,8 +96,6 @@ def test_bare_pixels_in_strips_are_plain(values):
 @pytest.mark.parametrize(
     "options",
     [
-        {"compression": "tiff_lzw"},
-        {"compression": "tiff_deflate"},
         {"tiffinfo": {270: "x" * 10_000}},
         {"tiffinfo": {700: b"<xmp>"}},
         {"tiffinfo": {33432: "whose it is"}},
@@ -106,6 +105,11 @@ def test_bare_pixels_in_strips_are_plain(values):
 )
 def test_a_tiff_of_other_parts_is_not_plain(options):
     assert plain(tiff(WIDE, **options)) == 0
+
+
+def test_a_tiff_packed_in_another_way_is_not_plain():
+    assert plain(tiff(WIDE.astype(np.uint8), compression="jpeg")) == 0
+    assert plain(tiff(WIDE.astype(np.uint8) > 9, compression="group4")) == 0
 
 
 def test_a_tiff_that_says_other_than_it_holds_is_not_plain():
@@ -126,6 +130,46 @@ def test_a_tiff_that_says_other_than_it_holds_is_not_plain():
         assert plain(bytes(twice)) == 0
     # A square of the same number of pixels, for the reader of animations that is asked first.
     assert plain(data.replace(struct.pack("<I", 8), struct.pack("<I", 0x1AF11), 1) + bytes(0x1AF11)) == 0
+
+
+@pytest.mark.parametrize("packing", ["tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("values", [WIDE, WIDE.astype(np.uint8), np.zeros((60, 100, 3), np.uint8)])
+def test_packed_strips_are_plain_and_decoded_as_elsewhere(packing, values):
+    for rows in (7, 60):
+        # The difference between neighbours is what archives pack.
+        for predictor in (1, 2) if packing != "packbits" else (1,):
+            data = tiff(values, compression=packing, tiffinfo={278: rows, 317: predictor})
+            assert plain(data) == 6000
+            told, image = images.decode(data)
+            elsewhere, array = bounded._asked("grey", data)
+            assert image.tobytes() == array.tobytes() and vars(told) == elsewhere
+
+
+def test_packed_strips_that_share_their_bytes_are_not_plain():
+    data = bytearray(tiff(WIDE, compression="tiff_lzw", tiffinfo={278: 1}))
+    assert plain(bytes(data)) == 6000
+    at = struct.unpack_from("<I", data, 4)[0]
+    for entry in range(struct.unpack_from("<H", data, at)[0]):
+        tag, kind, count, place = struct.unpack_from("<HHII", data, at + 2 + 12 * entry)
+        if tag in (273, 279):
+            form = f"<{count}{'H' if kind == 3 else 'I'}"
+            value = (8, len(data) // 2)[tag == 279]
+            struct.pack_into(form, data, place, *[value] * count)
+    assert plain(bytes(data)) == 0
+
+
+def test_the_worst_of_packed_strips_takes_time_in_proportion():
+    size = 6_000_000
+    codes = bytes.fromhex("804020100804020100") * (size // 9)  # to begin anew, again and again
+    entries = [(256, 4, 4096), (257, 4, 4096), (258, 3, 8), (259, 3, 5), (262, 3, 1), (273, 4, 134)]
+    entries += [(277, 3, 1), (278, 4, 4096), (279, 4, len(codes))]
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    data = (b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)).ljust(134, b"\0") + codes
+    assert plain(data) == 4096 * 4096
+    began = time.process_time()
+    with pytest.raises(ImageError):
+        images.decode(data)
+    assert time.process_time() - began < 1.5
 
 
 @pytest.mark.parametrize("format", ["GIF", "BMP", "WEBP"])

@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -646,3 +647,92 @@ def test_copies_that_join_patients_are_named(images, audit):
     _, report, _ = audit(root, "--csv", root / "labels.csv", "--no-parts")
     assert report["checks"]["linked_groups"]["joined_patients"] == [["CHCO", "CHVI"]]
     assert "CHCO and CHVI" in report["checks"]["linked_groups"]["summary"]
+
+
+def people(root, head, rows):
+    """Write a table of four images of training and two of test, and what it says of each."""
+    names = [f"{k},{'test' if k > 3 else 'train'}" for k in range(6)]
+    lines = [f"{name},{row}" for name, row in zip(names, rows, strict=True)]
+    (root / "t.csv").write_text("\n".join([f"image,split,{head}", *lines]))
+    return root / "t.csv"
+
+
+def test_tables_that_contradict_each_other_on_patients_are_not_understood(audit, images):
+    root = images([f"{k}.png" for k in range(6)])
+    table = people(root, "patient_id", ["P01", "P2", "P3", "nan", "P5", "P6"])
+    more = root / "more.csv"
+    more.write_text("image,patient_id\n0,p1\n1,P2\n3,P4\n4,P5\n")  # another spelling, and what is lacking
+    code, report, _ = audit(root, "--csv", table, "--csv", more)
+    assert (code, report["reading"]["unclear"]) == (0, [])
+    assert report["reading"]["patients"]["images"] == 6
+    more.write_text("image,patient_id\n0,X\n5,X\n2,P3\n")
+    said = "2 images have another patient in a table before it, such as 0.png"
+    code, _, told = audit(root, "--csv", table, "--csv", more)
+    assert code == 2 and f"more.csv: {said} (P01, here X)" in told
+    code, report, _ = audit(root, "--csv", more, "--csv", table)
+    assert code and said in report["reading"]["unclear"][0]
+
+
+def test_tables_that_contradict_each_other_on_labels_are_told(audit, images):
+    root = images([f"{k}.png" for k in range(6)])
+    table = people(root, "label", ["ill"] * 3 + ["well"] * 3)
+    (root / "more.csv").write_text("image,label\n0,well\n1,ill\n")
+    code, report, _ = audit(root, "--csv", table, "--csv", root / "more.csv")
+    note = "more.csv: 1 images have another label in a table before it, which counts, such as 0.png (ill, "
+    assert code == 0 and any(told.startswith(note) for told in report["reading"]["notes"])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([",S1", "P2,S2", ",S3", ",S4", ",S1", ",S6"], id="the first column is nearly empty"),
+        pytest.param(["P1,S1", "P2,S2", "P3,S3", "P4,S4", "P1,", "P6,"], id="the second column is short"),
+    ],
+)
+def test_a_patient_of_any_column_of_patients_is_found_across_parts(audit, images, rows):
+    root = images([f"{k}.png" for k in range(6)])
+    code, report, _ = audit(root, "--csv", people(root, "PatientID,subject_id", rows))
+    assert (code, report["checks"]["patients"]["status"]) == (1, "FAIL")
+    apart = ["P1,S1", "P2,S2", "P3,S3", "P4,S4", "P5,S1", "P6,S6"]
+    code, _, told = audit(root, "--csv", people(root, "PatientID,subject_id", apart))
+    assert (
+        code == 2 and "subject_id joins images that the other one keeps apart: give --patient-column" in told
+    )
+    kept = [row.replace("S1", f"S{k + 20}").replace("P1", f"P{k + 20}") for k, row in enumerate(rows)]
+    assert audit(root, "--csv", people(root, "PatientID,subject_id", kept))[0] == 0
+
+
+@pytest.mark.parametrize("head", ["name,split,split", "name,split, split", "name;split;split\t"])
+def test_a_column_that_stands_there_twice_is_asked_for(audit, images, head):
+    root = images([f"{k}.png" for k in range(6)], {"4.png": "0.png"})
+    rows = [f"{k},train,{'test' if k in (0, 5) else 'train'}" for k in range(5)]
+    mark = head[4]
+    (root / "t.csv").write_text(
+        "\n".join([head, *(row.replace(",", mark) for row in [*rows, "5,test,test"])])
+    )
+    code, report, told = audit(root, "--csv", root / "t.csv")
+    assert code == 2 and "has the column split twice, and they differ: give --part-column split for" in told
+    assert audit(root, "--csv", root / "t.csv", "--part-column", "split")[0] == 0
+    assert audit(root, "--csv", root / "t.csv", "--part-column", "split.1")[0] == 1
+    code, report, _ = audit(root, "--csv", root / "t.csv", "--no-parts")
+    assert report["checks"]["exact_duplicates"]["count"] == 1
+
+
+def test_a_part_inside_a_part_is_no_label():
+    paths = [
+        ["Training_Set", "Training"],
+        ["Test_Set", "Test"],
+        ["Test_Set", "Test"],
+        ["Training_Set", "Training"],
+    ]
+    assert set(folder_labels(paths, [0] * 4).label) == {""}
+    assert set(folder_labels([[*path, "ab"[k % 2]] for k, path in enumerate(paths)], [0] * 4).label) == {
+        "a",
+        "b",
+    }
+
+
+def test_a_column_of_ones_is_no_class():
+    table = pd.DataFrame({"a": ["1", "0"], "b": ["0", "1"], "visit": ["1", "1"]})
+    assert tables.one_hot(table, ()) == ["a", "b"]
+    assert tables.one_hot(table[["visit", "a"]], ()) == []

@@ -11,6 +11,7 @@ from leakfree_study.figures.tables import (
     bracketed,
     chosen,
     chosen_sentence,
+    explorable,
     p_value,
     readable,
     styled,
@@ -153,3 +154,14 @@ def test_every_row_of_a_published_table_has_the_cells_of_its_head(repository, fo
         with table.open(encoding="utf-8", newline="") as stream:
             head, *rows = csv.reader(stream)
         assert rows and {len(row) for row in rows} == {len(head)}, table.name
+
+
+def test_models_are_named_and_links_stay_links():
+    frame = pd.DataFrame(
+        {"model": ["xgboost on pixels", 7], "recipe": "resnet18-usual", "file": '<a href="a">b</a>'}
+    )
+    made = explorable(frame, ["model"], links=["file"]).to_html()
+    assert "XGBoost on pixels" in made and ">7<" in made and "ResNet18, trained as usual" in made
+    assert '<a href="a">b</a>' in made and "resnet18" not in made
+    assert "&lt;a href" in explorable(frame, ["model"]).to_html()
+    assert frame["model"].tolist() == ["xgboost on pixels", 7]

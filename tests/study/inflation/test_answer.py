@@ -103,3 +103,33 @@ def test_on_a_phone_a_row_says_above_its_marks_what_it_is():
     assert not [label.get_text() for label in axis.get_yticklabels() if label.get_text()]
     # The other task has its largest difference in words.
     assert "Normal against pneumonia: up to +0.04" in figure.get_supxlabel()
+
+
+def framing():
+    networks = {"resnet18": 0.074, "resnet18-reframed": 0.007}
+    made = [
+        {"task": "binary", "model": m, "estimate": v, "low": v - 0.01, "high": v + 0.01}
+        for m, v in networks.items()
+    ]
+    return pd.concat([pd.DataFrame(made), pd.DataFrame(made).assign(task="three-class")], ignore_index=True)
+
+
+def test_framing_is_a_row_of_networks_that_have_their_names_and_numbers_beside_them():
+    shown = answers.answer_rows(rows(), natural(), framing())
+    of_row = shown[shown["protocol"] == answers.FRAMING]
+    assert set(of_row["model"]) == {"resnet18", "resnet18-reframed"} and set(of_row["task"]) == {"binary"}
+    # The models of the other rows are as they were.
+    assert set(shown.loc[shown["protocol"] == "exact", "model"]) == set(MODELS)
+    figure = answers.answer(rows(), natural(), framing(), margin=0.01)
+    first, second = figure.axes
+    assert {"ResNet18: +0.07", "ResNet18, trained against framing: +0.01"} <= {
+        t.get_text() for t in second.texts
+    }
+    assert len(marks(second)) == len(marks(first)) + 2
+    assert "not measured" in {t.get_text() for t in first.texts}
+    labels = [label.get_text().replace("\n", " ") for label in first.get_yticklabels()]
+    assert labels[-1] == answers.ROWS[answers.FRAMING]
+    assert f"{answers.ROWS[answers.FRAMING]}: up to +0.07" in answers.answer_words(shown)
+    phone = answers.answer(rows(), natural(), framing(), margin=0.01, narrow=True)
+    assert "Normal against pneumonia: up to +0.07" in phone.get_supxlabel()
+    assert answers.ROWS[answers.FRAMING] not in texts(phone)  # its task is not shown

@@ -6,6 +6,7 @@ import pandas as pd
 from deferred import deferred
 
 with deferred:
+    from leakfree.data.tasks import TASKS
     from leakfree_study.inflation import shown
 
 
@@ -19,6 +20,7 @@ def rows(*protocols, **changed):
             "low": 0.01,
             "high": 0.09,
             "p_holm": 0.0123,
+            "metric": "roc_auc",
             "verdict": "inflation, by less than the margin",
             "n_by_class": "10 + 20",
             "predictions": "predictions/a.csv",
@@ -37,19 +39,23 @@ def test_an_estimate_links_to_its_predictions_and_several_are_numbered():
     )
 
 
-def test_leaks_come_in_the_order_of_the_catalogue_each_named_once():
+def test_comparisons_come_in_the_order_of_the_catalogue_and_name_every_cell():
     from leakfree_study.inflation.catalogue import LEAKS, by_protocol
 
     first, second = LEAKS[0].protocol, LEAKS[1].protocol
-    table = shown.leak_table(rows(second, first, first))
-    assert table["leak"].tolist() == [by_protocol(first).title, "", by_protocol(second).title]
+    table = shown.comparisons(rows(second, first, first, metric=["roc_auc", "roc_auc", "macro_f1"]), TASKS)
+    titles = [by_protocol(name).title for name in (first, first, second)]
+    assert table["leak"].tolist() == titles
     assert table["model"].tolist() == ["model 1", "model 2", "model 0"]
+    assert table["score"].tolist() == ["ROC AUC", "macro F1", "ROC AUC"]
     assert set(table["verdict"]) == {"inflation, under the margin"}
-    assert table.columns.tolist() == [
-        "leak", "model", "inflation of ROC AUC", "p (Holm)", "verdict", "patients",
-    ]  # fmt: skip
-    threshold = shown.threshold_table(rows("threshold"))
-    assert threshold.columns.tolist()[:3] == ["task", "model", "inflation of macro F1"]
+    assert set(table["task"]) == {"bacterial against viral"}
+    assert (table != "").all(axis=None)
+
+
+def test_a_task_is_told_by_its_classes():
+    assert shown.task_words(TASKS["binary"]) == "normal against pneumonia"
+    assert shown.task_words(TASKS["three-class"]) == "normal, bacterial, viral"
 
 
 def test_processors_that_agree_and_one_verdict_that_does_not():
@@ -64,14 +70,24 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
             **{f"{name}_{side}": 0.1 for name in ("estimate", "low", "high") for side in ("here", "there")},
         }
     )
-    assert shown.processors_sentence(table, "a processor") == (
+    assert shown.processors_sentence(table) == (
         "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
-        "0.0300 (trained networks). 1 of 2 verdicts differ: The same patient on both sides, resnet18, "
-        "etiology: undecided (+0.100, "
-        "+0.100 to +0.100) on a processor, inflation (+0.100, +0.100 to +0.100) here."
+        "0.0300 (trained networks). 1 of 2 verdicts differ."
     )
-    same = shown.processors_sentence(table.assign(verdict_there=table["verdict_here"]), "a processor")
-    assert same.endswith("0 of 2 verdicts differ.")
+    assert shown.other_verdicts(table, "a processor").to_dict("records") == [
+        {
+            "leak": "The same patient on both sides",
+            "task": "etiology",
+            "model": "resnet18",
+            "on a processor": "+0.100 (+0.100 to +0.100)",
+            "verdict on a processor": "undecided",
+            "here": "+0.100 (+0.100 to +0.100)",
+            "verdict here": "inflation",
+        }
+    ]
+    same = table.assign(verdict_there=table["verdict_here"])
+    assert shown.processors_sentence(same).endswith("0 of 2 verdicts differ.")
+    assert shown.other_verdicts(same, "a processor").empty
 
 
 def test_the_control_with_random_labels_is_counted():
@@ -103,14 +119,33 @@ def test_phantoms_without_identity_are_counted_apart():
     assert "in 0 of 2 series" in shown.phantom_sentence(falling)
 
 
-def test_the_last_word_counts_verdicts_and_names_the_largest():
-    table = rows("siblings", "siblings", "exact", p_holm=[0.01, 0.2, 0.3], estimate=[0.02, 0.04, 0.9])
+def test_takeaways_name_the_largest_of_each_leak_and_count_verdicts():
+    table = rows(
+        "siblings", "siblings", "exact", "scaling", "pca",
+        p_holm=[0.01, 0.2, 0.3, 0.4, 0.5], estimate=[0.02, 0.04, 0.9, -0.001, 0.00004],
+        model=["1-nn on pixels", "resnet18", "1-nn on pixels", "xgboost on pixels", "xgboost on pixels"],
+        verdict=["inflation, by less than the margin", "undecided", "undecided", "undecided", "undecided"],
+    )  # fmt: skip
     natural = pd.DataFrame({"estimate": [0.001, 0.003]})
-    lines = shown.how_to_read(table, natural, 0.05).splitlines()
-    assert lines == [
-        "- Of 3 comparisons at full dose, 3 inflation (Holm within each task).",
-        "- Other images of the same patient: 1 of 2 models and tasks show inflation after adjustment; the "
-        "largest is model 1, etiology, "
-        "+0.040 (+0.010 to +0.090) among patients with several images, all leaked.",
-        "- In a plain split of images the same leak is worth +0.0010 to +0.0030.",
+    assert shown.takeaways(table, natural, 0.05, TASKS).splitlines() == [
+        "- **Copies.** A model that has a copy of every test image in training gains at most +0.900 "
+        "(+0.010 to +0.090): nearest neighbour on pixels, bacterial against viral.",
+        "- **The same patient.** A model that has other images of every tested patient in training gains at "
+        "most +0.040 (+0.010 to +0.090): ResNet18, bacterial against viral.",
+        "- **The same patient, in a random split.** There most test images have no other image of their "
+        "patient in training. The difference is +0.0010 to +0.0030, by model and task.",
+        "- **Trained networks, with other images of every tested patient.** ResNet18 +0.040 (+0.010 to "
+        "+0.090), undecided.",
+        "- **Preparation.** Scaling, PCA or tuning that also saw the test images changes the ROC AUC by "
+        "-0.0010 to 0.0000.",
+        "- **All comparisons.** 1 of 5 show inflation after adjustment. By verdict: undecided: 4, inflation, "
+        "under the margin: 1.",
     ]
+
+
+def test_takeaways_leave_out_what_was_not_measured():
+    said = shown.takeaways(rows("threshold"), pd.DataFrame({"estimate": []}), 0.05, TASKS)
+    assert said == (
+        "- **All comparisons.** 1 of 1 show inflation after adjustment. By verdict: inflation, under the "
+        "margin: 1."
+    )

@@ -118,7 +118,7 @@ def test_the_sentence_quotes_the_score_without_the_region():
     assert text == (
         "Of the heat, 70 % lies inside the hull of the lungs, which covers 50 % of an image. With "
         "the lungs hidden, "
-        "resnet18 has a ROC AUC of 0.910 (0.800 to 0.950); a logistic regression that learned from "
+        "ResNet18 has a ROC AUC of 0.910 (0.800 to 0.950); a logistic regression that learned from "
         "images without "
         "lungs has 0.920 (0.800 to 0.950): so much stands outside them."
     )

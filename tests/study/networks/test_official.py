@@ -335,10 +335,10 @@ def selected_rows(**changed):
 def test_the_summary_has_a_line_for_each_test_that_was_scored():
     lines = official.summary(selected_rows()).splitlines()
     assert lines == [
-        "- **binary**, internal: resnet18 (scratch), accuracy 0.950 (0.940 to 0.960), ROC AUC 0.990 "
+        "- **binary**, internal: ResNet18 (scratch), accuracy 0.950 (0.940 to 0.960), ROC AUC 0.990 "
         "(0.980 to 1.000), "
         "macro F1 0.940 (0.930 to 0.950), on 1,000 images of 500 patients.",
-        "- **binary**, official: resnet18 (scratch), accuracy 0.900 (0.890 to 0.910), ROC AUC 0.970 "
+        "- **binary**, official: ResNet18 (scratch), accuracy 0.900 (0.890 to 0.910), ROC AUC 0.970 "
         "(0.960 to 0.980), "
         "macro F1 0.880 (0.870 to 0.890), on 624 images of 312 patients.",
     ]

@@ -72,6 +72,18 @@ def test_worst_is_that_of_each_network_at_its_own_worst_framing():
     assert Worst.of([first], framings=(PLAIN,), n_resamples=1).estimate == 1
 
 
+def test_framing_is_worth_what_the_worst_framing_costs_in_roc_auc():
+    one, other = Network("binary", "a", 1, 8), Network("binary", "b", 2, 8)
+    found = {one: answers((40, 20), (40, 40), (36, 40)), other: answers((40, 40), (40, 40), (40, 40))}
+    table = reframed.worth_of_framing(found, ZOOMS, n_resamples=200)
+    # Half of the healthy rank as high as the ill: the area is 1/2 + 1/4.
+    assert table["estimate"].round(6).tolist() == [0.25, 0] and table["model"].tolist() == ["a", "b"]
+    assert table["low"].iloc[0] < 0.25 < table["high"].iloc[0] and (table.loc[1, ["low", "high"]] == 0).all()
+    assert (table["n_images"] == 80).all() and (table["n_patients"] == 40).all()
+    mild = reframed.worth_of_framing(found, (PLAIN, Framing(1.2)), n_resamples=200)
+    assert mild["estimate"].round(6).tolist() == [0.05, 0]
+
+
 def test_what_a_part_brings_is_the_gain_over_the_row_before():
     rule = framing_rule().model_copy(update={"zooms": (0.8, 1.0, 1.2), "margin": 0.005})
     rows = {

@@ -174,6 +174,40 @@ def test_accepting_a_change_of_a_notebook_renews_what_rests_on_it(short, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_notebook_that_was_divided_gets_its_parts_from_the_record(short, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "notebooks", project / "notebooks")
+    source = (project / "notebooks" / "01_exploration.ipynb").read_text(encoding="utf-8")
+    part = project / "notebooks" / "01_part.ipynb"
+    part.write_text(source.replace("01_exploration", "01_part"), encoding="utf-8")
+    monkeypatch.setattr(module, "NOTEBOOKS", ("01_exploration", "01_part"))
+    monkeypatch.setattr(module, "PART_OF", {"01_part": "01_exploration"})
+    assert "notebooks/01_part.ipynb: is new" in rebuild(short, project).changed
+    assert not (short / "outputs" / "01_part.run.json").exists()
+    rebuild(short, project, accept=True)
+    notebooks = json.loads((short / "provenance.json").read_text())["notebooks"]
+    assert notebooks["01_part"]["parameters"] == notebooks["01_exploration"]["parameters"]
+    assert (notebooks["01_part"]["part_of"], notebooks["01_part"]["seconds"]) == ("01_exploration", 0)
+    assert "notebooks/01_part.ipynb" in notebooks["01_part"]["outputs"]
+    assert verify_run(short).problems == []
+    assert rebuild(short, project).changed == []
+
+
+def test_a_study_of_own_images_gets_no_part_about_chest_x_rays(monkeypatch):
+    monkeypatch.setattr(module, "PART_OF", {"b": "a", "c": "a", "e": "d"})
+    monkeypatch.setattr(module, "CHEST_ONLY", ("c",))
+    whole = {"parameters": {"data": "x"}, "outputs": {"f": "1"}, "seconds": 3.0}
+    chest, own, divided = ({"a": dict(whole)} for _ in range(3))
+    divided["b"] = {"parameters": {}}
+    module._divide(chest, own=False)
+    module._divide(own, own=True)
+    module._divide(divided, own=False)
+    assert (list(chest), list(own)) == (["a", "b", "c"], ["a", "b"])
+    assert chest["a"] == whole and chest["b"]["outputs"] == {} and chest["b"]["parameters"] == {"data": "x"}
+    assert divided["b"] == {"parameters": {}}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "says"),
     [

@@ -8,7 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from deferred import deferred
-from leakfree_study.run.config import NOTEBOOKS, PROFILES, Settings, select_notebooks
+from leakfree_study.run.config import (
+    CHEST_ONLY,
+    NOTEBOOKS,
+    PART_OF,
+    PROFILES,
+    Settings,
+    select_notebooks,
+)
 
 with deferred:
     import nbformat
@@ -85,10 +92,23 @@ def test_an_unknown_notebook_is_refused_by_name(only):
         select_notebooks(only)
 
 
-def test_the_list_holds_every_notebook_of_the_folder_in_its_order(repository):
+def test_the_list_holds_every_notebook_of_the_folder_in_the_order_of_their_numbers(repository):
     found = sorted(path.stem for path in (repository / "notebooks").glob("*.ipynb"))
-    assert list(NOTEBOOKS) == found
+    assert sorted(NOTEBOOKS) == found
+    numbers = [name.split("_")[0] for name in NOTEBOOKS]
+    assert numbers == sorted(numbers)
     assert NOTEBOOKS[-1] == "results"
+
+
+def test_a_part_runs_after_the_notebook_that_it_was_a_part_of():
+    assert PART_OF and set(CHEST_ONLY) <= set(NOTEBOOKS)
+    for part, whole in PART_OF.items():
+        assert NOTEBOOKS.index(whole) < NOTEBOOKS.index(part)
+        shared = PROFILES["full"][part].keys() & PROFILES["full"][whole].keys()
+        for profile in PROFILES.values():
+            assert {name: profile[part][name] for name in shared} == {
+                name: profile[whole][name] for name in shared
+            }
 
 
 # Profiles and notebooks

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leakfree.data.reading.parts import _NEUTRAL, tokens
+from leakfree.data.reading.parts import _NEUTRAL, is_part, tokens
 from leakfree.data.reading.tables import without_ending
 
 #: More values than these are names of patients or files, not classes.
@@ -76,9 +76,9 @@ class FolderLabels:
 def folder_labels(paths: Sequence[Sequence[str]], places: Sequence[int]) -> FolderLabels:
     """Find the level of folders that tells the label.
 
-    Folders that tell nothing (``images``), and those of patients, studies and videos, are left out. Beside
-    a part the label is the nearest level with several names, first below the part, then above it; without
-    parts it is the level with the fewest names.
+    Folders that tell nothing (``images``), parts inside a part (``Test_Set/Test_Set``), and those of
+    patients, studies and videos are left out. Beside a part the label is the nearest level with several
+    names, first below the part, then above it; without parts it is the level with the fewest names.
 
     Parameters
     ----------
@@ -100,7 +100,8 @@ def folder_labels(paths: Sequence[Sequence[str]], places: Sequence[int]) -> Fold
     for side, ways in (("below", below), ("above", above)):
         for level in range(max(map(len, ways), default=0)):
             names = Counter(way[level] for way in ways if len(way) > level)
-            if all(is_container(name) for name in names):
+            repeated = split and len(names) > 1 and all(is_part(name) for name in names)
+            if repeated or all(is_container(name) for name in names):
                 continue
             entities = sum(n for name, n in names.items() if is_entity(name))
             if entities > 0.5 * names.total() or len(names) > MOST_LABELS:

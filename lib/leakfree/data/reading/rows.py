@@ -13,7 +13,7 @@ import pandas as pd
 
 from leakfree.data.raw import Problem
 from leakfree.data.reading.parts import part_name
-from leakfree.data.reading.patient_ids import is_unknown
+from leakfree.data.reading.patient_ids import canonical, is_unknown
 from leakfree.data.reading.tables import (
     Finder,
     TableError,
@@ -35,6 +35,18 @@ _FACTS = 60
 #: Names of columns that are a part whatever their values are.
 _SPLITS = {"split", "part", "partition"}
 _FOLDS = {"fold", "folds", "kfold"}
+#: Names of columns that hold patients and nothing else: where a table has several, each is looked at.
+_PERSONS = {
+    "patientid",
+    "patientids",
+    "subjectid",
+    "subjid",
+    "personid",
+    "participantid",
+    "patid",
+    "ptid",
+    "mrn",
+}
 
 
 @dataclass
@@ -99,9 +111,11 @@ class Tables:
         self.weak_part: dict[int, str] = {}
         self.problems: list[Problem] = []
         self.unclear: list[str] = []
+        self.notes: list[str] = []
         self.sources: dict[str, list[str]] = defaultdict(list)
         self.alternatives: dict[str, dict[str, str]] = defaultdict(dict)
         self.groups: list[str] = []
+        self.persons: list[str] = []
         self.order: list[int] = []
 
     @cached_property
@@ -120,6 +134,9 @@ class Tables:
             return
         columns = self._columns(table, path)
         self._said(table.path.name, columns)
+        self._tell_twins(
+            table, {"path": path} | {what: getattr(columns, what) for what in ("part", "label", "patient")}
+        )
         by_name = None if columns.part else part_name(stem(table.path))
         several = self._annotations(frame, path, columns.others)
         seen: dict[int, dict[tuple, Row]] = defaultdict(dict)
@@ -138,9 +155,46 @@ class Tables:
                         row = Row(name, row.label, row.patient, row.groups)
                 # Each image has a row of its own, since tables may complete it.
                 self._keep(seen[place], replace(row, groups=dict(row.groups)), several)
+        other: dict[str, list[str]] = {"patient": [], "label": []}
         for place, kept in seen.items():
+            for what, files in other.items():
+                if told := self._contradicted(place, list(kept.values()), what):
+                    files.append(told)
             self._merge(place, list(kept.values()))
+        self._tell_contradictions(table, other)
         self._lost(table, path, lost)
+
+    def _contradicted(self, place: int, rows: Sequence[Row], what: str) -> str:
+        """Say how a table and those before it contradict each other on a patient or label; empty if not."""
+        values = {getattr(row, what) for row in self.rows[place]}, {getattr(row, what) for row in rows}
+        old, new = ({canonical(v): v for v in sorted(some) if v and not is_unknown(v)} for some in values)
+        if not old or not new or old.keys() & new.keys():
+            return ""
+        return f"{self.files[place]} ({next(iter(old.values()))}, here {next(iter(new.values()))})"
+
+    def _tell_contradictions(self, table: Table, other: dict[str, list[str]]) -> None:
+        for what, files in other.items():
+            if not files:
+                continue
+            said = f"{table.path.name}: {len(files):,} images have another {what} in a table before it"
+            if what == "patient":
+                self.unclear.append(
+                    f"{said}, such as {files[0]}: give --patient-column, or leave one table out"
+                )
+            else:
+                self.notes.append(f"{said}, which counts, such as {files[0]}")
+
+    def _tell_twins(self, table: Table, columns: dict[str, str]) -> None:
+        """Say which columns stand in a table twice and differ: no guess tells the right one."""
+        for what, column in columns.items():
+            twin = f"{column}.1"
+            if not column or self.wishes.column(what) or twin not in table.frame:
+                continue
+            if (table.frame[column].str.strip() != table.frame[twin].str.strip()).any():
+                self.unclear.append(
+                    f"{table.path}: has the column {column} twice, and they differ: give --{what}-column "
+                    f"{column} for the first, or --{what}-column {twin}"
+                )
 
     def _path_column(self, table: Table) -> str:
         """Choose the column that names images; empty, and said, if none does."""
@@ -172,12 +226,15 @@ class Tables:
         part, fold = self.part_column(table)
         label, patient = self.declared(table, "label"), self.declared(table, "patient")
         label = label or next((c for c in named(frame, "label") if c not in (path, part)), "")
-        patient = patient or next(
-            (c for c in named(frame, "patient") if not frame[c].map(is_unknown).all()), ""
-        )
+        persons = _person_columns(frame)
+        # What was declared is in another table: a guess here would say something else.
+        patient = patient or ("" if self.wishes.patient_column else next(iter(persons), ""))
         hot = [] if label else one_hot(frame, {path, part, fold, patient})
         wished = [name for name in self.wishes.group_columns if name in frame]
-        groups = list(dict.fromkeys([*(c for c in named(frame, "group") if c != path), *wished]))
+        further = [c for c in persons if c not in (path, patient) and plain(c) in _PERSONS]
+        self.persons += [c for c in further if c not in self.persons]
+        groups = [c for c in named(frame, "group") if c != path]
+        groups = list(dict.fromkeys([*groups, *further, *wished]))
         used = {path, part, fold, label, patient, *hot, *groups}
         return _Columns(part, fold, label, patient, hot, groups, [c for c in frame.columns if c not in used])
 
@@ -209,7 +266,7 @@ class Tables:
             for old in before:
                 old.part = old.part or rows[0].part
                 old.label = old.label or rows[0].label
-                old.patient = old.patient or rows[0].patient
+                old.patient = rows[0].patient if is_unknown(old.patient) else old.patient
                 old.groups = {**rows[0].groups, **old.groups}
                 old.facts = {**rows[0].facts, **old.facts}
         else:
@@ -315,6 +372,15 @@ class Tables:
             self.unclear.append(
                 f"--part-list {part}={path}: none of its {len(names)} lines names an image of this input"
             )
+
+
+def _person_columns(frame: pd.DataFrame) -> list[str]:
+    """List the columns that are named like patients and tell some, the one to take first."""
+    known = {column: int((~frame[column].map(is_unknown)).sum()) for column in named(frame, "patient")}
+    told = [column for column in known if known[column]]
+    # One that is nearly empty says less than a full one whose name leaves no doubt.
+    best = max((c for c in told if c == told[0] or plain(c) in _PERSONS), key=known.__getitem__, default="")
+    return [best, *(column for column in told if column != best)] if best else []
 
 
 def stem(path: Path) -> str:

@@ -132,8 +132,17 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise TableError(f"{path}: has {len(table.columns)} columns, --columns names {len(columns)}")
     if columns:
         table.columns = list(columns)
-    table.columns = [str(name).strip().lstrip("\ufeff") for name in table.columns]
+    table.columns = _once([str(name).strip().lstrip("\ufeff") for name in table.columns])
     return table
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    """Give names that stand there before a number: ``split``, ``split.1``."""
+    out: list[str] = []
+    for name in names:
+        number = sum(name == before for before in names[: len(out)])
+        out.append(f"{name}.{number}" if number else name)
+    return out
 
 
 def _bytes(path: Path) -> bytes:
@@ -363,7 +372,7 @@ _NO_CLASS = {
 
 
 def one_hot(table: pd.DataFrame, taken: Iterable[str]) -> list[str]:
-    """Return the columns that hold a class each: only 0, 1, -1 (uncertain) or nothing, and some 1."""
+    """Return the columns that hold a class each: only 0, 1, -1 (uncertain) or nothing, not 1 throughout."""
     taken = set(taken)
     found = []
     for column in table.columns:
@@ -371,6 +380,8 @@ def one_hot(table: pd.DataFrame, taken: Iterable[str]) -> list[str]:
         if column in taken or name in _BOOLEAN or name in _NO_CLASS or name.startswith(("unnamed", "is")):
             continue
         values = {value.strip().casefold() for value in table[column].unique()}
+        if len(table) > 1 and values <= {"1", "1.0", "true"}:
+            continue  # each image has it, such as the number of a first visit
         if values <= {"", "0", "1", "-1", "0.0", "1.0", "-1.0", "true", "false"} and values & {
             "0",
             "1",

@@ -183,6 +183,7 @@ def understand(given: Input, wishes: Wishes = Wishes()) -> Understood:  # noqa: 
     items, masks = _without_masks(given, told)
     said = _tables(items, given.tables, wishes)
     told.unclear += said.unclear
+    told.notes += said.notes
     rows = _rows(items, given, said, told)
     parts = _parts(rows, given, wishes, said, told)
     labels, label_source = _labels(rows, given, parts, said)
@@ -402,7 +403,8 @@ def _scopes(
     found: dict[str, list[str]] = {}
     facts = [name for item in rows.items[:1] for name, _ in item.facts]
     for name in dict.fromkeys([*said.groups, *facts]):
-        if plain(name) not in _GROUPS and name not in wishes.group_columns:
+        chosen = name in wishes.group_columns or name in said.persons
+        if plain(name) not in _GROUPS and not chosen:
             continue
         values = ["" if is_unknown(value) else value for value in rows.further("groups", name)]
         if not any(values):
@@ -412,7 +414,12 @@ def _scopes(
             if value and patient:
                 owners[value].add(patient)
         shared = sum(len(who) > 1 for who in owners.values())
-        if owners and shared > 0.05 * len(owners) and name not in wishes.group_columns:
+        if shared and name in said.persons and not wishes.patient_column:
+            told.unclear.append(
+                f"two columns name patients, and {name} joins images that the other one keeps apart: give "
+                "--patient-column"
+            )
+        if owners and shared > 0.05 * len(owners) and not chosen:
             told.notes.append(
                 f"column {name} groups images within a patient only: several share {shared:,} of its values"
             )
