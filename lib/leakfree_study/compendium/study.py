@@ -279,15 +279,14 @@ def _run_in(
         from leakfree_study.book.build import BookError, build
 
         log.info(progress.line("book"))
+        hint = "; with --only, the other notebooks must have run before, or add --no-book"
+        hint = hint if settings.only else ""
         try:
             build(folder, project)
         except BookError as error:
-            hint = (
-                "; with --only, the other notebooks must have run before, or add --no-book"
-                if settings.only
-                else ""
-            )
             raise StudyError(f"{error}{hint}") from error
+        except FileNotFoundError as error:
+            raise StudyError(f"{error.filename}: the book needs it, and it is not there{hint}") from error
     _print_summary(folder)
     log.info("done in %.0f s: %s", time.perf_counter() - started, _shown(folder))
     return folder

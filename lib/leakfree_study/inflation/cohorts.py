@@ -23,6 +23,7 @@ from leakfree.data.record import RecordedCohort
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.data.tasks import TASKS
 from leakfree.data.vocabulary import words_of
+from leakfree_study.figures.names import model_name
 from leakfree_study.inflation.plots import model_look, ordered_models
 
 #: Leak to what its panel is called, in the order of the panels.
@@ -216,7 +217,9 @@ def cohort_plot(table: pd.DataFrame, tasks: Mapping[str, str], *, most: float = 
     low, high = max(rows["low"].min(), -most / 2), min(rows["high"].max(), most)
     axes[0].set_ylim(low - 0.02, high + 0.02)
     axes[0].set_ylabel("Inflation of ROC AUC")
-    handles = [Line2D([], [], linestyle="-", label=model, **model_look(model)) for model in models]
+    handles = [
+        Line2D([], [], linestyle="-", label=model_name(model), **model_look(model)) for model in models
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     plt.close(fig)
     return fig

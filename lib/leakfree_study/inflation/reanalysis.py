@@ -16,7 +16,8 @@ from leakfree.scores.metrics import evaluate
 from leakfree.split.manifest import Manifest, no_test_set, patient_level
 from leakfree.split.protocols import CLEAN, NO_TEST_SET
 from leakfree_study.figures.names import model_name
-from leakfree_study.figures.tables import bracketed
+from leakfree_study.figures.tables import METRIC_NAMES, bracketed
+from leakfree_study.inflation.shown import task_words
 from leakfree_study.run.cells import Cell, NetworkJob, Result
 from leakfree_study.run.run import Run
 
@@ -27,7 +28,7 @@ CLAIMS = (
     ("ResNet18, ImageNet weights", 0.9894, "resnet18", "none"),
     ("", None, "efficientnet-lite0", "imagenet"),
 )
-_WEIGHTS = {"none": "from scratch", "imagenet": "ImageNet weights"}
+_WEIGHTS = {"scratch": "from scratch", "imagenet": "ImageNet weights"}
 #: The confusion matrix that it printed for its selected network's test: rows are true, columns predicted.
 MATRIX = ((1299, 42), (0, 3875))
 #: Its budget: 3 epochs of Adam at 1e-4, batches of 32, no augmentation, no class weights.
@@ -278,6 +279,8 @@ def claims_table(claimed: pd.DataFrame) -> pd.DataFrame:
     shown = claimed[["notebook", "model", "task", "metric", "claim", "measured"]].rename(
         columns={"claim": "its claim", "measured": "what its code measured"}
     )
+    shown["task"] = [task_words(TASKS[name]) for name in claimed["task"]]
+    shown["metric"] = claimed["metric"].replace(METRIC_NAMES)
     for arm, title in (("fault", "the same fault here"), ("right", "measured right")):
         shown[title] = [told(row, arm) for row in claimed.to_dict("records")]
     return shown

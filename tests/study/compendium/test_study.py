@@ -190,6 +190,19 @@ def test_a_book_without_its_notebooks_is_one_line_that_says_what_to_do(store, tm
     assert last.endswith("or add --no-book")
 
 
+def test_a_book_that_lacks_a_table_is_one_line_too(store, tmp_path, monkeypatch, capfd):
+    def build(folder, _):
+        (folder / "tables" / "03_scores.csv").read_text()
+
+    monkeypatch.setattr(study, "_run_notebook", lambda *_: None)
+    monkeypatch.setattr(study, "_write_provenance", lambda *_: None)
+    monkeypatch.setattr("leakfree_study.book.build.build", build)
+    assert study.main(["--data", str(store), "--only", "01", "--out", str(tmp_path / "out")]) == 1
+    last = capfd.readouterr().err.rstrip("\n").splitlines()[-1]
+    assert "03_scores.csv: the book needs it, and it is not there; with --only" in last
+    assert last.endswith("or add --no-book")
+
+
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd):
     def interrupt(settings):
         raise KeyboardInterrupt

@@ -11,6 +11,8 @@ with deferred:
     from leakfree_study.inflation import plots
     from leakfree_study.inflation.catalogue import LEAKS
 
+TITLES = {"binary": "normal against pneumonia", "etiology": "bacterial against viral"}
+
 
 def rows():
     made = []
@@ -41,8 +43,8 @@ def test_the_forest_has_a_mark_for_each_leak_and_model_at_full_dose():
     figure = plots.forest(rows(), margin=0.01)
     expected = 3 * sum(leak.metrics[0] == "roc_auc" for leak in LEAKS)
     assert len(figure.axes) == 2
-    for axis, task in zip(figure.axes, ("binary", "etiology"), strict=True):
-        assert axis.get_title() == task
+    for axis, task in zip(figure.axes, TITLES, strict=True):
+        assert axis.get_title() == TITLES[task]
         assert len(marks(axis)) == expected
         assert {line.get_xdata()[0] for line in marks(axis)} == {0.1}
     shown = {label.get_text() for label in figure.axes[0].get_yticklabels()}
@@ -55,7 +57,7 @@ def test_the_forest_has_a_mark_for_each_leak_and_model_at_full_dose():
 def test_dose_response_starts_at_nothing():
     figure = plots.dose_response(rows(), margin=0.01)
     assert len(figure.axes) == 4
-    assert [axis.get_title() for axis in figure.axes] == ["binary", "etiology", "", ""]
+    assert [axis.get_title() for axis in figure.axes] == [*TITLES.values(), "", ""]
     for axis in figure.axes:
         lines = [line for line in axis.lines if len(line.get_xdata()) == 5]
         assert len(lines) == 3

@@ -12,8 +12,8 @@ with deferred:
 @pytest.fixture
 def measured():
     rows = [
-        ("ResNet18, ImageNet weights", 0.9894, "resnet18", "none", "no-test-set", 0.99),
-        ("ResNet18, ImageNet weights", 0.9894, "resnet18", "none", "clean", 0.95),
+        ("ResNet18, ImageNet weights", 0.9894, "resnet18", "scratch", "no-test-set", 0.99),
+        ("ResNet18, ImageNet weights", 0.9894, "resnet18", "scratch", "clean", 0.95),
         ("", None, "efficientnet-lite0", "imagenet", "clean", 0.97),
         ("", None, "efficientnet-lite0", "imagenet", "no-test-set", 1.0),
     ]
@@ -40,10 +40,21 @@ def test_no_cell_of_the_tables_is_empty(measured):
     assert shown["its claim"].tolist() == ["0.9894", "none"]
     assert "100 of them trained on" in shown["its fault: macro F1"][1]
     assert "0 of them trained on" in shown["measured right: macro F1"][1]
+    claim = {
+        "notebook": "a",
+        "model": "b",
+        "task": "etiology",
+        "metric": "macro_f1",
+        "claim": 0.5,
+        "measured": "e",
+    }
     claimed = reanalysis.claims_table(
-        pd.DataFrame(
-            [{"notebook": "a", "model": "b", "task": "c", "metric": "d", "claim": 0.5, "measured": "e"}]
-        ).assign(fault=None, right=0.5, right_low=0.4, right_high=0.6, right_n_images=9, right_n_patients=3)
+        pd.DataFrame([claim]).assign(
+            fault=None, right=0.5, right_low=0.4, right_high=0.6, right_n_images=9, right_n_patients=3
+        )
     )
+    assert claimed["task"].tolist() == ["bacterial against viral"] and claimed["metric"].tolist() == [
+        "macro F1"
+    ]
     assert claimed["the same fault here"].tolist() == ["not measured"]
     assert claimed["measured right"].tolist() == ["0.500 (0.400 to 0.600), 9 images, 3 patients"]
