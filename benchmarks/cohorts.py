@@ -31,7 +31,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """Return every row, the table of the page, and the task that is drawn of each cohort."""
     runs = {name: RUNS / run for name, (run, _) in SHOWN.items()}
     made = json.loads((RUNS / CONTROL / "provenance.json").read_text(encoding="utf-8"))
-    images = made["notebooks"]["06_inflation"]["parameters"]["control_films"]
+    images = made["notebooks"]["06_checks"]["parameters"]["control_films"]
     table = side_by_side(runs, (RUNS / CONTROL, images))
     tasks = {name: task for name, (_, task) in SHOWN.items()} | dict.fromkeys(DRAWN_PHANTOMS, "etiology")
     return table, summary(table, tasks), tasks

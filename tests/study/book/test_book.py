@@ -102,8 +102,8 @@ def jupyter_book(project: Path) -> subprocess.CompletedProcess:
 def test_expected_pages_are_those_of_the_table_of_contents():
     pages = expected_pages(ROOT / "book")
     # What was found comes first, then the study step by step, then what one looks up.
-    assert pages[:4] == ["intro", "run/results", "fooled", "limitations"]
-    steps = [page for page in pages[4:] if page.startswith("run/")]
+    assert pages[:5] == ["intro", "run/results", "fooled", "cohorts", "limitations"]
+    steps = [page for page in pages[5:] if page.startswith("run/")]
     assert steps == [f"run/{name}" for name in NOTEBOOKS if name != "results"]
     assert pages[pages.index(steps[0]) + 1] == "identity"
     reference = pages.index("detectors")
