@@ -57,12 +57,13 @@ FINDINGS = (
     ),
     Finding(
         "Preprocessing",
-        "Scaling, PCA and tuning that see the test images change the ROC AUC by {inflation_preprocessing}.",
+        "Scaling and PCA that saw the test images, and tuning on folds that ignore patients, change the ROC "
+        "AUC by {inflation_preprocessing}.",
         "[every leak, by model and task](06_inflation.ipynb)",
     ),
     Finding(
         "Framing",
-        "The outer ring of the images, without the chest, tells normal from pneumonia with a ROC AUC of "
+        "The outer ring of the images, without the middle, tells normal from pneumonia with a ROC AUC of "
         "{framing_ring}, and the ratio of width to height alone with {shape_alone}.",
         "[what framing does, and what helps](05_reframed.ipynb)",
     ),
@@ -80,7 +81,7 @@ FINDINGS = (
     Finding(
         "All comparisons",
         "Of {n_comparisons} comparisons of a ROC AUC with and without a leak, {n_no_difference} show no "
-        "difference to within the margin, and {n_undecided} stay undecided.",
+        "difference to within the margin, {n_undecided} stay undecided, and the others show a difference.",
         "[the tables of all comparisons](06_inflation.ipynb)",
     ),
 )

@@ -138,8 +138,8 @@ CAPTIONS = {
     "results_answer": (
         "What each leak adds to the ROC AUC: the score with the leak minus the score without it, on the same "
         "test images and with as many training images of each class. One mark a model, the same models in "
-        "every row; lines: 95 % intervals by bootstrap over patients. A difference inside the grey band, "
-        "within {margin:g}, is called none. All panels have one scale. The row on framing has networks of "
+        "every row; lines: 95 % intervals by bootstrap over patients. The grey band is the margin of "
+        "{margin:g}. All panels have one scale. The row on framing has networks of "
         "its own: their ROC AUC on the images as they are minus that on the same images at the worst zoom.",
         "Dot plot with one row a leak, the largest difference of each. {words}.",
     ),

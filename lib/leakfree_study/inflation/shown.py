@@ -202,8 +202,8 @@ def takeaways(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float, task
         lines.append(f"**Trained networks, with other images of every tested patient.** {told}.")
     if prepared := [of[name] for name in ("scaling", "pca", "tuning") if name in of]:
         lines.append(
-            "**Preparation.** Scaling, PCA or tuning that also saw the test images changes the ROC AUC by "
-            f"{_range(pd.concat(prepared))}."
+            "**Preparation.** Scaling or PCA that also saw the test images, or tuning on folds that ignore "
+            f"patients, changes the ROC AUC by {_range(pd.concat(prepared))}."
         )
     counts = full_dose["verdict"].replace(_BRIEF, regex=True).value_counts()
     told = ", ".join(f"{name}: {number}" for name, number in counts.items())
