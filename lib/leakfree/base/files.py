@@ -110,9 +110,9 @@ def write_text(path: Path, text: str) -> Path:
     return Path(path)
 
 
-def write_json(path: Path, content: object) -> Path:
-    """Write JSON with sorted keys, atomically."""
-    return write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+def write_json(path: Path, content: object, *, sort_keys: bool = True) -> Path:
+    """Write JSON atomically, with sorted keys unless their order says something."""
+    return write_text(path, json.dumps(content, indent=1, sort_keys=sort_keys) + "\n")
 
 
 def file_hash(path: Path, algorithm: Callable = hashlib.sha256) -> str:

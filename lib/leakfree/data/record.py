@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leakfree.base.files import write_text
+from leakfree.base.files import write_json, write_text
 from leakfree.data.cohort import SEALED_PART, Cohort, CohortError
 from leakfree.data.patients import SUBJECT
 from leakfree.data.sources import Problem
@@ -99,5 +99,5 @@ def save_cohort(folder: Path, cohort: Cohort) -> list[Path]:
         about[KEY] = cohort.study.model_dump(mode="json")
     table = cohort.table.to_csv(index=False, lineterminator="\n")
     # The order of a study's tasks and classes says which class is the positive one.
-    text = json.dumps(about, indent=1, sort_keys=cohort.study is None) + "\n"
-    return [write_text(Path(folder) / TABLE, table), write_text(Path(folder) / ABOUT, text)]
+    about_file = write_json(Path(folder) / ABOUT, about, sort_keys=cohort.study is None)
+    return [write_text(Path(folder) / TABLE, table), about_file]

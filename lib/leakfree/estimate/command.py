@@ -146,13 +146,8 @@ def _foretold(found: float, score: float | None) -> Iterator[Foretold]:
         share, low, high = slope.gained(found)
         apart: tuple[float | None, ...] = (None, None, None)
         if score is not None:
-            apart = tuple(_at_least_chance(score, gained) for gained in (share, high, low))
+            apart = tuple(rule.with_patients_apart(score, gained) for gained in (share, high, low))
         yield Foretold(name, share, low, high, *apart)
-
-
-def _at_least_chance(score: float, gained: float) -> float:
-    """Return the score with patients apart; not under one half, which tells nothing."""
-    return max(0.5, rule.without_patients_apart(score, gained)) if gained < 1 else 0.5
 
 
 def _reasons(found: Gathered, alike: Likeness) -> Iterator[str]:

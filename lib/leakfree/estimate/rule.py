@@ -66,8 +66,8 @@ def slopes() -> dict[str, Slope]:
     }
 
 
-def without_patients_apart(score: float, gained: float) -> float:
-    """Return the score with patients apart that a score of a plain split stands for.
+def with_patients_apart(score: float, gained: float) -> float:
+    """Return the score with patients apart that a score of a plain split stands for, at least one half.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def without_patients_apart(score: float, gained: float) -> float:
 
     Examples
     --------
-    >>> round(without_patients_apart(0.9, 0.5), 3)
+    >>> round(with_patients_apart(0.9, 0.5), 3)
     0.8
     """
-    return (score - gained) / (1 - gained) if gained < 1 else float("nan")
+    return max(0.5, (score - gained) / (1 - gained)) if gained < 1 else 0.5

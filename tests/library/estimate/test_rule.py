@@ -7,7 +7,7 @@ from deferred import deferred
 with deferred:
     from leakfree.base.files import file_hash
     from leakfree.estimate import rule
-    from leakfree.estimate.rule import Slope, without_patients_apart
+    from leakfree.estimate.rule import Slope, with_patients_apart
 
 
 def test_a_slope_and_its_interval():
@@ -24,7 +24,9 @@ def test_a_slope_and_its_interval():
 def test_a_score_without_what_it_gained():
     for apart in (0.6, 0.9):
         plain = apart + 0.3 * (1 - apart)
-        assert without_patients_apart(plain, 0.3) == pytest.approx(apart)
+        assert with_patients_apart(plain, 0.3) == pytest.approx(apart)
+    # Under one half nothing is told.
+    assert with_patients_apart(0.6, 0.9) == with_patients_apart(0.6, 1) == 0.5
 
 
 def test_the_measurements_are_those_that_it_learned_from(repository):
