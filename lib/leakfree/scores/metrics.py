@@ -282,6 +282,25 @@ def weighted_roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarr
     numpy.ndarray of float64, shape (B,)
         NaN where the positive or the negative images have no weight.
     """
+    wins, pairs = weighted_wins(positive, scores, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return wins / pairs
+
+
+def weighted_wins(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs that the positive win, a tie as one half, and all pairs, under each row of weights.
+
+    Parameters
+    ----------
+    positive, scores, weights
+        As for `weighted_roc_auc`.
+
+    Returns
+    -------
+    wins, pairs : numpy.ndarray of float64, shape (B,)
+    """
     # Images by rows: a gather then copies whole rows, and sums run along contiguous resamples.
     weights = np.asarray(weights, dtype=np.float64).T
     negative = np.flatnonzero(~positive)
@@ -294,8 +313,7 @@ def weighted_roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarr
     of_positive = weights[positive]
     wins = np.einsum("ib,ib->b", of_positive, below[first])
     wins += np.einsum("ib,ib->b", of_positive, below[last])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return wins / (2 * of_positive.sum(axis=0) * below[-1])
+    return wins / 2, of_positive.sum(axis=0) * below[-1]
 
 
 def weighted_average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

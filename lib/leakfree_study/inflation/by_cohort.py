@@ -18,6 +18,7 @@ from scipy import stats
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from leakfree.scores.metrics import weighted_wins
 from leakfree.splitter.assign import assign
 from leakfree_study.inflation.heads import C, Head, probabilities, scaled
 
@@ -125,44 +126,18 @@ class Folded:
 
     def auc(self, counts: np.ndarray) -> np.ndarray:
         """Return ROC AUC under counts of groups, float64 (B, groups) -> (B,); see the module."""
-        weights = counts[:, self.groups].T
+        weights = counts[:, self.groups]
         k = self.probabilities.shape[1]
         classes = [1] if k == 2 else list(range(k))
         wins, pairs = (np.zeros((len(classes), len(counts))) for _ in range(2))
         for fold in np.unique(self.fold):
             rows = np.flatnonzero(self.fold == fold)
             for place, c in enumerate(classes):
-                won, of = weighted_wins(self.probabilities[rows, c], self.truth[rows] == c, weights[rows])
+                won, of = weighted_wins(self.truth[rows] == c, self.probabilities[rows, c], weights[:, rows])
                 wins[place] += won
                 pairs[place] += of
         with np.errstate(invalid="ignore", divide="ignore"):
             return (wins / pairs).mean(axis=0)
-
-
-def weighted_wins(
-    scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Count the pairs that the positive wins, a tie as one half, and all pairs, under columns of weights.
-
-    Parameters
-    ----------
-    scores : numpy.ndarray of float64, shape (m,)
-    positive : numpy.ndarray of bool, shape (m,)
-    weights : numpy.ndarray of float64, shape (m, B)
-
-    Returns
-    -------
-    wins, pairs : numpy.ndarray of float64, shape (B,)
-    """
-    level = np.unique(scores, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(level, kind="stable")
-    level, won, weights = level[order], positive[order], weights[order]
-    lost = np.where(won[:, None], 0.0, weights)
-    below = np.concatenate([np.zeros_like(lost[:1]), np.cumsum(lost, axis=0)])
-    first = np.searchsorted(level, level[won], side="left")
-    last = np.searchsorted(level, level[won], side="right")
-    wins = np.einsum("rb,rb->b", weights[won], below[first] + below[last]) / 2
-    return wins, weights[won].sum(axis=0) * below[-1]
 
 
 def narrowed(values: np.ndarray) -> np.ndarray:

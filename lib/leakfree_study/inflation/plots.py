@@ -15,7 +15,7 @@ from leakfree.data.tasks import TASKS
 from leakfree_study.figures.names import model_name
 from leakfree_study.figures.plots import OKABE_ITO, colour
 from leakfree_study.inflation.catalogue import LEAKS
-from leakfree_study.inflation.shown import task_words
+from leakfree_study.inflation.shown import task_title
 
 #: Models in the order of legends.
 _HEADS = ("1-nn", "logistic-regression", "random-forest", "xgboost", "simple-cnn-16", "resnet18")
@@ -43,11 +43,6 @@ def ordered_models(models: Sequence[str]) -> list[str]:
     return sorted(
         set(models), key=lambda m: (order.index(m.split(" on ")[0]), m.partition(" on ")[2] != "pixels")
     )
-
-
-def _task_title(name: str) -> str:
-    """Say what a task tells apart; the name of a study's own task is in its words."""
-    return task_words(TASKS[name]) if name in TASKS else name
 
 
 def ordered_tasks(rows: pd.DataFrame) -> list[str]:
@@ -102,7 +97,7 @@ def forest(rows: pd.DataFrame, *, margin: float, title: str = "Inflation of ROC 
         axis.set_xticks([], minor=True)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.tick_params(axis="x", labelsize=8)
-        axis.set_title(_task_title(task))
+        axis.set_title(task_title(task))
         axis.set_xlabel("Leaky minus clean")
         axis.grid(visible=False, axis="y")
     axes[0][0].set_yticks(range(len(leaks)))
@@ -160,7 +155,7 @@ def dose_response(
                 axis.plot(x, np.append(0, of_model["estimate"]), linewidth=1.2, **look)
                 axis.vlines(x[1:], of_model["low"], of_model["high"], color=look["color"], linewidth=1.2)
             if place == 0:
-                axis.set_title(_task_title(task))
+                axis.set_title(task_title(task))
             if place == len(protocols) - 1:
                 axis.set_xlabel("Test patients with images in training (%)")
             axis.set_xticks([0, 25, 50, 75, 100])

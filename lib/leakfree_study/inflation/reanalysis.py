@@ -17,7 +17,7 @@ from leakfree.split.manifest import Manifest, no_test_set, patient_level
 from leakfree.split.protocols import CLEAN, NO_TEST_SET
 from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed
-from leakfree_study.inflation.shown import task_words
+from leakfree_study.inflation.shown import task_title
 from leakfree_study.run.cells import Cell, NetworkJob, Result
 from leakfree_study.run.run import Run
 
@@ -279,7 +279,7 @@ def claims_table(claimed: pd.DataFrame) -> pd.DataFrame:
     shown = claimed[["notebook", "model", "task", "metric", "claim", "measured"]].rename(
         columns={"claim": "its claim", "measured": "what its code measured"}
     )
-    shown["task"] = [task_words(TASKS[name]) for name in claimed["task"]]
+    shown["task"] = [task_title(name) for name in claimed["task"]]
     shown["metric"] = claimed["metric"].replace(METRIC_NAMES)
     for arm, title in (("fault", "the same fault here"), ("right", "measured right")):
         shown[title] = [told(row, arm) for row in claimed.to_dict("records")]

@@ -13,13 +13,9 @@ import numpy as np
 import pandas as pd
 
 from leakfree_study.inflation.catalogue import LEAKS
+from leakfree_study.inflation.shown import task_title
 
 _COLUMNS = ("protocol", "task", "model", "clean", "estimate", "share", "share_low", "share_high", "verdict")
-_SHOWN = {
-    "binary": "normal against pneumonia",
-    "etiology": "bacterial against viral",
-    "three-class": "three classes",
-}
 
 
 def shares(inflation: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -111,9 +107,8 @@ def section(argument: str, run: Path) -> str:
     ]
     for row in rows.itertuples():
         shown = (f"{row.estimate:+.3f}", f"{row.share:+.0%}") if row.models else ("none", "none")
-        task = _SHOWN.get(row.task, row.task)
         lines.append(
-            f"| {titles.get(row.protocol, row.protocol)} | {task} | {row.models} | {shown[0]} | {shown[1]} | "
-            f"{row.counted} | {row.found} |"
+            f"| {titles.get(row.protocol, row.protocol)} | {task_title(row.task)} | {row.models} | "
+            f"{shown[0]} | {shown[1]} | {row.counted} | {row.found} |"
         )
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from leakfree.base.escape import html
-from leakfree.data.tasks import Task
+from leakfree.data.tasks import TASKS, Task
 from leakfree_study.figures.names import model_name
 from leakfree_study.figures.tables import METRIC_NAMES, bracketed, fixed, p_value
 from leakfree_study.inflation import catalogue
@@ -78,6 +78,11 @@ def comparisons(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.DataFrame:
 def task_words(task: Task) -> str:
     """Say what a task tells apart."""
     return (" against " if len(task.classes) == 2 else ", ").join(task.classes)
+
+
+def task_title(name: str) -> str:
+    """Say what a task tells apart by its name; that of a study's own task is in its words already."""
+    return task_words(TASKS[name]) if name in TASKS else name
 
 
 def processors_sentence(compared: pd.DataFrame) -> str:
