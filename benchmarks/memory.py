@@ -1,18 +1,17 @@
-"""Trained networks: what other images of the tested patients add, against how well training is known by heart.
+"""Train networks with and without other images of the tested patients, and look at them after every epoch.
 
-    python benchmarks/memory.py --data FOLDER [--only CONDITION,...] [--draws 0,1] [--jobs 2] [--tables]
+    python benchmarks/memory.py --data FOLDER [--only CONDITION,...] [--jobs 2] [--tables]
 
 FOLDER has chest_xray/, of which the train folder alone is opened. The rule is
-lib/leakfree_study/inflation/memory_rule.yaml. Each network is a cell: its predictions after every epoch and
-what it consumed, in book/data/memory/CONDITION/. A cell that is there is not trained again. At the end, or with
---tables alone, memory.csv and memory.png of book/data are made from the cells.
+lib/leakfree_study/inflation/memory_rule.yaml. Each arm of a draw is a cell: its predictions after every epoch
+and what was consumed, in book/data/memory/CONDITION/. A cell that is there is not trained again. At the end,
+or with --tables alone, the tables and the figure of the page are made from the cells, in book/data.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from joblib import Parallel, delayed
 from leakfree.audit.auditor import AuditSettings
 from leakfree.audit.target import open_target
 from leakfree.base.escape import say
-from leakfree.base.files import kept_arrays, write_json
+from leakfree.base.files import file_hash, kept_arrays, write_json
 from leakfree.base.parallel import die_with_parent
 from leakfree.base.provenance import code_digest, git_state, versions
 from leakfree.data.images import to_grey
@@ -31,7 +30,7 @@ from leakfree.data.names import label_from_path
 from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.data.reading.wishes import Wishes
 from leakfree.splitter.material import gather
-from leakfree_study.inflation.memory import ARMS, Condition, Images, Rule, rule, train
+from leakfree_study.inflation.memory import Condition, Images, Rule, View, rule, train
 from leakfree_study.inflation.store import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,25 +76,29 @@ def read(folder: Path, size: int, jobs: int) -> Images:
     return Images(PixelCache(ids[taking], pixels, digests), labels, groups)
 
 
-def cell(folder: Path, rules: Rule, condition: Condition, seed: int, arm: str, parent: int) -> None:
-    """Train one network and write it down: the record last, since a cell is there where its record is."""
+def record_of(condition: Condition, view: View) -> Path:
+    """Return where the record of a cell is."""
+    return DATA / condition.name / f"draw{view.seed}-{view.arm}.json"
+
+
+def network(folder: Path, rules: Rule, condition: Condition, views: tuple[View, ...], parent: int) -> None:
+    """Train one network and write its cells down: records last, since a cell is there where its record is."""
     die_with_parent(parent)
-    images = read(folder, condition.image_size, 1)
-    trained = train(images, rules, condition, seed, arm)
-    path = DATA / condition.name / f"draw{seed}-{arm}.csv.gz"
-    predictions = trained.predictions.assign(p=trained.predictions["p"].map("{:.4f}".format))
-    write_csv(path, predictions)
-    record = {
-        "condition": condition.model_dump(),
-        "draw": seed,
-        "arm": arm,
-        **trained.facts,
-        "predictions_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "code": code_digest(MODULES, ("torch", "timm", "numpy")),
-        "versions": versions(),
-        "git": git_state(ROOT),
-    }
-    write_json(path.with_suffix("").with_suffix(".json"), record)
+    for trained in train(read(folder, condition.image_size, 1), rules, condition, views):
+        record = record_of(condition, trained.view)
+        path = record.with_suffix(".csv.gz")
+        write_csv(path, trained.predictions.assign(p=trained.predictions["p"].map("{:.4f}".format)))
+        told = {
+            "condition": condition.model_dump(),
+            "draw": trained.view.seed,
+            "arm": trained.view.arm,
+            **trained.facts,
+            "predictions_sha256": file_hash(path),
+            "code": code_digest(MODULES, ("torch", "timm", "numpy")),
+            "versions": versions(),
+            "git": git_state(ROOT),
+        }
+        write_json(record, told)
 
 
 def main() -> None:
@@ -104,25 +107,21 @@ def main() -> None:
         "--data", type=Path, default=Path(os.environ.get("LEAKFREE_REAL_DATA", "../shared/data"))
     )
     parser.add_argument("--only", default="", help="conditions to train")
-    parser.add_argument("--draws", default="", help="draws to train")
     parser.add_argument("--jobs", type=int, default=2, help="networks at a time, one thread each")
     given = parser.parse_args()
-    rules = rule()
-    only, draws = (set(filter(None, text.split(","))) for text in (given.only, given.draws))
+    rules, only = rule(), set(filter(None, given.only.split(",")))
     missing = [
-        (condition, seed, arm)
+        (condition, views)
         for condition in rules.conditions
         if not only or condition.name in only
-        for seed in range(condition.draws)
-        if not draws or str(seed) in draws
-        for arm in ARMS
-        if not (DATA / condition.name / f"draw{seed}-{arm}.json").exists()
+        for views in condition.networks()
+        if not all(record_of(condition, view).exists() for view in views)
     ]
     say(f"{len(missing)} networks to train")
-    for size in sorted({condition.image_size for condition, _, _ in missing}):
+    for size in sorted({condition.image_size for condition, _ in missing}):
         read(given.data, size, given.jobs)  # decoded once here
     workers = Parallel(n_jobs=given.jobs, backend="loky")
-    workers(delayed(cell)(given.data, rules, *one, os.getpid()) for one in missing)
+    workers(delayed(network)(given.data, rules, *one, os.getpid()) for one in missing)
 
 
 if __name__ == "__main__":
