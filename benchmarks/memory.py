@@ -22,7 +22,7 @@ from joblib import Parallel, delayed
 from leakfree.audit.auditor import AuditSettings
 from leakfree.audit.target import open_target
 from leakfree.base.escape import say
-from leakfree.base.files import file_hash, kept_arrays, write_json
+from leakfree.base.files import file_hash, kept_arrays, write_json, write_text
 from leakfree.base.parallel import die_with_parent
 from leakfree.base.provenance import code_digest, git_state, versions
 from leakfree.data.images import to_grey
@@ -30,11 +30,14 @@ from leakfree.data.names import label_from_path
 from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.data.reading.wishes import Wishes
 from leakfree.splitter.material import gather
+from leakfree_study.inflation import memory_results, memory_shown
 from leakfree_study.inflation.memory import Condition, Images, Rule, View, rule, train
+from leakfree_study.inflation.memory_results import read_cells
 from leakfree_study.inflation.store import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA, CACHE = ROOT / "book" / "data" / "memory", ROOT / ".cache" / "memory"
+BOOK = ROOT / "book" / "data"
+DATA, CACHE = BOOK / "memory", ROOT / ".cache" / "memory"
 CLASSES = ("bacterial", "viral")
 #: What a cell rests on; a cell of other code is kept, and its record tells which code made it.
 MODULES = (
@@ -101,6 +104,31 @@ def network(folder: Path, rules: Rule, condition: Condition, views: tuple[View, 
         write_json(record, told)
 
 
+def write_tables(studies: int) -> None:
+    """Make tables, sentences and figure of the page from the cells."""
+    rules = rule()
+    cells = read_cells(DATA, rules)
+    table, curve = memory_results.table(cells, rules), memory_results.curve(cells)
+    coverage = memory_results.coverage_table(memory_results.worlds(cells[0], rules.losses[-1]), studies)
+    made = {"memory": table, "memory_curve": curve, "memory_coverage": coverage}
+    for name, frame in made.items():
+        frame.to_csv(BOOK / f"{name}.csv", index=False, float_format="%.5f", lineterminator="\n")
+    write_page(BOOK)
+
+
+def write_page(folder: Path) -> None:
+    """Make what the page shows from the tables."""
+    rules = rule()
+    table, curve, coverage = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("memory", "memory_curve", "memory_coverage")
+    )
+    memory_shown.shown_table(table).to_csv(folder / "memory_shown.csv", index=False, lineterminator="\n")
+    told = memory_shown.coverage_shown(coverage)
+    told.to_csv(folder / "memory_coverage_shown.csv", index=False, lineterminator="\n")
+    write_text(folder / "memory_said.txt", memory_shown.said(table, coverage, rules))
+    memory_shown.picture(curve, table, rules).savefig(folder / "memory.png", dpi=160)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -108,7 +136,16 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="conditions to train")
     parser.add_argument("--jobs", type=int, default=2, help="networks at a time, one thread each")
+    parser.add_argument("--tables", action="store_true", help="train nothing")
+    parser.add_argument("--studies", type=int, default=400, help="simulated studies of each kind")
     given = parser.parse_args()
+    if not given.tables:
+        train_missing(given)
+    write_tables(given.studies)
+
+
+def train_missing(given: argparse.Namespace) -> None:
+    """Train what the rule has and the folder of cells has not."""
     rules, only = rule(), set(filter(None, given.only.split(",")))
     missing = [
         (condition, views)

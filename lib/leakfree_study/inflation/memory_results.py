@@ -289,7 +289,7 @@ def curve(all_cells: list[Cells]) -> pd.DataFrame:
     for cells in all_cells:
         for seed in cells.seeds:
             clean, leaky = View(seed, "clean"), View(seed, "leaky")
-            for epoch in range(1, cells.condition.epochs + 1):
+            for epoch in range(1, len(cells.losses(clean)) + 1):
                 values = [
                     scored(cells.predictions[view], epoch, cells.labels, cells.groups).values(
                         "roc_auc", np.ones((1, int(cells.groups.max()) + 1))
