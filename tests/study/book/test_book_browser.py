@@ -38,8 +38,6 @@ STATE = """() => ({
 })"""
 #: Pixels that a page may be high on a desk, and pages that are longer, where one looks a name up.
 HIGHEST = 6000
-#: The page on networks has most to say, and folds what it can.
-HIGHER = {"run/05_leakfree_deep.html": 6200}
 LONGER = ("api/", "genindex", "py-modindex")
 # Text that is too pale: contrast below 4.5 (WCAG 2.2, AA) against the nearest background that is opaque.
 PALE = """() => {
@@ -151,8 +149,7 @@ def test_every_page_is_sound(published_book, tab, width, height, theme):
         found += [f"{name}: {state['wide']} px too wide"] if state["wide"] > 0 else []
         found += [f"{name}: {what}" for what in state["broken"] + state["mute"]]
         found += [f"{name}: cut table {what!r}" for what in state["cut"]]
-        most = HIGHER.get(name, HIGHEST)
-        if width > 1000 and state["height"] > most and not name.startswith(LONGER):
+        if width > 1000 and state["height"] > HIGHEST and not name.startswith(LONGER):
             found.append(f"{name}: {state['height']:.0f} px high")
         # The other theme, as the button of the page sets it.
         for shown in (theme, "dark" if theme == "light" else "light"):
