@@ -159,6 +159,16 @@ def test_every_page_is_sound(published_book, tab, width, height, theme):
     assert found == []
 
 
+def test_words_of_the_glossary_are_explained_in_notebooks(published_book, tab):
+    page = tab()
+    page.goto((published_book.html / "run" / "05_leakfree_deep.html").as_uri())
+    links = page.locator("article a.term").evaluate_all("all => all.map((a) => [a.hash, a.title])")
+    assert {"#term-ledger", "#term-cohort"} <= {target for target, _ in links}
+    assert len(links) == len({target for target, _ in links}), "each word once a page"
+    assert all(len(meaning) > 30 for _, meaning in links)
+    assert "{term}" not in page.locator("article").inner_text()
+
+
 LONG = """<table class="wide explorable" data-filters="task,model"><thead><tr><th>task</th><th>model</th>
 <th>ROC AUC</th></tr></thead><tbody><tr><td>binary</td><td>b</td><td>9 (8)</td></tr>
 <tr><td>binary</td><td>a</td><td>0.95 (0.1)</td></tr><tr><td>three-class</td><td>a</td><td>undefined</td></tr>
