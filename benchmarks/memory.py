@@ -109,7 +109,7 @@ def write_tables(studies: int) -> None:
     rules = rule()
     cells = read_cells(DATA, rules)
     table, curve = memory_results.table(cells, rules), memory_results.curve(cells)
-    coverage = memory_results.coverage_table(memory_results.worlds(cells[0], rules.losses[-1]), studies)
+    coverage = memory_results.coverage_table(memory_results.worlds(cells[0], rules.losses), studies)
     made = {"memory": table, "memory_curve": curve, "memory_coverage": coverage}
     for name, frame in made.items():
         frame.to_csv(BOOK / f"{name}.csv", index=False, float_format="%.5f", lineterminator="\n")

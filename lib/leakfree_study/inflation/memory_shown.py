@@ -45,7 +45,9 @@ def shown_table(table: pd.DataFrame) -> pd.DataFrame:
                 "Networks": CONDITIONS[row["condition"]],
                 "Epoch": epoch_words(row["epoch"]),
                 "Training loss": "" if pd.isna(row["train_loss"]) else f"{row['train_loss']:.3f}",
-                "Draws": f"{row['draws']:d}",
+                "Draws": f"{row['draws']:d}"
+                if row["draws"] == row["of_draws"]
+                else f"{row['draws']} of {row['of_draws']}",
                 "Images": f"{row['n_images']:,d}",
                 "Patients": f"{row['n_patients']:,d}",
                 "ROC AUC, clean": f"{row['clean']:.3f}",
@@ -67,7 +69,6 @@ def coverage_shown(coverage: pd.DataFrame) -> pd.DataFrame:
             {
                 "Simulated studies": row["world"],
                 "Luck of training": f"{row['luck']:.2f}",
-                "Gain": f"{row['gain']:.2f}",
                 "Interval over": intervals[row["interval"]],
                 "Holds the truth": f"{row['share']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
                 "Mean width": f"{row['width']:.3f}",
@@ -87,7 +88,15 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
             lines.append(
                 f"**At a training loss of {loss:g}** the networks gain {_interval(row)}, on "
                 f"{row['n_images']:,d} images of {row['n_patients']:,d} patients. Verdict: {row['verdict']}."
+                + _draws_left_out(row)
             )
+    if LAST in of_base.index:
+        row = of_base.loc[LAST].to_dict()
+        lines.append(
+            f"**After the last epoch**, at a mean training loss of {row['train_loss']:.3f}, they gain "
+            f"{_interval(row)} in all {row['draws']} draws. With the leak the ROC AUC is {row['leaky']:.3f}, "
+            f"without it {row['clean']:.3f}. That is {row['share']:.0%} of what was left to gain."
+        )
     chosen = of_base.loc[[name for name in (STRANGERS, AS_PAPERS) if name in of_base.index]]
     if len(chosen) == 2:
         first, second = chosen.to_dict("records")
@@ -107,6 +116,13 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
     hours = table.drop_duplicates("condition")["seconds"].sum() / 3600
     lines.append(f"**Cost.** All networks together took {hours:.1f} hours of one thread.")
     return "".join(f"- {line}\n" for line in lines)
+
+
+def _draws_left_out(row: dict[str, float]) -> str:
+    out = int(row["of_draws"] - row["draws"])
+    if not out:
+        return ""
+    return f" In {out} of {row['of_draws']} draws a network did not come to this loss; it takes no part."
 
 
 def picture(curve: pd.DataFrame, table: pd.DataFrame, rules: Rule) -> Figure:
@@ -161,7 +177,7 @@ def _by_condition(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(range(len(rows)), names, fontsize=9)
     axes.invert_yaxis()
     axes.axvline(0, color="#333333", lw=0.8)
-    axes.set_xlabel("ROC AUC that other images of the tested patients add")
+    axes.set_xlabel("ROC AUC added")
 
 
 def best_known(table: pd.DataFrame) -> pd.DataFrame:

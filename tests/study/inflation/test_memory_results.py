@@ -96,11 +96,16 @@ def test_choosing_on_tested_patients_finds_the_epoch_that_knows_them(table):
     assert table.loc[AS_PAPERS, "estimate"] > table.loc[STRANGERS, "estimate"]
 
 
-def test_a_loss_that_a_network_does_not_reach_has_no_row(folder, monkeypatch):
+def test_a_draw_whose_network_does_not_come_to_a_loss_takes_no_part(folder, monkeypatch):
     monkeypatch.setattr(memory_results, "RESAMPLES", 20)
     (cells,) = read_cells(folder, rule())
     view = next(iter(cells.records))
     cells.records[view]["train_loss"] = [0.6, 0.3, 0.25, 0.24]
+    made = memory_results.table([cells], rule()).set_index("epoch")
+    assert made.loc["loss 0.2", ["draws", "of_draws", "networks", "n_images"]].tolist() == [5, 6, 10, 150]
+    assert made.loc[LAST, "draws"] == 6
+    for record in cells.records.values():
+        record["train_loss"] = [0.6, 0.3, 0.25, 0.24]
     assert "loss 0.2" not in memory_results.table([cells], rule())["epoch"].tolist()
 
 
