@@ -162,7 +162,7 @@ def _half_of(rows: np.ndarray, labels: np.ndarray, seed: int) -> dict[int, int]:
 
 
 def worlds(cells: Cells, losses: Sequence[float]) -> dict[str, World]:
-    """Return worlds to simulate: of the size that is measured at the first and at the last loss, and others."""
+    """Return worlds to simulate: with components as measured at the first and the last loss, and others."""
     measured = {}
     for loss in (losses[0], losses[-1]):
 

@@ -224,7 +224,8 @@ def measured_world(
     patient = float(np.clip(np.nanmean(between), 0, 0.95)) if between else 0.3
     image = float(np.clip(np.mean(within) - patient, 0, 0.95 - patient))
     of_class = np.bincount(clean[0].truth, minlength=2)
-    base = World((int(of_class[0]), int(of_class[1])), len(seeds), auc, 0.0, patient, image)
+    draws = max(2, len(seeds) // 2 * 2)  # simulated draws come in couples
+    base = World((int(of_class[0]), int(of_class[1])), draws, auc, 0.0, patient, image)
     worlds = [replace(base, luck=luck) for luck in LUCKS]
     sds = [
         np.sqrt(np.mean([simulate(world, seed + k, 3).sd_training ** 2 for k in range(n)]))
