@@ -140,7 +140,8 @@ def call(
     leakfree.data.images.ImageError
         With the message of whatever the function raises.
     """
-    asked = {"task": "called", "module": module, "function": function, "path": path, "arguments": arguments}
+    asked = {"task": "called", "module": module, "function": function, "arguments": arguments}
+    asked["path"] = _from_anywhere(path)
     body = _ask_of_file(asked, memory_a_byte, fresh=True)[1]
     return json.loads(body.tobytes())
 
@@ -157,7 +158,8 @@ def pictures(module: str, path: str, keys: Sequence[str]) -> Iterator[bytes | st
     """
     place = 0
     while place < len(keys):
-        asked = {"task": "pictures", "module": module, "path": path, "keys": keys[place:]}
+        asked = {"task": "pictures", "module": module, "keys": keys[place:]}
+        asked["path"] = _from_anywhere(path)
         try:
             head, body = _ask_of_file(asked)
         except ImageError as error:
@@ -175,6 +177,11 @@ def pictures(module: str, path: str, keys: Sequence[str]) -> Iterator[bytes | st
 _left: dict[tuple[str, int, int], float] = {}
 #: A file is read by one process at a time, and by the one that has it open, if there is one.
 _turns = tuple(threading.Lock() for _ in range(64))
+
+
+def _from_anywhere(path: str) -> str:
+    """Return a path that holds in a process that was started in another folder, where this one was before."""
+    return os.path.join(os.getcwd(), path)
 
 
 def size_on_disk(path: str) -> int:
