@@ -9,7 +9,7 @@ from deferred import deferred
 
 with deferred:
     from leakfree_study.inflation import memory_shown
-    from leakfree_study.inflation.memory import View, rule
+    from leakfree_study.inflation.memory import NetworkSide, rule
     from leakfree_study.inflation.memory_results import LAST, read_cells, scored
 
 
@@ -41,7 +41,10 @@ def test_the_committed_table_is_what_the_cells_give(data, tables):
         for seed in cells.seeds:
             values = [
                 scored(
-                    cells.predictions[View(seed, arm)], cells.condition.epochs, cells.labels, cells.groups
+                    cells.predictions[NetworkSide(seed, arm)],
+                    cells.condition.epochs,
+                    cells.labels,
+                    cells.groups,
                 ).values("roc_auc", ones)[0]
                 for arm in ("clean", "leaky")
             ]
