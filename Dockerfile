@@ -58,7 +58,7 @@ FROM $BASE
 LABEL org.opencontainers.image.title="leakfree" \
       org.opencontainers.image.description="Pneumonia on chest X-rays, from a leak-free model. Not a medical device." \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.base.name="python:3.11-slim-bookworm"
 
 # All belongs to root: the service can change neither its code nor its model.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leakfree.scores.predictions import read_predictions
     from leakfree.split.manifest import Manifest, patient_level
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "audit_images": "leakfree.audit.auditor",

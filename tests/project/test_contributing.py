@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import yaml
 
-import leakfree
 from leakfree_study.run.config import PROFILES
 
 #: What the examples touch or run; a copy of it is all that they get.
@@ -249,17 +248,6 @@ def test_commands_of_the_guide_are_known(guide, capsys):
         assert not {option for option in options if option not in said}, command
     profiles = {profile for line in lines for profile in re.findall(r"--profile (\w+)", line)}
     assert profiles and profiles <= set(PROFILES)
-
-
-def test_a_release_has_one_version(repository):
-    cited = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))["version"]
-    assert cited == leakfree.__version__
-    headings = re.findall(r"^## (.+)$", (repository / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
-    assert headings[0] == "[Unreleased]"
-    released = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}", heading) for heading in headings[1:]]
-    assert all(released)
-    # The version of the package is the last one released, once there is one.
-    assert not released or released[0][1] == leakfree.__version__
 
 
 def test_the_changelog_keeps_to_its_sections(repository):

@@ -6,7 +6,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -287,6 +287,7 @@ def fit(
     ledger: Ledger,
     description: str = "fit",
     checkpoint: Checkpoint | None = None,
+    watch: Callable[[nn.Module, Normalisation, dict[str, float]], None] | None = None,
 ) -> Fitted:
     """Train a network.
 
@@ -305,6 +306,9 @@ def fit(
         Shown with the progress.
     checkpoint : Checkpoint, optional
         Where to go on from and to; an interrupted training ends with the weights of one that was not.
+    watch : callable, optional
+        Called after each epoch with the network as it is then, the normalisation, and the epoch's row of the
+        learning curve. It must not train the network. Not called again for epochs that a checkpoint has.
 
     Returns
     -------
@@ -352,6 +356,8 @@ def fit(
             if images.val is not None:
                 row |= _validate(network, images, images.val, normalisation, budget, ledger)
             running.add(row)
+            if watch is not None:
+                watch(network, normalisation, row)
             line = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
             say(f"{description}: {line}", file=sys.stderr)
             running.seconds += time.perf_counter() - started

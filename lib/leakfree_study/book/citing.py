@@ -155,7 +155,7 @@ def ro_crate(run: Path, cited: dict[str, Any], within: tuple[str, ...] = ("",)) 
     images = {"@id": f"https://doi.org/{data['doi']}", "@type": "CreativeWork", "name": data["title"],
               "license": _LICENCES[data["license"]]}  # fmt: skip
     software = {"@id": "#leakfree", "@type": "SoftwareApplication", "name": "leakfree",
-                "softwareVersion": cited["version"], "license": _LICENCES[cited["license"]],
+                "softwareVersion": provenance["versions"]["leakfree"], "license": _LICENCES[cited["license"]],
                 "identifier": provenance["git"]["commit"]}  # fmt: skip
     root = {
         "@id": "./",

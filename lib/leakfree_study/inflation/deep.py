@@ -12,8 +12,9 @@ from leakfree.split.manifest import Manifest
 from leakfree.split.protocols import CLEAN, SIBLINGS
 from leakfree_study.inflation.arms import Arms
 from leakfree_study.inflation.draws import draw
-from leakfree_study.inflation.estimate import Scored, inflation, patient_counts, swap_test
+from leakfree_study.inflation.estimate import Scored, arm_values, inflation, patient_counts, swap_test
 from leakfree_study.inflation.material import Material
+from leakfree_study.inflation.results import share_of_left
 from leakfree_study.run.cells import Cell, NetworkJob, Result
 
 
@@ -117,6 +118,7 @@ def deep_table(
             files[arm].append(f"predictions/{result.predictions.name}")
         for metric in ("roc_auc", "macro_f1"):
             found = inflation(arms["clean"], arms["siblings"], metric, counts)
+            before = float(arm_values(arms["clean"], metric, counts[:1]).mean())
             swapped = swap_test(arms["clean"], arms["siblings"], seed=seed) if metric == "roc_auc" else np.nan
             rows.append(
                 {
@@ -133,6 +135,8 @@ def deep_table(
                     "predictions": ";".join(files["siblings"]),
                     "clean_predictions": ";".join(files["clean"]),
                     "p_bootstrap": found.p,
+                    "clean": before,
+                    "share": share_of_left(found.estimate, before),
                 }
             )
     return pd.DataFrame(rows)

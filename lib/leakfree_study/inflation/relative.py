@@ -11,39 +11,37 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from leakfree_study.figures.names import model_name
 from leakfree_study.inflation.catalogue import LEAKS
-from leakfree_study.inflation.shown import task_title
+from leakfree_study.inflation.preregistration import preregistration
+from leakfree_study.inflation.results import own_family
+from leakfree_study.inflation.shown import task_title, unchanged
 
 _COLUMNS = ("protocol", "task", "model", "clean", "estimate", "share", "share_low", "share_high", "verdict")
 
 
-def shares(inflation: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+def shares(inflation: pd.DataFrame) -> pd.DataFrame:
     """Tell every difference of ROC AUC at full dose as a share of what was left to gain.
 
     Parameters
     ----------
-    inflation, arms : pandas.DataFrame
-        ``tables/inflation.csv`` and ``tables/inflation_arms.csv`` of a run.
+    inflation : pandas.DataFrame
+        ``tables/inflation.csv`` of a run.
 
     Returns
     -------
     pandas.DataFrame
         ``protocol, task, model, clean, estimate, share, share_low, share_high, verdict``, and
-        ``unchanged``: no prediction changed its rank in any draw, as where a threshold or the same epoch was
-        chosen. Such a zero is no finding. The share is NaN where nothing was left to gain, or where the table
-        of arms lacks the model.
+        ``unchanged``, see `unchanged`. The share is NaN where nothing was left to gain.
     """
     rows = inflation[inflation["primary"].astype(bool) & (inflation["metric"] == "roc_auc")]
     rows = rows[rows["dose"] == 1.0]
-    scores = arms[arms["metric"] == "roc_auc"].set_index("predictions")["estimate"]
-    # The leaky arm is scored on the images of its leak; the clean one of the table may be on fewer.
-    clean = scores.reindex(rows["predictions"]).to_numpy() - rows["estimate"].to_numpy()
-    left = np.where(clean < 1, 1 - clean, np.nan)
-    nothing = (rows[["estimate", "low", "high"]] == 0).all(axis=1)
-    found = rows.assign(clean=clean, unchanged=nothing)
+    left = (1 - rows["clean"]).where(rows["clean"] < 1)
+    found = rows.assign(unchanged=unchanged(rows))
     for name, column in (("share", "estimate"), ("share_low", "low"), ("share_high", "high")):
-        found[name] = rows[column].to_numpy() / left
+        found[name] = rows[column] / left
     return found[[*_COLUMNS, "unchanged"]].reset_index(drop=True)
 
 
@@ -85,19 +83,27 @@ def medians(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def section(argument: str, run: Path) -> str:
-    """Return the table of `medians` of a run as Markdown, leaks of the largest share first.
+    """Return a table of a run as Markdown.
 
     Parameters
     ----------
     argument : str
-        ``shares``.
+        ``shares``: `medians`, leaks of the largest share first. ``patients``: other images of the same
+        patient, judged in the large family and in one of its own, with the effect that each would find.
     run : pathlib.Path
         Run folder; one that measured no inflation gives one sentence.
     """
-    tables = [Path(run) / "tables" / f"{name}.csv" for name in ("inflation", "inflation_arms")]
-    if argument != "shares" or not all(table.is_file() for table in tables):
+    path = Path(run) / "tables" / "inflation.csv"
+    if argument not in ("shares", "patients") or not path.is_file():
         return "This run measured no inflation.\n"
-    rows = medians(shares(*map(pd.read_csv, tables)))
+    table = pd.read_csv(path)
+    if "clean" not in table:
+        return "The tables of this run are of an older version. `leakfree rebuild RUN` makes them again.\n"
+    return {"shares": _shares, "patients": _patients}[argument](table, path.parent)
+
+
+def _shares(inflation: pd.DataFrame, tables: Path) -> str:
+    rows = medians(shares(inflation))
     titles = {leak.protocol: leak.title for leak in LEAKS}
     order = rows.groupby("protocol")["share"].max().sort_values(ascending=False, kind="stable").index.tolist()
     rows = rows.sort_values("protocol", key=lambda names: names.map(order.index), kind="stable")
@@ -111,4 +117,59 @@ def section(argument: str, run: Path) -> str:
             f"| {titles.get(row.protocol, row.protocol)} | {task_title(row.task)} | {row.models} | "
             f"{shown[0]} | {shown[1]} | {row.counted} | {row.found} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def detectable(effects: pd.DataFrame, task: str, comparisons: int, level: float) -> float:
+    """Return the effect that is found in four of five studies at the smallest level of Holm's steps.
+
+    Parameters
+    ----------
+    effects : pandas.DataFrame
+        ``06_minimal_detectable_effect`` of a run.
+    task : str
+    comparisons : int
+        Of the family; 1 for no adjustment.
+    level : float
+        Of the family.
+
+    Returns
+    -------
+    float
+        In units of ROC AUC; NaN for a task without simulated studies.
+    """
+    of_task = effects[effects["task"] == task]
+    if of_task.empty:
+        return float("nan")
+    row = of_task.iloc[0]
+    df = min(row["tested_a_draw_first_class"], row["tested_a_draw_second_class"]) - 1
+    reach = stats.t.ppf(1 - level / (2 * comparisons), df) + stats.t.ppf(0.8, df)
+    return float(row["sd_of_estimate"] * reach)
+
+
+def _patients(inflation: pd.DataFrame, tables: Path) -> str:
+    before = preregistration()
+    rows = own_family(inflation, before.margins)
+    path = tables / "06_minimal_detectable_effect.csv"
+    effects = pd.read_csv(path) if path.is_file() else pd.DataFrame({"task": []})
+    lines = [
+        "| Task | Model | Difference | Share of what was left | All comparisons | Alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows.sort_values(["task", "model"], kind="stable").itertuples():
+        lines.append(
+            f"| {task_title(row.task)} | {model_name(row.model)} | {row.estimate:+.3f} ({row.low:+.3f} to "
+            f"{row.high:+.3f}) | {row.share:+.0%} | {row.verdict} | {row.verdict_own} |"
+        )
+    lines.append("")
+    for task, of_task in rows.groupby("task"):
+        sizes = {"before adjustment": 1, "alone": of_task["own"].iloc[0], "in all": of_task["family"].iloc[0]}
+        found = {name: detectable(effects, task, size, before.level) for name, size in sizes.items()}
+        if np.isfinite(found["alone"]):
+            lines.append(
+                f"{task_title(task).capitalize()}: four of five studies find a difference of "
+                f"{found['before adjustment']:.3f} before adjustment, of {found['alone']:.3f} among the "
+                f"{sizes['alone']} comparisons of this leak alone, and of {found['in all']:.3f} among all "
+                f"{sizes['in all']} comparisons.\n"
+            )
     return "\n".join(lines) + "\n"

@@ -51,6 +51,39 @@ def inflation_table(
     )
 
 
+def share_of_left(estimate: float, clean: float) -> float:
+    """Return a difference as a share of 1 minus the score without the leak; NaN where nothing was left."""
+    return estimate / (1 - clean) if clean < 1 else float("nan")
+
+
+def own_family(table: pd.DataFrame, margins: dict[str, float]) -> pd.DataFrame:
+    """Judge other images of the same patient at full dose as a family of their own, task by task.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `judge`.
+    margins : dict of str to float
+
+    Returns
+    -------
+    pandas.DataFrame
+        Its rows of that leak in the primary metric, with ``p_own`` and ``verdict_own`` beside ``p_holm`` and
+        ``verdict``, and ``family`` and ``own``: how many comparisons each family has.
+    """
+    primary = table[table["primary"].astype(bool)]
+    rows = primary[(primary["protocol"] == "siblings") & (primary["dose"] == 1.0)].copy()
+    sizes = primary.groupby(["task", "metric"]).size()
+    rows["family"] = [int(sizes[key]) for key in zip(rows["task"], rows["metric"], strict=True)]
+    for _, members in rows.groupby(["task", "metric"]):
+        rows.loc[members.index, "p_own"] = holm(members["p"])
+        rows.loc[members.index, "own"] = len(members)
+    rows["verdict_own"] = [
+        verdict(row.estimate, row.low, row.high, row.p_own, margins[row.metric]) for row in rows.itertuples()
+    ]
+    return rows.astype({"own": int})
+
+
 def judge(rows: pd.DataFrame, margins: dict[str, float]) -> pd.DataFrame:
     """Add Holm's adjusted p-value within each task and metric of the family, and the verdict.
 
@@ -183,6 +216,7 @@ def _leaks_of_model(results: Results, model: tuple, primary: str, n_resamples: i
                     kept[key] = arm_values(draws, metric, counts)
                 values.append(kept[key])
             found = summarise(values[1] - values[0], second)
+            before = float(values[0][:, 0].mean())
             rows.append(
                 {
                     "protocol": leak.protocol,
@@ -196,6 +230,8 @@ def _leaks_of_model(results: Results, model: tuple, primary: str, n_resamples: i
                     "population": leak.population,
                     "predictions": leaky.path,
                     "clean_predictions": clean.path,
+                    "clean": before,
+                    "share": share_of_left(found.estimate, before),
                 }
             )
     return rows

@@ -102,7 +102,7 @@ def processors_sentence(compared: pd.DataFrame) -> str:
     judged = int((compared["verdict_here"].fillna("") != "").sum())
     return (
         f"Largest difference between the two runs: {', '.join(largest)}. {int(_differ(compared).sum())} of "
-        f"{judged} verdicts differ."
+        f"{judged} verdicts differ; where they do, that of the first run counts."
     )
 
 
@@ -118,7 +118,7 @@ def other_verdicts(compared: pd.DataFrame, processor: str) -> pd.DataFrame:
     """
     rows = compared[_differ(compared)]
     told = {"leak": titles(rows["protocol"]), "task": rows["task"], "model": rows["model"]}
-    for place, run in (("there", f"on {processor}"), ("here", "here")):
+    for place, run in (("there", f"first, on {processor}"), ("here", "second, here")):
         ends = rows[[f"{name}_{place}" for name in ("estimate", "low", "high")]]
         told[run] = bracketed(ends.set_axis(["estimate", "low", "high"], axis=1), signed=True)
         told[f"verdict {run}"] = rows[f"verdict_{place}"].replace(_BRIEF, regex=True)
@@ -167,6 +167,19 @@ def phantom_sentence(phantoms: pd.DataFrame) -> str:
     )
 
 
+def unchanged(rows: pd.DataFrame) -> pd.Series:
+    """Tell where no prediction changed its rank in any draw, as where the same epoch was chosen.
+
+    Such a zero is no finding.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With ``estimate, low, high``.
+    """
+    return (rows[["estimate", "low", "high"]] == 0).all(axis=1)
+
+
 def takeaways(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float, tasks: Mapping[str, Task]) -> str:
     """Say what each kind of leak is worth, one line each, as Markdown.
 
@@ -197,7 +210,7 @@ def takeaways(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float, task
     if len(natural):
         lines.append(
             "**The same patient, in a random split.** There most test images have no other image of their "
-            f"patient in training. The difference is {_range(natural)}, by model and task."
+            f"patient in training. The difference, by model, is {_ranges(natural, tasks)}."
         )
     if "siblings" in of and len(networks := of["siblings"][~of["siblings"]["model"].str.contains(" on ")]):
         told = "; ".join(
@@ -208,21 +221,28 @@ def takeaways(full_dose: pd.DataFrame, natural: pd.DataFrame, level: float, task
     if prepared := [of[name] for name in ("scaling", "pca", "tuning") if name in of]:
         lines.append(
             "**Preparation.** Scaling or PCA that also saw the test images, or tuning on folds that ignore "
-            f"patients, changes the ROC AUC by {_range(pd.concat(prepared))}."
+            f"patients, changes the ROC AUC, by model, by {_ranges(pd.concat(prepared), tasks)}."
         )
-    counts = full_dose["verdict"].replace(_BRIEF, regex=True).value_counts()
+    counted = full_dose[~unchanged(full_dose)]
+    counts = counted["verdict"].replace(_BRIEF, regex=True).value_counts()
     told = ", ".join(f"{name}: {number}" for name, number in counts.items())
-    clear = int((full_dose["p_holm"] < level).sum())
+    clear = int((counted["p_holm"] < level).sum())
+    same = len(full_dose) - len(counted)
     lines.append(
-        f"**All comparisons.** {clear} of {len(full_dose)} show inflation after adjustment. By verdict: "
-        f"{told}."
+        f"**All comparisons.** {clear} of {len(counted)} show inflation after adjustment. By verdict: "
+        f"{told}." + (f" {same} more are not counted, since no prediction changed." if same else "")
     )
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _range(rows: pd.DataFrame) -> str:
-    low, high = (fixed(end, 4, signed=True) for end in (rows["estimate"].min(), rows["estimate"].max()))
-    return f"{low} to {high}"
+def _ranges(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> str:
+    """Say the smallest and the largest estimate of each task."""
+    said = []
+    for task, of_task in rows.groupby("task", sort=False):
+        ends = (of_task["estimate"].min(), of_task["estimate"].max())
+        low, high = (fixed(end, 4, signed=True) for end in ends)
+        said.append(f"{low} to {high} ({task_words(tasks[str(task)])})")
+    return ", ".join(said)
 
 
 def _largest(rows: pd.DataFrame, tasks: Mapping[str, Task]) -> str:

@@ -38,8 +38,6 @@ STATE = """() => ({
 })"""
 #: Pixels that a page may be high on a desk, and pages that are longer, where one looks a name up.
 HIGHEST = 6000
-#: The page on networks has most to say, and folds what it can.
-HIGHER = {"run/05_leakfree_deep.html": 6200}
 LONGER = ("api/", "genindex", "py-modindex")
 # Text that is too pale: contrast below 4.5 (WCAG 2.2, AA) against the nearest background that is opaque.
 PALE = """() => {
@@ -151,8 +149,7 @@ def test_every_page_is_sound(published_book, tab, width, height, theme):
         found += [f"{name}: {state['wide']} px too wide"] if state["wide"] > 0 else []
         found += [f"{name}: {what}" for what in state["broken"] + state["mute"]]
         found += [f"{name}: cut table {what!r}" for what in state["cut"]]
-        most = HIGHER.get(name, HIGHEST)
-        if width > 1000 and state["height"] > most and not name.startswith(LONGER):
+        if width > 1000 and state["height"] > HIGHEST and not name.startswith(LONGER):
             found.append(f"{name}: {state['height']:.0f} px high")
         # The other theme, as the button of the page sets it.
         for shown in (theme, "dark" if theme == "light" else "light"):
@@ -160,6 +157,16 @@ def test_every_page_is_sound(published_book, tab, width, height, theme):
             found += [f"{name}, {shown}: pale text {text!r} ({c:.1f})" for c, text in page.evaluate(PALE)]
         page.problems.clear()
     assert found == []
+
+
+def test_words_of_the_glossary_are_explained_in_notebooks(published_book, tab):
+    page = tab()
+    page.goto((published_book.html / "run" / "05_leakfree_deep.html").as_uri())
+    links = page.locator("article a.term").evaluate_all("all => all.map((a) => [a.hash, a.title])")
+    assert {"#term-ledger", "#term-cohort"} <= {target for target, _ in links}
+    assert len(links) == len({target for target, _ in links}), "each word once a page"
+    assert all(len(meaning) > 30 for _, meaning in links)
+    assert "{term}" not in page.locator("article").inner_text()
 
 
 LONG = """<table class="wide explorable" data-filters="task,model"><thead><tr><th>task</th><th>model</th>

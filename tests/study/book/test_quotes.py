@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from leakfree_study.book.quotes import QUOTES, Quotes
@@ -280,3 +281,13 @@ def test_each_unknown_name_and_each_wrong_table_is_a_warning_which_fails_the_bui
     for text, reason in wrong.items():
         assert f"page.md:{line}: WARNING: {reason}" in done.stderr
         line += text.count("\n") + 2
+
+
+def test_verdicts_are_more_than_comparisons_as_limitations_says():
+    quotes = Quotes(PUBLISHED)
+    judged = pd.read_csv(PUBLISHED / "tables" / "inflation.csv").query("primary")
+    assert len(judged) == int(quotes["verdicts_judged"].text)
+    full = judged["dose"] == 1
+    assert (full & (judged["metric"] == "roc_auc")).sum() == int(quotes["n_comparisons"].text)
+    assert set(judged[full & (judged["metric"] != "roc_auc")]["protocol"]) == {"threshold"}
+    assert set(judged[~full]["metric"]) == {"roc_auc"}

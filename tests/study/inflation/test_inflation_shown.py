@@ -72,21 +72,23 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
     )
     assert shown.processors_sentence(table) == (
         "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
-        "0.0300 (trained networks). 1 of 2 verdicts differ."
+        "0.0300 (trained networks). 1 of 2 verdicts differ; where they do, that of the first run counts."
     )
     assert shown.other_verdicts(table, "a processor").to_dict("records") == [
         {
             "leak": "The same patient on both sides",
             "task": "etiology",
             "model": "resnet18",
-            "on a processor": "+0.100 (+0.100 to +0.100)",
-            "verdict on a processor": "undecided",
-            "here": "+0.100 (+0.100 to +0.100)",
-            "verdict here": "inflation",
+            "first, on a processor": "+0.100 (+0.100 to +0.100)",
+            "verdict first, on a processor": "undecided",
+            "second, here": "+0.100 (+0.100 to +0.100)",
+            "verdict second, here": "inflation",
         }
     ]
     same = table.assign(verdict_there=table["verdict_here"])
-    assert shown.processors_sentence(same).endswith("0 of 2 verdicts differ.")
+    assert shown.processors_sentence(same).endswith(
+        "0 of 2 verdicts differ; where they do, that of the first run counts."
+    )
     assert shown.other_verdicts(same, "a processor").empty
 
 
@@ -126,21 +128,30 @@ def test_takeaways_name_the_largest_of_each_leak_and_count_verdicts():
         model=["1-nn on pixels", "resnet18", "1-nn on pixels", "xgboost on pixels", "xgboost on pixels"],
         verdict=["inflation, by less than the margin", "undecided", "undecided", "undecided", "undecided"],
     )  # fmt: skip
-    natural = pd.DataFrame({"estimate": [0.001, 0.003]})
+    natural = pd.DataFrame({"estimate": [0.001, 0.003, 0.002], "task": ["etiology", "etiology", "binary"]})
     assert shown.takeaways(table, natural, 0.05, TASKS).splitlines() == [
         "- **Copies.** A model that has a copy of every test image in training gains at most +0.900 "
         "(+0.010 to +0.090): nearest neighbour on pixels, bacterial against viral.",
         "- **The same patient.** A model that has other images of every tested patient in training gains at "
         "most +0.040 (+0.010 to +0.090): ResNet18, bacterial against viral.",
         "- **The same patient, in a random split.** There most test images have no other image of their "
-        "patient in training. The difference is +0.0010 to +0.0030, by model and task.",
+        "patient in training. The difference, by model, is +0.0010 to +0.0030 (bacterial against viral), "
+        "+0.0020 to +0.0020 (normal against pneumonia).",
         "- **Trained networks, with other images of every tested patient.** ResNet18 +0.040 (+0.010 to "
         "+0.090), undecided.",
         "- **Preparation.** Scaling or PCA that also saw the test images, or tuning on folds that ignore "
-        "patients, changes the ROC AUC by -0.0010 to 0.0000.",
+        "patients, changes the ROC AUC, by model, by -0.0010 to 0.0000 (bacterial against viral).",
         "- **All comparisons.** 1 of 5 show inflation after adjustment. By verdict: undecided: 4, inflation, "
         "under the margin: 1.",
     ]
+
+
+def test_takeaways_do_not_count_where_nothing_changed():
+    table = rows("threshold", "stopped", p_holm=[1.0, 0.01])
+    table.loc[0, ["estimate", "low", "high"]] = 0.0
+    said = shown.takeaways(table, pd.DataFrame({"estimate": []}), 0.05, TASKS)
+    assert said.startswith("- **All comparisons.** 1 of 1 show inflation after adjustment.")
+    assert said.endswith("1 more are not counted, since no prediction changed.")
 
 
 def test_takeaways_leave_out_what_was_not_measured():

@@ -57,7 +57,7 @@ def found():
 def test_a_row_is_the_mean_difference_of_auc_over_draws(found):
     rows = tables.inflation_table(found, "roc_auc", n_resamples=200)
     row = rows[(rows["protocol"] == "siblings") & (rows["metric"] == "roc_auc")].iloc[0]
-    expected = []
+    expected, clean = [], []
     for seed in range(6):
         scores = []
         for arm in (CLEAN, LEAKY):
@@ -65,11 +65,15 @@ def test_a_row_is_the_mean_difference_of_auc_over_draws(found):
             tested = np.isin(kept.rows, found.draw("series", seed).rows("test"))
             scores.append(roc_auc_score(kept.truth[tested], kept.probabilities[tested, 1]))
         expected.append(scores[1] - scores[0])
+        clean.append(scores[0])
     assert row["estimate"] == pytest.approx(np.mean(expected))
     assert row["sd_over_draws"] == pytest.approx(np.std(expected, ddof=1))
     assert row["low"] < row["estimate"] < row["high"]
     assert (row["draws"], row["n_patients"], row["n_by_class"]) == (6, 60, "30/30")
     assert (row["predictions"], row["clean_predictions"]) == (LEAKY.path, CLEAN.path)
+    of_clean = np.mean(clean)
+    assert row["clean"] == pytest.approx(of_clean)
+    assert row["share"] == pytest.approx(row["estimate"] / (1 - of_clean))
 
 
 def test_holm_is_over_the_primary_metric_of_a_task_and_nothing_else(found):
@@ -83,6 +87,25 @@ def test_holm_is_over_the_primary_metric_of_a_task_and_nothing_else(found):
     assert judged.loc[~judged["primary"], "p_holm"].isna().all()
     assert set(judged.loc[~judged["primary"], "verdict"]) == {""}
     assert judged.loc[judged["protocol"] == "exact", "verdict"].iloc[0] == "inflates"
+
+
+def test_the_same_patient_is_a_family_of_its_own():
+    row = {"task": "etiology", "metric": "roc_auc", "primary": True, "dose": 1.0, "estimate": 0.03}
+    ends = {"low": 0.001, "high": 0.059, "p_holm": 1.0, "verdict": "undecided"}
+    p = {"siblings": [0.012, 0.03], "exact": [0.02] * 40}
+    table = pd.DataFrame([{**row, **ends, "protocol": name, "p": one} for name in p for one in p[name]])
+    others = [table.assign(dose=0.5), table.assign(primary=False), table.assign(task="binary", p=0.9)]
+    own = tables.own_family(pd.concat([table, *others], ignore_index=True), MARGINS)
+    mine = own[own["task"] == "etiology"]
+    assert mine["p_own"].tolist() == pytest.approx([0.024, 0.03])
+    assert mine["verdict_own"].tolist() == ["inflates", "inflates"]
+    assert (mine["own"].tolist(), mine["family"].tolist()) == ([2, 2], [84, 84])
+    assert own.loc[own["task"] == "binary", "verdict_own"].tolist() == ["undecided", "undecided"]
+
+
+def test_nothing_left_to_gain_has_no_share():
+    assert np.isnan(tables.share_of_left(0.0, 1.0))
+    assert tables.share_of_left(0.01, 0.98) == pytest.approx(0.5)
 
 
 def test_the_place_does_not_change_the_table(found):
