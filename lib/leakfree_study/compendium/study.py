@@ -276,7 +276,7 @@ def _run_in(
     sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
     # No kernel waits for hours, or for a notebook that is up to date.
     soon = settings.profile != "full" and not settings.resume
-    with Kernels(Path.cwd()) as kernels:
+    with Kernels(Path.cwd(), shared=settings.profile != "full") as kernels:
         for place, name in enumerate(names):
             log.info(progress.line(name))
             for source in sources[place : place + 2] if soon else ():
