@@ -31,7 +31,7 @@ from leakfree.data.pixels import PixelCache, pixel_digest
 from leakfree.data.reading.wishes import Wishes
 from leakfree.splitter.material import gather
 from leakfree_study.inflation import memory_results, memory_shown
-from leakfree_study.inflation.memory import Condition, Images, Rule, View, rule, train
+from leakfree_study.inflation.memory import Condition, Images, NetworkSide, Rule, rule, train
 from leakfree_study.inflation.memory_results import read_cells
 from leakfree_study.inflation.store import write_csv
 
@@ -79,12 +79,14 @@ def read(folder: Path, size: int, jobs: int) -> Images:
     return Images(PixelCache(ids[taking], pixels, digests), labels, groups)
 
 
-def record_of(condition: Condition, view: View) -> Path:
+def record_of(condition: Condition, view: NetworkSide) -> Path:
     """Return where the record of a cell is."""
     return DATA / condition.name / f"draw{view.seed}-{view.arm}.json"
 
 
-def network(folder: Path, rules: Rule, condition: Condition, views: tuple[View, ...], parent: int) -> None:
+def network(
+    folder: Path, rules: Rule, condition: Condition, views: tuple[NetworkSide, ...], parent: int
+) -> None:
     """Train one network and write its cells down: records last, since a cell is there where its record is."""
     die_with_parent(parent)
     for trained in train(read(folder, condition.image_size, 1), rules, condition, views):

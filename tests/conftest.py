@@ -18,6 +18,8 @@ os.environ["LEAKFREE_NO_CACHE"] = "1"
 
 
 LOADED = pytest.StashKey()
+#: Test files that take minutes, longest first.
+LONGEST = ("test_new.py", "test_rebuild.py", "test_study.py")
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -43,9 +45,10 @@ def pytest_collection(session):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with the files that have slow tests, lest one process is left alone with them."""
+    """Begin with the longest files, then others with slow tests, lest one process is left alone with them."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path not in slow, places.get(item.path.name, len(places))))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from threadpoolctl import threadpool_limits
 
@@ -36,6 +37,8 @@ from leakfree.data.reading.understand import META
 from leakfree.data.reading.wishes import Wishes
 
 _NO_TIME = "time: a test part that is older than training looks like any other"
+#: Images of a patient, half of the patients having more, from which they are taken for frames or slices.
+_FRAMES = 5
 _COPY_CHECKS = ("same_file", "exact_duplicates", "near_duplicates", "label_conflicts")
 
 
@@ -322,6 +325,11 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
             "shifted, cropped, slightly turned and padded copies, and those with a bar or box painted over: "
             "run again with --thorough"
         )
+        if _many_each(read.table):
+            lines.append(
+                "one clip or series under two patients, cut out in two ways: patients have many images each, "
+                "and such frames are searched for one another with --thorough alone"
+            )
     if "near_duplicates" not in settings.skip:
         lines.append(
             "copies with another gamma, window or local contrast, and patches that show half of a picture or "
@@ -344,6 +352,12 @@ def _unchecked(target: Target, read: Scan, settings: AuditSettings) -> tuple[str
         "what a training run really consumed: that takes a ledger, and `leakfree verify`",
     ]
     return tuple(lines)
+
+
+def _many_each(table: pd.DataFrame) -> bool:
+    """Tell whether the images look like frames or slices: patients that are known have many of them each."""
+    images = table.loc[table["patient"] != "", "patient"].value_counts()
+    return len(images) > 1 and float(images.median()) >= _FRAMES
 
 
 def _checksum(read: Scan) -> str:

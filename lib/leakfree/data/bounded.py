@@ -153,7 +153,8 @@ def call(
     leakfree.data.images.ImageError
         With the message of whatever the function raises.
     """
-    asked = {"task": "called", "module": module, "function": function, "path": path, "arguments": arguments}
+    asked = {"task": "called", "module": module, "function": function, "arguments": arguments}
+    asked["path"] = _from_anywhere(path)
     body = _ask_of_file(asked, memory_a_byte, fresh=True, clock=clock)[1]
     return json.loads(body.tobytes())
 
@@ -170,7 +171,8 @@ def pictures(module: str, path: str, keys: Sequence[str]) -> Iterator[bytes | st
     """
     place = 0
     while place < len(keys):
-        asked = {"task": "pictures", "module": module, "path": path, "keys": keys[place:]}
+        asked = {"task": "pictures", "module": module, "keys": keys[place:]}
+        asked["path"] = _from_anywhere(path)
         try:
             head, body = _ask_of_file(asked)
         except ImageError as error:
@@ -195,6 +197,11 @@ def is_address(path: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", path) is not None
 
 
+def _from_anywhere(path: str) -> str:
+    """Return a path that holds in a process that was started in another folder, where this one was before."""
+    return path if is_address(path) else os.path.join(os.getcwd(), path)
+
+
 def size_on_disk(path: str) -> int:
     """Return the bytes of a file, or of all files of a folder, that are on disk: a hole in a file is not."""
     stat = os.stat(path)
@@ -217,7 +224,6 @@ def _ask_of_file(
     if is_address(path):
         key, size, memory, what = (path, 0, 0), 0, _ALL_MEMORY, _PART
     else:
-        path = os.path.abspath(path)  # the process may have started in another folder
         try:
             stat, size = os.stat(path), size_on_disk(path)
         except (OSError, ValueError) as error:
@@ -232,7 +238,7 @@ def _ask_of_file(
         if (seconds := _left[key]) <= 0:
             raise TooLargeError(_SLOW.format(what))
         most = FILE_SAYS + FILE_SAYS_A_BYTE * size
-        asked = {**asked, "path": path, "seconds": seconds, "memory": memory, "most": most}
+        asked = {**asked, "seconds": seconds, "memory": memory, "most": most}
         _left[key] = 0.0  # unless an answer comes
         head, body = _decoders(large=large).ask(asked, b"", seconds, path=path, clock=clock, what=what)
         _left[key] = seconds - head["seconds"] - ("memory" in head)  # another process has to start

@@ -7,7 +7,8 @@ from typing import Any
 
 from leakfree.data.cohort import Cohort, CohortError, describe_problems, ingest, made_by
 from leakfree.data.record import RecordedCohort, is_record
-from leakfree.data.sources import SourceError, open_source
+from leakfree.data.sources import STUDY_FILES, SourceError, is_place, open_source
+from leakfree.data.sources.folder import tells_classes
 from leakfree.data.sources.hub import is_deeplake
 from leakfree.data.sources.store import refuse_bomb
 
@@ -56,3 +57,21 @@ def open_cohort(
             raise CohortError(describe_problems(cohort.name, cohort.problems))
         return cohort
     return ingest(source, target, allow_problems=allow_problems, jobs=jobs)
+
+
+def needs_study(data: str) -> bool:
+    """Tell whether ``--data`` names images that `open_cohort` cannot read without a study file.
+
+    These are all files, and folders whose images are not laid out as those of chest_xray.
+
+    Raises
+    ------
+    SourceError
+        If a folder cannot be read.
+    """
+    path = Path(data)
+    if not is_place(data):
+        return False
+    if not path.is_dir():
+        return path.suffix.lower() not in STUDY_FILES
+    return not is_record(path) and not is_deeplake(path) and not tells_classes(path)

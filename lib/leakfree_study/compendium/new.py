@@ -110,7 +110,15 @@ class Started:
     unreadable: tuple[str, ...]
 
 
-def start(wanted: Wanted) -> Started:
+def study_place(wanted: Wanted) -> tuple[str, Path]:
+    """Return the name of a study and its folder."""
+    folder = Path(wanted.folder)
+    called = folder.stem if folder.is_file() else folder.resolve().name
+    name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", called).lstrip(".-_") or "images"
+    return name, Path(wanted.out or f"{name}-study")
+
+
+def start(wanted: Wanted, *, patients_needed: bool = False) -> Started:
     """Write the study file, audit the images, and write what to do next.
 
     A study file that stands already is kept when it says the same; what else stands there is written anew.
@@ -118,6 +126,8 @@ def start(wanted: Wanted) -> Started:
     Parameters
     ----------
     wanted : Wanted
+    patients_needed : bool
+        Refuse images whose patients nothing tells, instead of taking each for a patient of its own.
 
     Returns
     -------
@@ -128,16 +138,13 @@ def start(wanted: Wanted) -> Started:
     StudyFileError, leakfree.data.raw.SourceError
         One line: images, CSV or options cannot be used, or another study is in the way.
     """
-    folder = Path(wanted.folder)
+    folder, (name, out) = Path(wanted.folder), study_place(wanted)
     if wanted.csv is None and folder.is_file() and table_suffix(folder) and not of_file(folder):
         # A table is one of the images in its folder.
         wanted = replace(wanted, folder=folder.parent, csv=folder)
-    called = folder.stem if folder.is_file() else folder.resolve().name
-    name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", called).lstrip(".-_") or "images"
-    out = Path(wanted.out or f"{name}-study")
     if out.resolve().is_relative_to(Path(wanted.folder).resolve()):
         raise StudyFileError(f"{out}: lies in the folder of the images; choose another with --out")
-    study = propose(wanted, name, out)
+    study = propose(wanted, name, out, patients_needed=patients_needed)
     path = out / STUDY_FILE
     if path.exists():
         if read_study(path) != study:
@@ -152,13 +159,18 @@ def start(wanted: Wanted) -> Started:
     return audited(path, jobs=wanted.jobs)
 
 
-def propose(wanted: Wanted, name: str, out: Path) -> OwnStudy:
+def propose(wanted: Wanted, name: str, out: Path, *, patients_needed: bool = False) -> OwnStudy:
     """Look at the images as an audit does, and propose what the study file says of them."""
     patients: PathPattern | CsvColumn | str = "none"
     if wanted.patient_pattern:
         patients = _pattern(wanted.patient_pattern)
     opened = open_images(wanted.folder, _wishes(wanted))
     table = opened.understood.table
+    if patients_needed and (without := table.loc[table["patient"] == "", "image_id"].tolist()):
+        raise StudyFileError(
+            f"{wanted.csv or wanted.folder}: nothing tells the patient of {len(without):,} of {len(table):,} "
+            f"images, such as {without[0]}"
+        )
     if wanted.patient_column:
         patients = CsvColumn(column=wanted.patient_column)
     elif patients == "none" and table["patient"].any():

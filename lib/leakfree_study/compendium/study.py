@@ -25,11 +25,18 @@ from leakfree.base.parallel import available_cores
 from leakfree.base.paths import cache_folder, project_root
 from leakfree.base.sums import write_sums
 from leakfree.data.cohort import Cohort, CohortError
-from leakfree.data.open import open_cohort
+from leakfree.data.open import needs_study, open_cohort
 from leakfree.data.record import is_record, save_cohort
 from leakfree.data.sources import SourceError
 from leakfree.data.study_file import StudyFileError
-from leakfree_study.compendium.own_runs import adaptation, own_parameters, own_run_folder, study_of
+from leakfree_study.compendium.own_runs import (
+    adaptation,
+    begin_study,
+    own_parameters,
+    own_run_folder,
+    standing_study,
+    study_of,
+)
 from leakfree_study.compendium.progress import Progress
 from leakfree_study.figures.plots import note_cells
 from leakfree_study.run import made_with
@@ -76,11 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("papermill").addFilter(_is_progress)
     try:
         settings = parse(arguments)
+        if needs_study(settings.data):
+            problems, jobs = settings.allow_problems, settings.jobs
+            study = begin_study(settings.data, settings.profile, allow_problems=problems, jobs=jobs)
+            settings = settings.model_copy(update={"data": study})
+        run_study(settings)
     except StudyFileError as error:
         say(f"run_all: {error}", file=sys.stderr)
         return 2
-    try:
-        run_study(settings)
     except (StudyError, NotebookError, CohortError, SourceError) as error:
         say(f"run_all: {error}", file=sys.stderr)
         return 1
@@ -108,9 +118,9 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--data",
         default="phantom",
-        metavar="phantom|hub|FOLDER|DEEPLAKE_PATH|STUDY.YAML",
+        metavar="phantom|hub|FOLDER|FILE|STUDY.YAML",
         help="cohort (default: phantom, made on the spot; phantom:N has N images); any hub://owner/name is "
-        "accepted; study.yaml of `leakfree new`",
+        "accepted; study.yaml of `leakfree new`, which is started here for other images that it understands",
     )
     parser.add_argument(
         "--profile", choices=list(PROFILES), help="size of the run (default: the study file's, else quick)"
@@ -143,6 +153,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Turn arguments into settings; leaves with exit code 2 when they cannot be used."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    given.data = standing_study(given.data)
     own = study_of(given.data)
     parameters = {}
     for item in given.parameter:
@@ -265,7 +276,7 @@ def _run_in(
     sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
     # No kernel waits for hours, or for a notebook that is up to date.
     soon = settings.profile != "full" and not settings.resume
-    with Kernels(Path.cwd()) as kernels:
+    with Kernels(Path.cwd(), shared=settings.profile != "full") as kernels:
         for place, name in enumerate(names):
             log.info(progress.line(name))
             for source in sources[place : place + 2] if soon else ():

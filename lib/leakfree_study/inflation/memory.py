@@ -31,7 +31,7 @@ from leakfree_study.inflation.estimate import Scored
 ARMS = {"clean": CLEAN, "leaky": SIBLINGS}
 
 
-class View(NamedTuple):
+class NetworkSide(NamedTuple):
     """The side of a draw that a network is on."""
 
     seed: int
@@ -52,12 +52,12 @@ class Condition(BaseModel):
     draws: int
     shared: bool
 
-    def networks(self) -> list[tuple[View, ...]]:
+    def networks(self) -> list[tuple[NetworkSide, ...]]:
         """List what is trained: one entry a network, with each draw and arm that it is scored in."""
         if not self.shared:
-            return [(View(seed, arm),) for seed in range(self.draws) for arm in ARMS]
+            return [(NetworkSide(seed, arm),) for seed in range(self.draws) for arm in ARMS]
         return [
-            (View(seed, arm), View(seed + 1, other))
+            (NetworkSide(seed, arm), NetworkSide(seed + 1, other))
             for seed in range(0, self.draws, 2)
             for arm, other in (("clean", "leaky"), ("leaky", "clean"))
         ]
@@ -124,22 +124,22 @@ class Trained:
 
     Attributes
     ----------
-    view : View
+    view : NetworkSide
     predictions : pandas.DataFrame
         ``epoch, image`` (row of the images), ``role`` (``test``, ``val``) and ``p``, of the second class.
     facts : dict
         The learning curve, what was consumed, precision, seconds.
     """
 
-    view: View
+    view: NetworkSide
     predictions: pd.DataFrame
     facts: dict[str, Any]
 
 
-class _Side:
+class _Scoring:
     """A draw and arm that a network is scored in: its rows, its manifest, and what was scored so far."""
 
-    def __init__(self, images: Images, view: View) -> None:
+    def __init__(self, images: Images, view: NetworkSide) -> None:
         arms = Arms(draw(images.labels, images.groups, view.seed), images.labels)
         self.images, self.view = images, view
         self.rows = {
@@ -167,7 +167,7 @@ class _Side:
         self.found = ledger.check(self.manifest, ARMS[self.view.arm], self.groups)
 
 
-def train(images: Images, rules: Rule, condition: Condition, views: Sequence[View]) -> list[Trained]:
+def train(images: Images, rules: Rule, condition: Condition, views: Sequence[NetworkSide]) -> list[Trained]:
     """Train one network, and score it after every epoch in each draw and arm that it belongs to.
 
     Parameters
@@ -175,7 +175,7 @@ def train(images: Images, rules: Rule, condition: Condition, views: Sequence[Vie
     images : Images
     rules : Rule
     condition : Condition
-    views : sequence of View
+    views : sequence of NetworkSide
         All with the same training images. The seed of the first is that of initial weights and training.
 
     Raises
@@ -185,7 +185,7 @@ def train(images: Images, rules: Rule, condition: Condition, views: Sequence[Vie
     leakfree.ledger.ledger.LedgerError
         If other images were consumed than a draw plans, or a leak is not the one of its arm.
     """
-    sides = [_Side(images, view) for view in views]
+    sides = [_Scoring(images, view) for view in views]
     rows, seed = sides[0].rows["train"], views[0].seed
     if any(not np.array_equal(side.rows["train"], rows) for side in sides):
         raise ValueError(f"{condition.name}: {[*views]} do not train on the same images")

@@ -22,10 +22,18 @@ from leakfree_study.inflation.estimate import (
     patient_counts,
     verdict,
 )
-from leakfree_study.inflation.memory import ARMS, Condition, Rule, View, epoch_at, epoch_of_least_loss, scored
+from leakfree_study.inflation.memory import (
+    ARMS,
+    Condition,
+    NetworkSide,
+    Rule,
+    epoch_at,
+    epoch_of_least_loss,
+    scored,
+)
 from leakfree_study.inflation.training_noise import (
     Noisy,
-    World,
+    NoisyWorld,
     coverage,
     measured_world,
     with_training_noise,
@@ -49,22 +57,24 @@ class Cells:
     condition : leakfree_study.inflation.memory.Condition
     labels, groups : numpy.ndarray of int64, shape (n,)
         Of all images.
-    predictions : dict of View to pandas.DataFrame
-    records : dict of View to dict
+    predictions : dict of NetworkSide to pandas.DataFrame
+    records : dict of NetworkSide to dict
     """
 
     condition: Condition
     labels: np.ndarray
     groups: np.ndarray
-    predictions: dict[View, pd.DataFrame]
-    records: dict[View, dict[str, Any]]
+    predictions: dict[NetworkSide, pd.DataFrame]
+    records: dict[NetworkSide, dict[str, Any]]
 
     @property
     def seeds(self) -> list[int]:
         """Draws whose two arms are there."""
-        return [s for s in range(self.condition.draws) if all(View(s, arm) in self.records for arm in ARMS)]
+        return [
+            s for s in range(self.condition.draws) if all(NetworkSide(s, arm) in self.records for arm in ARMS)
+        ]
 
-    def losses(self, view: View) -> list[float]:
+    def losses(self, view: NetworkSide) -> list[float]:
         """Return the training loss of each epoch."""
         return self.records[view]["train_loss"]
 
@@ -86,7 +96,7 @@ def read_cells(folder: Path, rules: Rule) -> list[Cells]:
         predictions, records = {}, {}
         for path in sorted((folder / condition.name).glob("draw*.json")):
             record = json.loads(path.read_text(encoding="utf-8"))
-            view, data = View(record["draw"], record["arm"]), path.with_suffix(".csv.gz")
+            view, data = NetworkSide(record["draw"], record["arm"]), path.with_suffix(".csv.gz")
             if file_hash(data) != record["predictions_sha256"]:
                 raise CellError(f"{data}: not the file that its record names; train the cell again")
             if {**condition.model_dump(), **record["condition"]} != condition.model_dump():
@@ -102,7 +112,7 @@ def read_cells(folder: Path, rules: Rule) -> list[Cells]:
     return out
 
 
-def gain(cells: Cells, epoch_of: Callable[[View], int | None]) -> tuple[Noisy, float, float] | None:
+def gain(cells: Cells, epoch_of: Callable[[NetworkSide], int | None]) -> tuple[Noisy, float, float] | None:
     """Estimate leaky minus clean where each network is taken after an epoch of its own.
 
     Parameters
@@ -120,15 +130,15 @@ def gain(cells: Cells, epoch_of: Callable[[View], int | None]) -> tuple[Noisy, f
     seeds = reaching(cells, epoch_of)
     for seed in seeds:
         for arm in ARMS:
-            view = View(seed, arm)
+            view = NetworkSide(seed, arm)
             epoch = epoch_of(view) or 0
             arms[arm].append(scored(cells.predictions[view], epoch, cells.labels, cells.groups))
     return _noisy(cells, arms["clean"], arms["leaky"], seeds)
 
 
-def reaching(cells: Cells, epoch_of: Callable[[View], int | None]) -> list[int]:
+def reaching(cells: Cells, epoch_of: Callable[[NetworkSide], int | None]) -> list[int]:
     """Return the draws whose two networks both have the epoch."""
-    return [seed for seed in cells.seeds if all(epoch_of(View(seed, arm)) is not None for arm in ARMS)]
+    return [seed for seed in cells.seeds if all(epoch_of(NetworkSide(seed, arm)) is not None for arm in ARMS)]
 
 
 def gain_by_halves(cells: Cells, chosen_as: str) -> tuple[Noisy, float, float] | None:
@@ -141,7 +151,7 @@ def gain_by_halves(cells: Cells, chosen_as: str) -> tuple[Noisy, float, float] |
     for seed in cells.seeds:
         for half in range(2):
             for arm, found in (("clean", clean), ("leaky", leaky)):
-                predictions = cells.predictions[View(seed, arm)]
+                predictions = cells.predictions[NetworkSide(seed, arm)]
                 tested = predictions["role"] == "test"
                 # The rank of an image among the tested of its class: halves are equal by class.
                 of_image = _half_of(np.unique(predictions.loc[tested, "image"]), cells.labels, seed)
@@ -161,20 +171,20 @@ def _half_of(rows: np.ndarray, labels: np.ndarray, seed: int) -> dict[int, int]:
     }
 
 
-def worlds(cells: Cells, losses: Sequence[float]) -> dict[str, World]:
-    """Return worlds to simulate: of the size that is measured at the first and at the last loss, and others."""
+def worlds(cells: Cells, losses: Sequence[float]) -> dict[str, NoisyWorld]:
+    """Return worlds to simulate: with components as measured at the first and the last loss, and others."""
     measured = {}
     for loss in (losses[0], losses[-1]):
 
-        def epoch_of(view: View, loss: float = loss) -> int | None:
+        def epoch_of(view: NetworkSide, loss: float = loss) -> int | None:
             return epoch_at(cells.losses(view), loss)
 
         seeds = reaching(cells, epoch_of)
         arms = {
             arm: [
                 scored(
-                    cells.predictions[View(seed, arm)],
-                    epoch_of(View(seed, arm)) or 0,
+                    cells.predictions[NetworkSide(seed, arm)],
+                    epoch_of(NetworkSide(seed, arm)) or 0,
                     cells.labels,
                     cells.groups,
                 )
@@ -193,7 +203,7 @@ def worlds(cells: Cells, losses: Sequence[float]) -> dict[str, World]:
     }
 
 
-def coverage_table(of_name: Mapping[str, World], n: int) -> pd.DataFrame:
+def coverage_table(of_name: Mapping[str, NoisyWorld], n: int) -> pd.DataFrame:
     """Simulate every world n times; `coverage` with the worlds' names and components before."""
     frames = [
         coverage(world, n).assign(world=name, **asdict(world) | {"pairs": "/".join(map(str, world.pairs))})
@@ -242,7 +252,7 @@ def table(all_cells: list[Cells], rules: Rule) -> pd.DataFrame:
 
 
 def _rows(cells: Cells, rules: Rule) -> Iterator[dict[str, object]]:
-    ways: list[tuple[str, Callable[[View], int | None]]] = [
+    ways: list[tuple[str, Callable[[NetworkSide], int | None]]] = [
         (f"loss {loss:g}", lambda view, loss=loss: epoch_at(cells.losses(view), loss))
         for loss in rules.losses
     ]
@@ -252,7 +262,7 @@ def _rows(cells: Cells, rules: Rule) -> Iterator[dict[str, object]]:
         if found is not None:
             seeds = reaching(cells, epoch_of)
             losses = [
-                cells.losses(View(seed, arm))[(epoch_of(View(seed, arm)) or 0) - 1]
+                cells.losses(NetworkSide(seed, arm))[(epoch_of(NetworkSide(seed, arm)) or 0) - 1]
                 for seed in seeds
                 for arm in ARMS
             ]
@@ -273,7 +283,7 @@ def _row(
         (record["consumed"], record["seconds"]): view.seed in seeds for view, record in cells.records.items()
     }
     tested = sum(
-        int((cells.predictions[View(seed, "clean")].query("epoch == 1")["role"] == "test").sum())
+        int((cells.predictions[NetworkSide(seed, "clean")].query("epoch == 1")["role"] == "test").sum())
         for seed in seeds
     )
     return {
@@ -306,7 +316,7 @@ def curve(all_cells: list[Cells]) -> pd.DataFrame:
     rows = []
     for cells in all_cells:
         for seed in cells.seeds:
-            clean, leaky = View(seed, "clean"), View(seed, "leaky")
+            clean, leaky = NetworkSide(seed, "clean"), NetworkSide(seed, "leaky")
             for epoch in range(1, len(cells.losses(clean)) + 1):
                 values = [
                     scored(cells.predictions[view], epoch, cells.labels, cells.groups).values(

@@ -13,11 +13,11 @@ from leakfree_study.inflation.memory_results import AS_PAPERS, LAST, STRANGERS
 
 CONDITIONS = {
     "base": "ResNet18 from scratch, 64 px",
-    "augmented": "the same, with augmentation",
-    "larger": "the same, at 96 px",
-    "other-network": "EfficientNet-Lite0 from scratch",
-    "imagenet": "EfficientNet-Lite0, ImageNet weights",
-    "published": "EfficientNet-Lite0, ImageNet weights, augmentation",
+    "augmented": "ResNet18 from scratch, 64 px, augmentation",
+    "larger": "ResNet18 from scratch, 96 px",
+    "other-network": "EfficientNet-Lite0 from scratch, 64 px",
+    "imagenet": "EfficientNet-Lite0, ImageNet weights, 64 px",
+    "published": "EfficientNet-Lite0, ImageNet weights, 64 px, augmentation",
 }
 EPOCHS = {
     LAST: "after the last epoch",
@@ -112,7 +112,7 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
     )
     there = set(table["condition"])
     if missing := [CONDITIONS[one.name] for one in rules.conditions if one.name not in there]:
-        lines.append(f"**Not trained yet:** {', '.join(missing)}.")
+        lines.append(f"**Not trained yet:** {'; '.join(missing)}.")
     hours = table.drop_duplicates("condition")["seconds"].sum() / 3600
     lines.append(f"**Cost.** All networks together took {hours:.1f} hours of one thread.")
     return "".join(f"- {line}\n" for line in lines)

@@ -102,7 +102,7 @@ def processors_sentence(compared: pd.DataFrame) -> str:
     judged = int((compared["verdict_here"].fillna("") != "").sum())
     return (
         f"Largest difference between the two runs: {', '.join(largest)}. {int(_differ(compared).sum())} of "
-        f"{judged} verdicts differ; where they do, that of the first run counts."
+        f"{judged} verdicts differ. That of the first run is the primary one."
     )
 
 

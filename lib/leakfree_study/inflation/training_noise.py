@@ -105,7 +105,7 @@ def with_training_noise(values: np.ndarray, draws: Sequence[Scored], seeds: Sequ
 
 
 @dataclass(frozen=True)
-class World:
+class NoisyWorld:
     """Where simulated studies come from: scores of two classes with one component for each source of noise.
 
     Attributes
@@ -146,7 +146,7 @@ class World:
         return first, second
 
 
-def simulate(world: World, seed: int, n_resamples: int = 200) -> Noisy:
+def simulate(world: NoisyWorld, seed: int, n_resamples: int = 200) -> Noisy:
     """Simulate one study and analyse it as the real one is analysed."""
     rng = np.random.default_rng([seed, 23])
     truth = np.repeat([0, 1], [2 * n for n in world.pairs])
@@ -186,7 +186,7 @@ LUCKS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 def measured_world(
     clean: Sequence[Scored], leaky: Sequence[Scored], seeds: Sequence[int], *, n: int = 60, seed: int = 0
-) -> World:
+) -> NoisyWorld:
     """Find the world whose components are of the size that a study shows.
 
     Shares of variance come from correlations of scores, as normal ranks within a class: of a patient in two
@@ -224,7 +224,8 @@ def measured_world(
     patient = float(np.clip(np.nanmean(between), 0, 0.95)) if between else 0.3
     image = float(np.clip(np.mean(within) - patient, 0, 0.95 - patient))
     of_class = np.bincount(clean[0].truth, minlength=2)
-    base = World((int(of_class[0]), int(of_class[1])), len(seeds), auc, 0.0, patient, image)
+    draws = max(2, len(seeds) // 2 * 2)  # simulated draws come in couples
+    base = NoisyWorld((int(of_class[0]), int(of_class[1])), draws, auc, 0.0, patient, image)
     worlds = [replace(base, luck=luck) for luck in LUCKS]
     sds = [
         np.sqrt(np.mean([simulate(world, seed + k, 3).sd_training ** 2 for k in range(n)]))
@@ -242,7 +243,7 @@ def _ranks(one: Scored) -> np.ndarray:
     return out
 
 
-def coverage(world: World, n: int, *, seed: int = 0) -> pd.DataFrame:
+def coverage(world: NoisyWorld, n: int, *, seed: int = 0) -> pd.DataFrame:
     """Count how often three intervals of n simulated studies hold the truth.
 
     Returns

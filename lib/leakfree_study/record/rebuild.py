@@ -107,7 +107,7 @@ def rebuild(folder: Path, project: Path, *, accept: bool = False) -> Rebuilt:
     names = [name for name in NOTEBOOKS if name in provenance["notebooks"]]
     records = {}
     sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
-    with Kernels(Path.cwd()) as kernels:
+    with Kernels(Path.cwd(), shared=True) as kernels:
         for place, name in enumerate(names):
             log.info("[%d/%d] %s, from the record", place + 1, len(names), name)
             for source in sources[place : place + 2]:

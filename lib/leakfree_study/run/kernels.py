@@ -12,6 +12,8 @@ from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_core.utils import run_sync
 
+from leakfree_study.run.forks import ForkError, Forks, can_fork
+
 #: Kernels say at their start that TCP is not encrypted; these listen on this machine alone.
 _QUIET = ["--IPKernelApp.log_level=ERROR"]
 
@@ -19,9 +21,24 @@ _QUIET = ["--IPKernelApp.log_level=ERROR"]
 class _Manager(AsyncKernelManager):
     """A manager that knows its clients: who runs a notebook in a kernel of others leaves its own one open."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, forks: Forks | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.clients: list[AsyncKernelClient] = []
+        self._forks = forks
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **settings: Any) -> None:
+        """Fork the kernel where there is a process to fork; else start a process."""
+        if self._forks is None or "ipykernel_launcher" not in kernel_cmd:
+            await super()._async_launch_kernel(kernel_cmd, **settings)
+            return
+        made = self.provisioner
+        made.process = self._forks.fork(kernel_cmd, settings["cwd"], settings["env"])
+        # It leads a group of its own, or will in a moment.
+        made.pid = made.pgid = made.process.pid
+        made.cwd = settings["cwd"]
+        self._reconcile_connection_info(made.connection_info)
+
+    _launch_kernel = _async_launch_kernel
 
     def client(self, **settings: Any) -> AsyncKernelClient:
         made = super().client(**settings)
@@ -38,12 +55,14 @@ class Kernel:
         Notebook that will run in it.
     cwd : pathlib.Path
         Its working directory.
+    forks : Forks, optional
+        What it is forked from.
     """
 
-    def __init__(self, source: Path, cwd: Path) -> None:
+    def __init__(self, source: Path, cwd: Path, forks: Forks | None = None) -> None:
         notebook = nbformat.read(source, as_version=4)
         name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
-        self.manager = _Manager(kernel_name=name)
+        self.manager = _Manager(kernel_name=name, forks=forks)
         run_sync(self.manager.start_kernel)(cwd=str(cwd), extra_arguments=_QUIET)
         self._client = BlockingKernelClient()
         self._client.load_connection_info(self.manager.get_connection_info())
@@ -65,32 +84,62 @@ class Kernel:
 class Kernels:
     """Kernels of notebooks that run one after another; a context that ends those that were not taken.
 
-    Importing takes a kernel several seconds, which is most of the time of a small notebook. So the kernel of
-    the next one is prepared while this one runs.
+    Importing takes a kernel several seconds, which is most of the time of a small notebook. So what the next
+    one imports is imported while this one runs: by a kernel that waits for its turn or, where kernels share
+    their imports, by the process that all of them are forked from.
 
     Parameters
     ----------
     cwd : pathlib.Path
         Working directory of the kernels.
+    shared : bool
+        Fork the kernels from one process where the system can. Its memory is kept until the last one ends.
     """
 
-    def __init__(self, cwd: Path) -> None:
+    def __init__(self, cwd: Path, *, shared: bool = False) -> None:
         self._cwd = cwd
         self._waiting: dict[Path, Kernel] = {}
+        self._shared = shared and can_fork()
+        self._forks: Forks | None = None
+        self._next: list[Path] = []
 
     def prepare(self, source: Path) -> None:
-        """Start a kernel for the notebook `source`, unless one is waiting for it."""
-        if source not in self._waiting:
+        """Have imported what the notebook `source` imports, unless that was begun before."""
+        if self._shared:
+            self._next.append(source)
+        elif source not in self._waiting:
             self._waiting[source] = Kernel(source, self._cwd)
 
     def take(self, source: Path) -> Kernel:
         """Return the kernel that was prepared for a notebook, or a new one; who takes it closes it."""
+        if self._shared:
+            try:
+                return self._fork(source)
+            except ForkError:
+                self._end_forks()
+                self._shared = False
         kernel = self._waiting.pop(source, None)
         if kernel is not None and kernel.alive():
             return kernel
         if kernel is not None:
             kernel.close(now=True)
         return Kernel(source, self._cwd)
+
+    def _fork(self, source: Path) -> Kernel:
+        """Fork a kernel that has its imports, then have those of the next ones begun."""
+        if self._forks is None:
+            self._forks = Forks()
+        self._forks.imports(imports_of(nbformat.read(source, as_version=4)))
+        kernel = Kernel(source, self._cwd, self._forks)
+        for coming in self._next:
+            self._forks.imports(imports_of(nbformat.read(coming, as_version=4)))
+        self._next.clear()
+        return kernel
+
+    def _end_forks(self) -> None:
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
 
     def __enter__(self) -> Kernels:
         return self
@@ -101,6 +150,7 @@ class Kernels:
         for kernel in self._waiting.values():
             kernel.close(now=True)
         self._waiting.clear()
+        self._end_forks()
 
 
 def imports_of(notebook: nbformat.NotebookNode) -> str:

@@ -14,6 +14,7 @@ from leakfree.audit.report.pictures import Pictures
 from leakfree.audit.target import TargetError, from_csv, open_target
 from leakfree.cli import main
 from leakfree.data.patients import patient_ids
+from leakfree.data.reading.wishes import Wishes
 
 with deferred:
     from leakfree.audit.auditor import AuditSettings, audit_and_scan, audit_images, unusable
@@ -65,6 +66,23 @@ def test_every_check_can_pass(complete):
     # What it closes with.
     assert any("--thorough" in line for line in report.unchecked)
     assert any("one child" in line for line in report.unchecked)
+
+
+@pytest.mark.parametrize(
+    ("each", "thorough", "told"), [(5, False, True), (4, False, False), (5, True, False)]
+)
+def test_frames_are_told_to_be_searched_by_thorough_alone(tmp_path, encode, each, thorough, told):
+    for i in range(4 * each):
+        path = tmp_path / ("train", "test")[i // each % 2] / f"P{i // each}_{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(seed=i, size=(24, 24), format="PNG"))
+    report = audit_images(
+        tmp_path,
+        AuditSettings(
+            wishes=Wishes(patient_pattern=r"(P\d+)_"), thorough=thorough, skip=(*SKIP, "framing", "metadata")
+        ),
+    )
+    assert any("one clip or series under two patients" in line for line in report.unchecked) == told
 
 
 PARTS = {"patients", "linked_groups", "shift", "parts", "same_file", "exact_duplicates", "near_duplicates"}

@@ -16,6 +16,7 @@ from deferred import deferred
 from leakfree.data.formats import FORMATS, list_items, module
 from leakfree.data.formats.annotations import annotated
 from leakfree.data.formats.base import FormatError, eight_bits, encoded, mosaic
+from leakfree.data.inputs import open_input
 from leakfree.data.raw import Item, Problem
 
 with deferred:
@@ -388,3 +389,16 @@ def test_hdf5_whose_images_lie_in_other_files_is_refused(tmp_path, kind):
     assert not items
     (reason,) = (problem.reason for problem in problems if problem.file == "set_x.h5")
     assert reason == "corrupt: its images lie in other files, which may be any: copy them into it"
+
+
+def test_a_relative_path_is_read_from_where_this_process_is_now(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_npz(tmp_path / name)
+        # The process that decodes was started in the first folder.
+        monkeypatch.chdir(tmp_path / name)
+        opened = open_input(Path("set.npz"))
+        assert len(opened.understood.table) == len(TRAIN) + len(TEST), name
+        assert all(isinstance(data, bytes) for data in opened.reader.read(range(3))), name
+        assert set(opened.reader.files) == {"set.npz"}
+        Path("set.npz").rename("away.npz")

@@ -72,7 +72,7 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
     )
     assert shown.processors_sentence(table) == (
         "Largest difference between the two runs: 0.0010 (models on pixels), 0.0020 (models on embeddings), "
-        "0.0300 (trained networks). 1 of 2 verdicts differ; where they do, that of the first run counts."
+        "0.0300 (trained networks). 1 of 2 verdicts differ. That of the first run is the primary one."
     )
     assert shown.other_verdicts(table, "a processor").to_dict("records") == [
         {
@@ -87,7 +87,7 @@ def test_processors_that_agree_and_one_verdict_that_does_not():
     ]
     same = table.assign(verdict_there=table["verdict_here"])
     assert shown.processors_sentence(same).endswith(
-        "0 of 2 verdicts differ; where they do, that of the first run counts."
+        "0 of 2 verdicts differ. That of the first run is the primary one."
     )
     assert shown.other_verdicts(same, "a processor").empty
 

@@ -10,7 +10,14 @@ with deferred:
 
     from leakfree.data.pixels import PixelCache, pixel_digest
     from leakfree_study.inflation import memory
-    from leakfree_study.inflation.memory import Condition, Images, View, epoch_at, epoch_of_least_loss, rule
+    from leakfree_study.inflation.memory import (
+        Condition,
+        Images,
+        NetworkSide,
+        epoch_at,
+        epoch_of_least_loss,
+        rule,
+    )
 
 TINY = dict(name="tiny", model="simple-cnn-16", weights="none", image_size=16, augment=False, epochs=3)
 
@@ -29,8 +36,8 @@ def images():
 
 def test_every_epoch_scores_the_tested_and_the_strangers(images):
     condition = Condition(**TINY, draws=2, shared=False)
-    (clean,) = memory.train(images, rule(), condition, [View(0, "clean")])
-    (leaky,) = memory.train(images, rule(), condition, [View(0, "leaky")])
+    (clean,) = memory.train(images, rule(), condition, [NetworkSide(0, "clean")])
+    (leaky,) = memory.train(images, rule(), condition, [NetworkSide(0, "leaky")])
     assert len(clean.facts["train_loss"]) == 3
     assert clean.facts["train_loss"][-1] < clean.facts["train_loss"][0]
     assert (clean.facts["shared_groups"], clean.facts["shared_images"]) == (0, 0)
@@ -40,28 +47,31 @@ def test_every_epoch_scores_the_tested_and_the_strangers(images):
     assert tested[1] == tested[3] == sorted(leaky.predictions.query("role == 'test' and epoch == 2")["image"])
     strangers = set(clean.predictions.query("role == 'val'")["image"])
     assert strangers and not strangers & set(tested[1])
-    again = memory.train(images, rule(), condition, [View(0, "clean")])[0]
+    again = memory.train(images, rule(), condition, [NetworkSide(0, "clean")])[0]
     pd.testing.assert_frame_equal(again.predictions, clean.predictions)
 
 
 def test_one_network_serves_a_draw_and_its_mirror(images):
     condition = Condition(**TINY, draws=4, shared=True)
     assert condition.networks() == [
-        (View(0, "clean"), View(1, "leaky")),
-        (View(0, "leaky"), View(1, "clean")),
-        (View(2, "clean"), View(3, "leaky")),
-        (View(2, "leaky"), View(3, "clean")),
+        (NetworkSide(0, "clean"), NetworkSide(1, "leaky")),
+        (NetworkSide(0, "leaky"), NetworkSide(1, "clean")),
+        (NetworkSide(2, "clean"), NetworkSide(3, "leaky")),
+        (NetworkSide(2, "leaky"), NetworkSide(3, "clean")),
     ]
     first, mirror = memory.train(images, rule(), condition, condition.networks()[0])
     assert first.facts["consumed"] == mirror.facts["consumed"]
     assert (first.facts["shared_groups"], mirror.facts["shared_groups"]) == (0, 10)
-    assert (first.view, mirror.view) == (View(0, "clean"), View(1, "leaky"))
+    assert (first.view, mirror.view) == (NetworkSide(0, "clean"), NetworkSide(1, "leaky"))
 
 
 def test_views_with_other_training_images_are_refused(images):
     with pytest.raises(ValueError, match="same images"):
         memory.train(
-            images, rule(), Condition(**TINY, draws=2, shared=True), [View(0, "clean"), View(0, "leaky")]
+            images,
+            rule(),
+            Condition(**TINY, draws=2, shared=True),
+            [NetworkSide(0, "clean"), NetworkSide(0, "leaky")],
         )
 
 

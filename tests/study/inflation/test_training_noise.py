@@ -10,7 +10,7 @@ from deferred import deferred
 with deferred:
     from leakfree_study.inflation.estimate import Scored
     from leakfree_study.inflation.training_noise import (
-        World,
+        NoisyWorld,
         coverage,
         measured_world,
         simulate,
@@ -60,7 +60,7 @@ def test_no_difference_at_all_has_no_width():
 
 
 def test_patients_alone_cover_too_little_where_training_is_lucky():
-    world = World((80, 40), 10, 0.7, gain=0.05, luck=0.4)
+    world = NoisyWorld((80, 40), 10, 0.7, gain=0.05, luck=0.4)
     found = coverage(world, 30).set_index("interval")
     assert found.loc["patients", "share"] < 0.75
     assert found.loc["both", "share"] >= 0.85
@@ -68,13 +68,13 @@ def test_patients_alone_cover_too_little_where_training_is_lucky():
 
 
 def test_the_mean_of_many_studies_is_the_truth():
-    world = World((80, 40), 6, 0.7, gain=0.06, luck=0.2)
+    world = NoisyWorld((80, 40), 6, 0.7, gain=0.06, luck=0.2)
     found = [simulate(world, seed, 3).estimate for seed in range(60)]
     assert np.mean(found) == pytest.approx(0.06, abs=3 * np.std(found) / np.sqrt(60))
 
 
 def test_a_shared_network_cancels_its_luck():
-    world = World((80, 40), 6, 0.7, luck=0.5)
+    world = NoisyWorld((80, 40), 6, 0.7, luck=0.5)
     apart, together = (
         np.std([simulate(one, seed, 3).estimate for seed in range(40)])
         for one in (world, replace(world, shared=True))
@@ -83,7 +83,7 @@ def test_a_shared_network_cancels_its_luck():
 
 
 def test_components_are_found_again():
-    truth = World((150, 100), 10, 0.7, patient=0.4, image=0.2, luck=0.3)
+    truth = NoisyWorld((150, 100), 10, 0.7, patient=0.4, image=0.2, luck=0.3)
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [300, 200])
     of_patient = np.sqrt(0.4) * rng.standard_normal(500)

@@ -1,11 +1,11 @@
 """Kernels started before their turn: what they import, who gets them, and that none is left."""
 
-import os
 import time
 
 import pytest
 
 from deferred import deferred
+from small_notebooks import gone, write
 
 with deferred:
     import nbformat
@@ -16,23 +16,8 @@ with deferred:
     from leakfree_study.run.notebooks import execute
 
 
-def write(path, *cells):
-    parameters = new_code_cell("given = 1", metadata={"tags": ["parameters"]})
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, cells)], metadata=metadata), path)
-    return path
-
-
 def running(kernel):
     return run_sync(kernel.manager.is_alive)()
-
-
-def gone(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_imports_are_found_wherever_they_stand_and_magics_are_passed_over():

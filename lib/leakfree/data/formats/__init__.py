@@ -113,7 +113,7 @@ def file_items(path: Path, file: str) -> tuple[list[Item], list[Problem]]:
         return [], [Problem(file, f"unreadable: {error.strerror or error}")]
     try:
         told = bounded.call(module(name).__name__, "items", str(path), file)
-        found = [Item._make([*one[:-1], tuple(map(tuple, one[-1]))]) for one in told]
+        found = [Item._make([*one[:-1], tuple(map(tuple, one[-1]))])._replace(path=str(path)) for one in told]
     except ImageError as error:
         return [], [Problem(file, f"corrupt: {error}")]
     if len(found) > (most := MOST_IMAGES + bounded.size_on_disk(str(path)) // BYTES_OF_IMAGE):

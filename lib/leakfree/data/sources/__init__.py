@@ -11,6 +11,14 @@ from leakfree.data.raw import Problem, RawImage, Source, SourceError
 __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
 
 HUB_ADDRESS = "hub://activeloop/chest-xray-train"
+#: Ends of the file of a study.
+STUDY_FILES = (".yaml", ".yml")
+_PHANTOM, _ADDRESS = re.compile(r"phantom(?::(\d+))?"), re.compile(r"^[a-z][a-z0-9+.-]+://")
+
+
+def is_place(data: str) -> bool:
+    """Tell whether ``--data`` is a file or folder that is there, and no word or address."""
+    return not (_PHANTOM.fullmatch(data) or data == "hub" or _ADDRESS.match(data)) and Path(data).exists()
 
 
 def open_source(data: str, **options: Any) -> Source:
@@ -30,7 +38,7 @@ def open_source(data: str, **options: Any) -> Source:
     SourceError
         If nothing usable is there.
     """
-    if phantom := re.fullmatch(r"phantom(?::(\d+))?", data):
+    if phantom := _PHANTOM.fullmatch(data):
         from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
         return PhantomSource(
@@ -40,12 +48,12 @@ def open_source(data: str, **options: Any) -> Source:
 
     if data == "hub":
         return HubSource(HUB_ADDRESS, **options)
-    if re.match(r"^[a-z][a-z0-9+.-]+://", data):
+    if _ADDRESS.match(data):
         return HubSource(data, **options)
     path = Path(data)
     if not path.exists():
         raise SourceError(f"{data}: no such file or folder")
-    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+    if path.is_file() and path.suffix.lower() in STUDY_FILES:
         from leakfree.data.sources.own import OwnSource
 
         return OwnSource(path)

@@ -11,6 +11,23 @@ from leakfree.data.files import DICOM, DICOM_SUFFIXES, IMAGE_SUFFIXES, Entry, li
 from leakfree.data.names import label_from_path, part_from_path
 from leakfree.data.raw import Problem, RawImage, SourceError
 
+#: Share of the images from which a folder is laid out as chest_xray; the rest are told as foreign.
+_MOST = 0.9
+
+
+def tells_classes(root: Path) -> bool:
+    """Tell whether names and folders say the class of nearly all images, as those of chest_xray do.
+
+    Raises
+    ------
+    SourceError
+        If a folder cannot be read.
+    """
+    entries = list_files(root)
+    images = [entry.file for entry in entries if entry.path.suffix.lower() in IMAGE_SUFFIXES]
+    told = sum(label_from_path(file) is not None for file in images)
+    return told >= _MOST * len(images) if images else not entries
+
 
 class FolderSource:
     """A folder of image files.
