@@ -47,9 +47,10 @@ RUN pip uninstall --yes --quiet pip setuptools \
     && python -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash /opt/venv/lib
 
 # The served model alone, see .dockerignore. The build ends here if it cannot be loaded.
-COPY artifacts/chest_xray/models/ /opt/models/
-RUN chmod -R a+rX /opt/models \
-    && python -c "from leakfree.predict.classifier import Classifier; Classifier.load('/opt/models')"
+COPY artifacts/chest_xray/models/ /opt/run/models/
+COPY artifacts/chest_xray/SHA256SUMS /opt/run/SHA256SUMS
+RUN chmod -R a+rX /opt/run \
+    && python -c "from leakfree.predict.classifier import Classifier; Classifier.load('/opt/run/models')"
 
 
 FROM $BASE
@@ -62,12 +63,12 @@ LABEL org.opencontainers.image.title="leakfree" \
 
 # All belongs to root: the service can change neither its code nor its model.
 COPY --from=builder /opt/venv /opt/venv
-COPY --from=builder /opt/models /opt/models
+COPY --from=builder /opt/run /opt/run
 
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    LEAKFREE_MODEL=/opt/models
+    LEAKFREE_MODEL=/opt/run/models
 
 # By number, so that an orchestrator can see that it is not root; no account of that number is needed.
 USER 65532:65532

@@ -4,17 +4,23 @@ TARGET is ``decode`` (accept and decode an image), ``tables`` (tables, lists and
 (``study.yaml``) or ``http`` (bytes of a connection, by gunicorn's reader into the application). It needs
 ``pip install atheris`` beside the packages of the study, on Linux. Seeds are made here, by code. What is
 found is written to ``build/fuzz/TARGET/``, and every finding becomes a test. A finding is any error that is
-no `LeakfreeError`, an answer of 5xx, or an input that takes over 25 s or 4 GB.
+no `LeakfreeError`, an answer of 5xx, or an input that takes over 25 s or 4 GB. What a run cost and reached is
+a row of ``build/fuzz/runs.csv``; ``fuzz.py sum`` adds these rows to ``book/data/fuzzing.csv``.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import gzip
 import io
 import json
 import logging
+import os
+import re
+import resource
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -212,9 +218,60 @@ def seeds(name: str) -> list[bytes]:
     ]  # fmt: skip
 
 
+#: Target and what the table calls it.
+SHOWN = {
+    "decode": "images", "tables": "tables, lists and names", "study": "study.yaml", "http": "connections",
+}  # fmt: skip
+RUNS, TABLE = Path("build/fuzz/runs.csv"), Path("book/data/fuzzing.csv")
+INSIDE = "LEAKFREE_FUZZER"
+
+
+def recorded(name: str, arguments: list[str]) -> int:
+    """Fuzz in a process of its own, since the fuzzer ends its process; note what it took and reached."""
+    log = RUNS.parent / name / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        code = subprocess.call(
+            [sys.executable, __file__, *arguments],
+            env={**os.environ, INSIDE: "1"},
+            stdout=stream,
+            stderr=stream,
+        )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = log.read_text(encoding="utf-8", errors="replace")
+    tried = re.findall(r"number_of_executed_units: (\d+)", told) or re.findall(r"^#(\d+)", told, re.MULTILINE)
+    kept = len(list((log.parent / "corpus").iterdir()))
+    with RUNS.open("a", encoding="utf-8") as stream:
+        seconds = round(used.ru_utime + used.ru_stime, 1)
+        csv.writer(stream).writerow([name, tried[-1] if tried else 0, seconds, kept, int(code != 0)])
+    print(f"{name}: exit code {code}, {seconds:.0f} processor seconds, {kept} inputs kept; see {log}")
+    return code
+
+
+def add_runs() -> None:
+    """Add the runs that were noted to the table of the book, and forget them."""
+    with TABLE.open(encoding="utf-8", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    found = {row[0]: row for row in rows[:-1]}
+    with RUNS.open(encoding="utf-8", newline="") as stream:
+        for name, tried, seconds, kept, _ in csv.reader(stream):
+            row = found.setdefault(SHOWN[name], [SHOWN[name], "0", "0", "0", "0"])
+            row[1], row[3] = str(int(row[1]) + int(tried)), kept
+            row[2] = f"{float(row[2]) + float(seconds) / 60:.1f}"
+    sums = [sum(float(row[place] or 0) for row in found.values()) for place in (1, 2, 3, 4)]
+    last = ["all", int(sums[0]), f"{sums[1]:.1f}", int(sums[2]), int(sums[3])]
+    with TABLE.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([head, *found.values(), last])
+    RUNS.unlink()
+
+
 def main() -> None:
     """Make the seeds, and fuzz."""
     name, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 900
+    if name == "sum":
+        return add_runs()
+    if INSIDE not in os.environ:
+        sys.exit(recorded(name, sys.argv[1:]))
     warnings.simplefilter("ignore")
     made = {
         "decode": lambda: decode,

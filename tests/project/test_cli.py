@@ -16,6 +16,7 @@ from PIL import Image
 from deferred import deferred
 from leakfree.audit.checks.findings import CHECKS, SCHEMA
 from leakfree.base.errors import LeakfreeError
+from leakfree.base.files import file_hash
 from leakfree.cli import main
 from leakfree.data.cohort import ingest
 from leakfree.data.patients import patient_ids
@@ -458,6 +459,7 @@ def trained(tmp_path_factory):
 
 
 def test_the_list_of_training_images_can_be_made_afterwards(trained, tmp_path, monkeypatch):
+    from leakfree.predict.weights import add_hashes
     from leakfree_study.networks.training_sets import add_training_sets
 
     folder, _ = trained
@@ -466,14 +468,18 @@ def test_the_list_of_training_images_can_be_made_afterwards(trained, tmp_path, m
     path = run / "models" / "training_set.safetensors"
     before = path.read_bytes()
     path.unlink()
+    description = run / "models" / "preprocessing.json"
+    whole = description.read_bytes()
+    add_hashes(description)
     provenance = json.loads((run / "provenance.json").read_text())
     (training,) = provenance["trainings"].values()
     digest = training["outputs"].pop("models/training_set.safetensors")
+    training["outputs"]["models/preprocessing.json"] = file_hash(description)
     (run / "provenance.json").write_text(json.dumps(provenance))
     assert main(["verify", str(run)]) == 0, "a run that was made before there was such a list"
     monkeypatch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
     assert add_training_sets(run, str(folder / "store")) == [path]
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and description.read_bytes() == whole
     provenance = json.loads((run / "provenance.json").read_text())
     (training,) = provenance["trainings"].values()
     assert training["outputs"]["models/training_set.safetensors"] == digest

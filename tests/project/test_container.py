@@ -258,6 +258,7 @@ def test_dockerignore_lets_through_what_is_copied_and_no_more(replay, stages, re
     assert outside == [
         "LICENSE",
         "README.md",
+        "artifacts/chest_xray/SHA256SUMS",
         "container/requirements.hashed.txt",
         "pyproject.toml",
     ]

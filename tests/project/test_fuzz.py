@@ -34,3 +34,32 @@ def test_the_target_of_connections_takes_its_seeds(fuzz, monkeypatch):
     target = fuzz.over_http()
     for data in fuzz.seeds("http"):
         target(data)
+
+
+def test_a_run_is_noted_and_added_to_the_table(fuzz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fuzz, "RUNS", tmp_path / "fuzz" / "runs.csv")
+    monkeypatch.setattr(fuzz, "TABLE", tmp_path / "fuzzing.csv")
+    head = "what,executions,processor minutes,inputs kept,findings that stand\n"
+    fuzz.TABLE.write_text(f"{head}earlier sessions,2000000,22.7,,0\nall,2000000,22.7,0,0\n")
+
+    def call(_command, env, stdout, stderr):
+        assert env[fuzz.INSIDE] == "1"
+        corpus = fuzz.RUNS.parent / "study" / "corpus"
+        corpus.mkdir(exist_ok=True)
+        (corpus / str(len(list(corpus.iterdir())))).touch()
+        stdout.write(
+            b"#8 pulse\n#20 NEW\n" if len(list(corpus.iterdir())) == 1 else b"number_of_executed_units: 7\n"
+        )
+        return 0
+
+    monkeypatch.setattr(fuzz.subprocess, "call", call)
+    used = fuzz.SimpleNamespace(ru_utime=50.0, ru_stime=10.0)
+    monkeypatch.setattr(fuzz.resource, "getrusage", lambda _who: used)
+    for _ in range(2):
+        assert fuzz.recorded("study", ["study", "1"]) == 0
+    assert "60 processor seconds, 2 inputs kept" in capsys.readouterr().out
+    fuzz.add_runs()
+    assert fuzz.TABLE.read_text() == (
+        f"{head}earlier sessions,2000000,22.7,,0\nstudy.yaml,27,2.0,2,0\nall,2000027,24.7,2,0\n"
+    )
+    assert not fuzz.RUNS.exists()

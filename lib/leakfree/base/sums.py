@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from leakfree.base.files import file_hash, write_text
@@ -65,16 +65,21 @@ def check_listed(path: Path, names: Iterable[str]) -> None:
     """
     text = path.read_bytes().decode("utf-8", "surrogateescape")
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    check_files(path.parent, names, listed, path)
+
+
+def check_files(folder: Path, names: Iterable[str], listed: Mapping[str, str], where: Path) -> None:
+    """Compare some files of a folder with hashes by name, as `check_listed`; `where` says whose they are."""
     for name in names:
-        file = path.parent / name
+        file = folder / name
         if name not in listed and not file.exists():
             continue
         if name not in listed:
-            raise ValueError(f"{file}: {path} does not list it: a file of another model, or added later")
+            raise ValueError(f"{file}: {where} does not list it: a file of another model, or added later")
         if not file.exists():
-            raise ValueError(f"{file}: missing, but {path} lists it")
+            raise ValueError(f"{file}: missing, but {where} lists it")
         if file_hash(file) != listed[name]:
-            raise ValueError(f"{file}: SHA-256 is not the one in {path}; the file was changed")
+            raise ValueError(f"{file}: SHA-256 is not the one in {where}; the file was changed")
 
 
 def check_sums(folder: Path) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,10 @@ _ENVIRONMENT = {
 
 class DecodersBusyError(ImageError):
     """Too many unusual images wait to be decoded."""
+
+
+class SilentError(TooLargeError):
+    """No answer came in the time on the clock, although that of the processor was not used up."""
 
 
 def facts(data: bytes) -> ImageFacts:
@@ -114,7 +119,12 @@ def check_bounded(data: bytes, limits: Limits) -> None:
 
 
 def call(
-    module: str, function: str, path: str, *arguments: Any, memory_a_byte: int = FILE_MEMORY_A_BYTE
+    module: str,
+    function: str,
+    path: str,
+    *arguments: Any,
+    memory_a_byte: int = FILE_MEMORY_A_BYTE,
+    clock: float | None = None,
 ) -> Any:
     """Call a function of leakfree on a file that is not trusted, in a process with limits.
 
@@ -122,11 +132,14 @@ def call(
     ----------
     module, function : str
     path : str
-        The file or folder, which is the first argument; the limits go by its size on disk.
+        The file or folder, which is the first argument; the limits go by its size on disk. An address has no
+        size: each call has `FILE_SECONDS`, and half of the machine's memory.
     *arguments
         Further arguments, as JSON has them.
     memory_a_byte : int
         Of the file.
+    clock : float, optional
+        Seconds on the clock; by default many for each second of processor time.
 
     Returns
     -------
@@ -142,7 +155,7 @@ def call(
     """
     asked = {"task": "called", "module": module, "function": function, "arguments": arguments}
     asked["path"] = _from_anywhere(path)
-    body = _ask_of_file(asked, memory_a_byte, fresh=True)[1]
+    body = _ask_of_file(asked, memory_a_byte, fresh=True, clock=clock)[1]
     return json.loads(body.tobytes())
 
 
@@ -179,9 +192,14 @@ _left: dict[tuple[str, int, int], float] = {}
 _turns = tuple(threading.Lock() for _ in range(64))
 
 
+def is_address(path: str) -> bool:
+    """Whether a dataset is somewhere else, such as at ``hub://owner/name``."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", path) is not None
+
+
 def _from_anywhere(path: str) -> str:
     """Return a path that holds in a process that was started in another folder, where this one was before."""
-    return os.path.join(os.getcwd(), path)
+    return path if is_address(path) else os.path.join(os.getcwd(), path)
 
 
 def size_on_disk(path: str) -> int:
@@ -195,30 +213,36 @@ def size_on_disk(path: str) -> int:
 
 
 def _ask_of_file(
-    asked: dict[str, Any], memory_a_byte: int = FILE_MEMORY_A_BYTE, *, fresh: bool = False
+    asked: dict[str, Any],
+    memory_a_byte: int = FILE_MEMORY_A_BYTE,
+    *,
+    fresh: bool = False,
+    clock: float | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Ask for a task on a file, within the limits that its size on disk sets."""
     path = asked["path"]
-    try:
-        stat, size = os.stat(path), size_on_disk(path)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    memory = FILE_MEMORY + memory_a_byte * size
+    if is_address(path):
+        key, size, memory, what = (path, 0, 0), 0, _ALL_MEMORY, _PART
+    else:
+        try:
+            stat, size = os.stat(path), size_on_disk(path)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        key, memory, what = (path, stat.st_size, stat.st_mtime_ns), FILE_MEMORY + memory_a_byte * size, _FILE
     large = memory > FILE_LARGE
     if large and hasattr(os, "sysconf"):
         memory = min(memory, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-    key = (path, stat.st_size, stat.st_mtime_ns)
     with _turns[hash(path) % len(_turns)]:
         if fresh or key not in _left:
             _left[key] = FILE_SECONDS + FILE_SECONDS_A_MEGABYTE * size / 1e6
         if (seconds := _left[key]) <= 0:
-            raise TooLargeError(_SLOW.format(_FILE))
+            raise TooLargeError(_SLOW.format(what))
         most = FILE_SAYS + FILE_SAYS_A_BYTE * size
         asked = {**asked, "seconds": seconds, "memory": memory, "most": most}
         _left[key] = 0.0  # unless an answer comes
-        head, body = _decoders(large=large).ask(asked, b"", seconds, path=path)
+        head, body = _decoders(large=large).ask(asked, b"", seconds, path=path, clock=clock, what=what)
         _left[key] = seconds - head["seconds"] - ("memory" in head)  # another process has to start
-    _refuse(head, _FILE)
+    _refuse(head, what)
     return head, np.frombuffer(body, np.uint8)
 
 
@@ -267,21 +291,25 @@ class _Decoder:
         )
         assert process.stdin is not None and process.stdout is not None
         self.process, self.stdin, self.stdout = process, process.stdin, process.stdout
-        #: File that it may have open.
-        self.path = ""
+        #: File that it may have open, and whether the clock ended it.
+        self.path, self.late = "", False
 
-    def ask(self, asked: dict[str, Any], data: bytes, seconds: float) -> tuple[dict[str, Any], bytes] | None:
+    def ask(self, asked: dict[str, Any], data: bytes, clock: float) -> tuple[dict[str, Any], bytes] | None:
         """Return its answer; None where it ended before."""
-        clock = threading.Timer(_PATIENCE * seconds, self.process.kill)
-        clock.daemon = True
-        clock.start()
+        timer = threading.Timer(clock, self._late)
+        timer.daemon = True
+        timer.start()
         try:
             decoder.send(self.stdin, asked, data)
             return decoder.receive(self.stdout)
         except (OSError, ValueError):  # it ended while we wrote
             return None
         finally:
-            clock.cancel()
+            timer.cancel()
+
+    def _late(self) -> None:
+        self.late = True
+        self.process.kill()
 
     def end(self) -> int:
         """End it; return its exit code, negative for a signal."""
@@ -309,14 +337,21 @@ class _Decoders:
             self._idle.append(_Decoder())
 
     def ask(
-        self, asked: dict[str, Any], data: bytes, seconds: float, wait: float | None = None, path: str = ""
+        self,
+        asked: dict[str, Any],
+        data: bytes,
+        seconds: float,
+        wait: float | None = None,
+        path: str = "",
+        clock: float | None = None,
+        what: str = "",
     ) -> tuple[dict[str, Any], bytes]:
         """Return the answer of a process, see `_refuse`; raises where it ended before."""
         if not self._slots.acquire(timeout=wait):
             raise DecodersBusyError("many unusual images wait to be decoded")
         try:
             worker = self._free(path)
-            said = worker.ask(asked, data, seconds)
+            said = worker.ask(asked, data, _PATIENCE * seconds if clock is None else clock)
             if said is not None and "memory" not in said[0]:
                 self._idle.append(worker)
             else:
@@ -325,7 +360,7 @@ class _Decoders:
         finally:
             self._slots.release()
         if said is None:
-            raise TooLargeError(_why(code, _FILE if path else _IMAGE))
+            raise (SilentError if worker.late else TooLargeError)(_why(code, what or _IMAGE))
         for line in said[0]["warnings"]:
             warnings.warn(line, RuntimeWarning, stacklevel=2)
         return said
@@ -342,6 +377,9 @@ class _Decoders:
 
 
 _IMAGE, _FILE = "an image of its size needs", "a file of its size needs: split or unpack it, or remove it"
+_PART = "a few rows of a dataset may"
+#: What is at an address may take as much as the largest file.
+_ALL_MEMORY = 1 << 40
 _SLOW = "takes longer to decode than {}"
 
 

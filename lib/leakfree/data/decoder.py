@@ -167,6 +167,9 @@ def _done(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | b
 
 
 def _answer(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes | bytearray]:
+    if asked["task"] in OF_FILES:
+        with suppress(Exception):  # it fails again, and is told, below
+            _loaded(asked["module"])
     began = time.process_time()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

@@ -31,12 +31,17 @@ from leakfree.predict.weights import (
     DESCRIPTION,
     Description,
     PublishedError,
+    beside,
+    check_beside,
     described_in,
     load_network,
     read_description,
 )
 from leakfree.scores.calibration import CalibrationError, scale
 
+#: By what the files of a model are known to be its own. Without such hashes the weights alone are checked: by
+#: the hash in a description that anybody may have changed.
+BY_RUN, BY_DESCRIPTION, UNCHECKED = "hashes of the run", "hashes in the description", "no"
 #: What every answer must be read with.
 WARNING = "Not a medical device: no clinical use."
 
@@ -92,6 +97,8 @@ class Classifier:
         Number format, see `leakfree.base.precision`; by default what training takes on this processor.
     files_sha256 : str
         Of all files that the model was read from, weights included; empty where it was not read.
+    files_checked : str
+        By which hashes all of them were checked, see `BY_RUN`, `BY_DESCRIPTION` and `UNCHECKED`.
     training_set : TrainingSet, optional
         Without it, every answer says that nobody knows whether the image was trained on.
 
@@ -115,8 +122,9 @@ class Classifier:
         precision: Precision = "auto",
         files_sha256: str = "",
         training_set: TrainingSet | None = None,
+        files_checked: str = UNCHECKED,
     ) -> None:
-        self.files_sha256 = files_sha256
+        self.files_sha256, self.files_checked = files_sha256, files_checked
         self.description, self.network = description, network.requires_grad_(False)
         self.calibrated, self.novelty, self.training_set = calibrated, novelty, training_set
         self._zoom_guess = None if novelty is None else novelty.zoom
@@ -132,7 +140,9 @@ class Classifier:
 
     @classmethod
     def load(cls, path: Path, precision: Precision = "auto") -> Classifier:
-        """Load a published model, and check its files: against one another, and the hashes of their run.
+        """Load a published model, and check its files: against one another, and the hashes of them.
+
+        These are in the description, or in the run that the model lies in; see `files_checked`.
 
         Parameters
         ----------
@@ -149,14 +159,16 @@ class Classifier:
         path = described_in(path) if path.suffix == ".safetensors" else path
         path = path / DESCRIPTION if path.is_dir() else path
         described = read_description(path)
-        before = path.name.removesuffix(DESCRIPTION)
-        calibration = path.with_name(f"{before}calibration.json")
-        novelty = path.with_name(f"{before}novelty.safetensors")
-        training_set = path.with_name(f"{before}training_set.safetensors")
-        files = (path, described.path, calibration, novelty, training_set)
+        calibration, novelty, training_set = others = beside(path)
+        files = (path, described.path, *others)
+        checked = UNCHECKED
         try:
+            if described.files is not None:
+                check_beside(path, described.files)
+                checked = BY_DESCRIPTION
             if (recorded := path.absolute().parent.with_name(sums.NAME)).is_file():
                 sums.check_listed(recorded, [f"{file.absolute().parent.name}/{file.name}" for file in files])
+                checked = BY_RUN
             calibrated = Calibrated.load(calibration, described.weights_sha256)
             if calibrated.conformal and calibrated.conformal.classes != described.classes:
                 raise PublishedError(f"{calibration}: its classes are not those of {path.name}")
@@ -171,7 +183,7 @@ class Classifier:
         except (CalibrationError, NoveltyError, TrainingSetError, ValueError) as error:
             raise PublishedError(str(error)) from error
         together = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        return cls(described, network, calibrated, fitted, precision, together, trained_on)
+        return cls(described, network, calibrated, fitted, precision, together, trained_on, checked)
 
     @property
     def about(self) -> dict[str, str]:
@@ -180,6 +192,7 @@ class Classifier:
             "name": self.description.path.stem,
             "weights_sha256": self.description.weights_sha256,
             "files_sha256": self.files_sha256,
+            "files_checked": self.files_checked,
             "preprocessing": self.description.preprocessing,
             "precision": self.precision,
             "version": __version__,

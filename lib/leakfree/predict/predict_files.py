@@ -25,7 +25,7 @@ from leakfree.data.bounded import check_bounded
 from leakfree.data.files import DICOM_SUFFIXES
 from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
-from leakfree.predict.classifier import WARNING, Answer, Classifier
+from leakfree.predict.classifier import UNCHECKED, WARNING, Answer, Classifier
 from leakfree.predict.overlay import draw_overlay
 from leakfree.predict.training_set import COPY, SAME
 
@@ -307,6 +307,8 @@ def as_table(rows: Sequence[Row], classifier: Classifier) -> str:
         "",
         f"{model['name']}, weights {model['weights_sha256'][:12]}, preprocessing {model['preprocessing']}.",
     ]
+    if model["files_checked"] == UNCHECKED:
+        shown.append("Nothing checked the files beside the weights: the model has no hashes of them.")
     if coverage:
         shown.append(f"Sets hold the true class of {coverage:.0%} of patients like those of the study.")
     return "\n".join([*shown, WARNING, ""])

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from leakfree.base.errors import LeakfreeError
-from leakfree.base.files import file_hash
+from leakfree.base.files import file_hash, write_json
 from leakfree.base.paths import published_run
+from leakfree.base.sums import check_files
 
 #: What of a description changes the pixels that a network sees.
 _OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
@@ -28,6 +29,10 @@ _OF_PIXELS = ("grey", "resize", "scale", "image_size", "mean", "std")
 _RANGES = (("image_size", 8, 2048), ("mean", 0.0, 1.0), ("std", 0.001, 0.5))
 #: Ending of a description's file; what belongs to the same model has the same beginning.
 DESCRIPTION = "preprocessing.json"
+#: Endings of the other files of a model, beside its weights; it may lack all but the first.
+BESIDE = ("calibration.json", "novelty.safetensors", "training_set.safetensors")
+#: In a description: hash of each file of `BESIDE` by its name, and hash of all else that it says.
+_FILES, _OWN = "files_sha256", "description_sha256"
 
 
 class PublishedError(LeakfreeError):
@@ -53,6 +58,8 @@ class Description:
         Of the split that the network was trained under.
     preprocessing : str
         Version of the preprocessing: 12 hex digits that change with anything that changes pixels.
+    files : mapping of str to str, or None
+        Hash of each other file of the model, by name; None in descriptions of earlier versions.
     """
 
     path: Path
@@ -65,6 +72,7 @@ class Description:
     std: float
     manifest_hash: str
     preprocessing: str
+    files: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, path: Path, content: Mapping[str, Any]) -> Description:
@@ -82,6 +90,7 @@ class Description:
             float(content["std"]),
             str(content["manifest_hash"]),
             hashlib.sha256(pixels.encode()).hexdigest()[:12],
+            content.get(_FILES),
         )
 
 
@@ -102,6 +111,51 @@ def _check(content: Mapping[str, Any]) -> None:
     for name in ("model", "task", "weights_sha256", "manifest_hash"):
         if not isinstance(content[name], str) or not content[name]:
             raise ValueError(f"{name} is no text")
+    if not (_FILES in content or _OWN in content):
+        return
+    if not isinstance(content[_FILES], dict):
+        raise ValueError(f"{_FILES} is no list of files")
+    if content[_OWN] != _own_hash(content):
+        raise ValueError(f"{_OWN} is not its own; the file was changed")
+
+
+def _own_hash(content: Mapping[str, Any]) -> str:
+    said = json.dumps({name: value for name, value in content.items() if name != _OWN}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def beside(description: Path) -> tuple[Path, ...]:
+    """Return where the other files of a model are, see `BESIDE`; the weights are named in the description."""
+    before = description.name.removesuffix(DESCRIPTION)
+    return tuple(description.with_name(f"{before}{name}") for name in BESIDE)
+
+
+def add_hashes(description: Path) -> Path:
+    """Write into a description the hashes of the model's other files and of itself, once they are written.
+
+    From then on a model is refused when one of its files is changed, taken away or added.
+    """
+    content = json.loads(description.read_text(encoding="utf-8"))
+    content[_FILES] = {file.name: file_hash(file) for file in beside(description) if file.is_file()}
+    return write_json(description, {**content, _OWN: _own_hash(content)})
+
+
+def has_hashes(description: Path) -> bool:
+    """Whether `add_hashes` completed a description."""
+    return description.is_file() and read_description(description).files is not None
+
+
+def check_beside(description: Path, files: Mapping[str, str]) -> None:
+    """Compare the other files of a model with the hashes in its description.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    ValueError
+        If a file is another, missing, or added; one line.
+    """
+    check_files(description.parent, [file.name for file in beside(description)], files, description)
 
 
 def default_model() -> Path:

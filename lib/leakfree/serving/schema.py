@@ -38,6 +38,10 @@ class Model(BaseModel):
     name: str
     weights_sha256: str
     files_sha256: str = Field(description="Of all files of the model together: description, calibration, ...")
+    files_checked: str = Field(
+        description="By what these are known to be the model's own: 'hashes of the run', 'hashes in the "
+        "description', or 'no': it has no hashes, and a changed calibration or novelty score is not noticed"
+    )
     preprocessing: str = Field(description="Version; changes with anything that changes pixels")
     precision: str = Field(description="bfloat16, as the published scores were made, or float32")
     version: str = Field(description="Of leakfree")

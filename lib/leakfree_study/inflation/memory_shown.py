@@ -126,10 +126,13 @@ def _draws_left_out(row: dict[str, float]) -> str:
 
 
 def picture(curve: pd.DataFrame, table: pd.DataFrame, rules: Rule) -> Figure:
-    """Draw inflation against training loss, and beside it every condition at the lowest loss it reached."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), width_ratios=(1.1, 1), layout="constrained")
-    _against_loss(left, curve, table, rules)
-    _by_condition(right, table)
+    """Draw inflation against training loss, and below it every condition after its last epoch."""
+    rows = len(best_known(table))
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(6.8, 5 + 0.5 * rows), height_ratios=(4.2, 0.5 * rows), layout="constrained"
+    )
+    _against_loss(above, curve, table, rules)
+    _by_condition(below, table)
     return figure
 
 
@@ -160,7 +163,7 @@ def _against_loss(axes: Axes, curve: pd.DataFrame, table: pd.DataFrame, rules: R
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.invert_xaxis()
     axes.set_xlabel("Training loss (the more is known by heart, the further right)")
-    axes.set_ylabel("ROC AUC that other images of the tested patients add")
+    axes.set_ylabel("ROC AUC that other images of\nthe tested patients add")
     axes.legend(frameon=False, fontsize=9, loc="upper left")
 
 
@@ -175,7 +178,7 @@ def _by_condition(axes: Axes, table: pd.DataFrame) -> None:
         for row in rows.itertuples()
     ]
     axes.set_yticks(range(len(rows)), names, fontsize=9)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(0, color="#333333", lw=0.8)
     axes.set_xlabel("ROC AUC added")
 

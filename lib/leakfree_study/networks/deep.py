@@ -16,6 +16,7 @@ from leakfree.data.vocabulary import words_of
 from leakfree.models.training import Budget
 from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
 from leakfree.predict.novelty import Novelty, NoveltyError
+from leakfree.predict.weights import DESCRIPTION, add_hashes, has_hashes
 from leakfree.scores.metrics import evaluate
 from leakfree.split import manifest as splits
 from leakfree.split.manifest import Manifest
@@ -163,21 +164,28 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
     """
     label = result.cell.label
     before = "" if main else f"{label}_"
-    published = publish(run, result, f"{label}_leakfree", f"{before}preprocessing.json")
+    description = run.folder / "models" / f"{before}{DESCRIPTION}"
+    hashed = not run.recorded or has_hashes(description)  # a record stays as it is
+    published = publish(run, result, f"{label}_leakfree", description.name)
+    _publish_beside(run, result, before)
+    if hashed:
+        add_hashes(description)
+    return published
+
+
+def _publish_beside(run: Run, result: Result, before: str) -> None:
+    """Write what belongs to published weights, in files whose names begin as that of their description."""
     keep_training_set(run, result.cell, before)
     path = run.folder / "models" / f"{before}calibration.json"
     run.wrote(Calibrated.of_cell(result).save(path, result.facts["weights_sha256"]))
+    found = path.with_name(f"{before}novelty.safetensors")
     if run.recorded:  # the score was fitted on pixels; it is kept where there was one
-        found = path.with_name(f"{before}novelty.safetensors")
         run.wrote(*[found] if found.is_file() else [])
-        return published
+        return
     try:
-        novelty = fit_novelty(run, result.cell)
+        run.wrote(fit_novelty(run, result.cell).save(found))
     except NoveltyError as error:
         say(f"no novelty score: {error}", file=sys.stderr)
-    else:
-        run.wrote(novelty.save(path.with_name(f"{before}novelty.safetensors")))
-    return published
 
 
 def fit_novelty(run: Run, cell: Cell) -> Novelty:

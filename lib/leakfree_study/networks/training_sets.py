@@ -20,7 +20,7 @@ from leakfree.base.sums import renew_sums
 from leakfree.data.pixels import PixelCache
 from leakfree.predict.calibrated import LIMIT_PARTS
 from leakfree.predict.training_set import TrainingSet, TrainingSetError
-from leakfree.predict.weights import DESCRIPTION, PublishedError, read_description
+from leakfree.predict.weights import DESCRIPTION, PublishedError, add_hashes, read_description
 from leakfree.split.manifest import Manifest
 from leakfree_study.run.cells import Cell
 from leakfree_study.run.run import Run, open_run, read_outputs
@@ -97,6 +97,8 @@ def add_training_sets(folder: Path, data: str) -> list[Path]:
         training_set = fit_training_set(run.pixels(described.image_size), of_hash[described.manifest_hash])
         written.append(training_set.save(path.with_name(path.name.removesuffix(DESCRIPTION) + NAME)))
         _list(provenance, folder, written[-1], beside=path)
+        if described.files is not None:
+            _list(provenance, folder, add_hashes(path), beside=path)
     write_json(folder / "provenance.json", provenance)
     renew_sums(folder)
     return written

@@ -20,6 +20,7 @@ from leakfree.base.files import file_hash
 from leakfree.base.sums import NAME as SUMS
 from leakfree.base.sums import check_sums, recorded_files
 from leakfree.ledger.ledger import consumed_hash, read_by_times
+from leakfree.predict.weights import PublishedError, check_beside, read_description
 from leakfree.scores.predictions import PredictionsError, read_predictions
 from leakfree.split import protocols
 from leakfree.split.manifest import Manifest, ManifestError
@@ -306,6 +307,12 @@ class _Checker:
         weights = (PurePosixPath(name).parent / PurePosixPath(content["weights"]).name).as_posix()
         # Being named here is no listing: anybody can add weights together with their description.
         self._files_agree({weights: content["weights_sha256"]}, name, listing=False)
+        if files := content.get("files_sha256"):
+            try:
+                read_description(self.folder / name)  # its own hash, too
+                check_beside(self.folder / name, files)
+            except (PublishedError, ValueError) as error:
+                yield str(error)
         if content["weights_sha256"] not in self.trained and self._names("cells", ".json"):
             yield "describes weights that no cell of the run trained"
         if content["manifest_hash"] not in {manifest.hash for manifest in self.manifests.values()}:

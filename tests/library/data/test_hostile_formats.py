@@ -32,11 +32,12 @@ MEGABYTES = 200
 
 @pytest.fixture(autouse=True)
 def tight(monkeypatch):
-    """Limits that a bomb of a second meets as one of an hour does."""
+    """Limits that a bomb of a second meets as one of an hour does: of processor time, not of a busy clock."""
     monkeypatch.setattr(bounded, "FILE_SECONDS", 0.3)
     monkeypatch.setattr(bounded, "FILE_SECONDS_A_MEGABYTE", 0.1)
     monkeypatch.setattr(bounded, "FILE_MEMORY", 128 << 20)
     monkeypatch.setattr(bounded, "_left", {})
+    monkeypatch.setattr(bounded, "_PATIENCE", 10_000)
 
 
 def npz(path):
@@ -222,6 +223,30 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     assert file_items(tmp_path / "a.npz", "a.npz") == ([], [Problem("a.npz", "foreign: not a regular file")])
     with pytest.raises(ImageError, match="No such file"):
         bounded.call("leakfree.data.formats.npz", "items", str(tmp_path / "b.npz"), "b.npz")
+
+
+def test_what_sleeps_is_ended_by_the_clock(tmp_path, monkeypatch):
+    """It takes no processor time: here a pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "a.npz")
+    monkeypatch.setattr(bounded, "_PATIENCE", 3)
+    with pytest.raises(ImageError, match="takes longer to decode than a file of its size needs"):
+        bounded.call("leakfree.data.formats.npz", "items", str(tmp_path / "a.npz"), "a.npz")
+
+
+def test_loading_a_reader_is_not_held_against_the_file(tmp_path, monkeypatch):
+    """A package may take longer to load, in each new process, than a small file has."""
+    package = tmp_path / "slow_to_load.py"
+    package.write_text(
+        "import time\n"
+        "end = time.process_time() + 0.6\n"
+        "while time.process_time() < end: pass\n"
+        "def read(path, keys):\n"
+        "    yield from (key.encode() for key in keys)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(bounded, "_kept", None)
+    for key in "012":
+        assert list(bounded.pictures("slow_to_load", str(package), [key])) == [key.encode()]
 
 
 def test_items_come_back_as_they_were(tmp_path):

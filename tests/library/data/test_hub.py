@@ -1,4 +1,6 @@
 import hashlib
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -7,9 +9,11 @@ import numpy as np
 import pytest
 
 from deferred import deferred
+from leakfree.data import bounded
 from leakfree.data.cohort import CohortError, ingest
+from leakfree.data.images import ImageError
 from leakfree.data.open import open_cohort
-from leakfree.data.sources import HUB_ADDRESS, Problem, SourceError, open_source
+from leakfree.data.sources import HUB_ADDRESS, Problem, SourceError, open_source, store
 from leakfree.data.sources.hub import HubSource, is_deeplake
 
 with deferred:
@@ -37,11 +41,11 @@ def make_hub(path, images, labels, numbers, columns=("images", "labels", "person
 
 
 def test_a_storage_that_does_not_answer_is_one_line(monkeypatch):
-    def waits(command, timeout, **_more):
-        assert command[-1] == 'select * from "s3://nope"'
-        raise subprocess.TimeoutExpired(command, timeout)
+    def waits(_module, _function, path, *_rows, clock):
+        assert (path, clock) == ("s3://nope", 20)
+        raise bounded.SilentError("takes longer")
 
-    monkeypatch.setattr(subprocess, "run", waits)
+    monkeypatch.setattr(bounded, "call", waits)
     with pytest.raises(SourceError, match=r"^s3://nope: no answer in 20 s: see the address"):
         open_source("s3://nope")
 
@@ -197,8 +201,14 @@ def asked(monkeypatch):
         calls.append((text, arguments))
         raise RuntimeError(f"source is not found.\nErrors:\n  Source 1:\tMethod failed: GET {'x' * 500}")
 
+    def call(_module, function, *arguments, clock=None):
+        try:
+            return getattr(store, function)(*arguments)
+        except RuntimeError as error:
+            raise ImageError(str(error)) from error
+
     monkeypatch.setattr(deeplake, "query", query)
-    monkeypatch.setattr("leakfree.data.sources.hub._refuse_silent", lambda *_: None)  # asks in a process
+    monkeypatch.setattr(bounded, "call", call)  # which asks in a process
     return calls
 
 
@@ -263,3 +273,82 @@ def test_what_is_a_dataset(tmp_path, write_folder):
     assert not is_deeplake(tmp_path)
     assert not is_deeplake(tmp_path / "nowhere")
     assert is_deeplake(write_folder({"dataset_meta.json": b"{}"}))
+
+
+# Of an address, which has no size, each part has a limit
+
+
+def at_an_address(path):
+    """Of a folder: the only kind of address that needs no network."""
+    return f"file://{path}"
+
+
+def test_an_address_is_read_as_a_folder_is(tmp_path, encode):
+    images = [encode("L", seed=i) for i in range(40)]
+    path = make_hub(tmp_path / "chest-xray-train", images, [0, 1] * 20, [None, 7] * 20)
+    assert list(open_source(at_an_address(path))) == list(open_source(str(path)))
+    assert len(open_cohort(at_an_address(path), tmp_path / "cache")) == 40
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the limit on memory is one of Linux")
+def test_a_bomb_at_an_address_ends_in_a_process_of_its_own(tmp_path, encode, monkeypatch):
+    """Half of the machine is too much for a test: a hundredth of it stands for it."""
+    monkeypatch.setattr(bounded, "_ALL_MEMORY", 256 << 20)
+    images = [encode("L", seed=i) for i in range(5)]
+    images[3] = bytes(200 << 20)  # packed to nothing
+    path = make_hub(tmp_path / "rows", images, [0] * 5, [None] * 5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    items = list(HubSource(at_an_address(path)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 128 << 10
+    assert [item.data for item in items[:3] + items[4:]] == images[:3] + images[4:]
+    assert items[3].file == "row-00003"
+    assert items[3].reason == "corrupt: takes more memory to decode than a few rows of a dataset may"
+
+
+def test_rows_that_all_take_too_much_are_given_up(monkeypatch):
+    asked = []
+
+    def call(_module, function, _path, _token, *rows, clock=None):
+        if function == "described":
+            return {"rows": 10**6, "columns": ["images", "labels", "person_num"]}
+        if function == "numbers":
+            return [[0, []]] * (rows[1] - rows[0])
+        asked.append(rows)
+        raise bounded.TooLargeError("takes too much")
+
+    monkeypatch.setattr(bounded, "call", call)
+    with pytest.raises(SourceError, match=r"^hub://a/b: rows from 0: cannot be read: takes too much$"):
+        list(HubSource("hub://a/b"))
+    assert len(asked) < 40
+
+
+def test_an_address_that_falls_silent_is_not_asked_for_every_row(monkeypatch):
+    asked = []
+
+    def call(_module, function, _path, _token, *rows, clock=None):
+        if function == "described":
+            return {"rows": 1000, "columns": ["images", "labels", "person_num"]}
+        if function == "numbers":
+            return [[0, []]] * (rows[1] - rows[0])
+        asked.append(rows)
+        raise bounded.SilentError("no answer")
+
+    monkeypatch.setattr(bounded, "call", call)
+    with pytest.raises(SourceError, match=r"^hub://a/b: rows from 0: cannot be read: no answer$"):
+        list(HubSource("hub://a/b"))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "told", "reason"),
+    [(10**9, [], "1,000,000,000 rows are over 10,000,000"), (40, [[0, []]] * 3, "not as many as it says")],
+)
+def test_rows_that_a_dataset_does_not_have_are_one_line(monkeypatch, rows, told, reason):
+    answers = {
+        "described": {"rows": rows, "columns": ["images", "labels", "person_num"]},
+        "numbers": told,
+        "images": [""] * 3,
+    }
+    monkeypatch.setattr(bounded, "call", lambda _module, function, *_rest, **_more: answers[function])
+    with pytest.raises(SourceError, match=reason):
+        list(HubSource("hub://a/b"))

@@ -27,7 +27,7 @@ with deferred:
     from leakfree.models.training import Normalisation, predict
     from leakfree.predict.classifier import Classifier
     from leakfree.predict.novelty import Novelty
-    from leakfree.predict.weights import PublishedError, load_network, read_description
+    from leakfree.predict.weights import PublishedError, add_hashes, load_network, read_description
     from leakfree.serving.app import create_app
     from leakfree_study.networks import explain
     from leakfree_study.networks.published import load_published
@@ -369,3 +369,79 @@ def test_files_must_be_those_of_the_run(copied):
             Classifier.load(folder)
     finally:
         listed.unlink()
+
+
+@pytest.fixture
+def hashed(copied):
+    """A model outside a run, with the hashes of its files in its description."""
+    folder = copied()
+    add_hashes(folder / "preprocessing.json")
+    return folder
+
+
+def flipped(name, at=-100):
+    def change(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[at] ^= 1
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+OF_A_HASHED_MODEL = {
+    "a byte of the novelty score": (flipped("novelty.safetensors"), "novelty.*SHA-256 is not the one in"),
+    "a byte of the list": (flipped("training_set.safetensors"), "training_set.*SHA-256 is not the one in"),
+    "a byte of the weights": (flipped("drawn.safetensors"), "drawn.*SHA-256 is not the one in"),
+    "temperature": (edited("calibration.json", temperature=1.4), "calibration.*SHA-256 is not the one in"),
+    "mean": (edited("preprocessing.json", mean=0.46), "preprocessing.*the file was changed"),
+    "no hash of its own": (edited("preprocessing.json", description_sha256=None), "the file was changed"),
+    "no hashes of the others": (edited("preprocessing.json", files_sha256=None), "no list of files"),
+    "no novelty score": (lambda folder: (folder / "novelty.safetensors").unlink(), "novelty.*missing, but"),
+    "no list": (lambda folder: (folder / "training_set.safetensors").unlink(), "training_set.*missing, but"),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_HASHED_MODEL)
+def test_a_changed_file_of_a_model_outside_a_run_is_refused(hashed, name, capsys):
+    change, reason = OF_A_HASHED_MODEL[name]
+    change(hashed)
+    with pytest.raises(PublishedError, match=reason) as caught:
+        Classifier.load(hashed / "drawn.safetensors")
+    assert "\n" not in str(caught.value)
+    assert main(["predict", "--model", str(hashed), "examples/sample.png"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["novelty.safetensors", "training_set.safetensors"])
+def test_a_file_that_was_added_to_a_hashed_model_is_refused(hashed, name):
+    added = hashed / name
+    content = added.read_bytes()
+    added.unlink()
+    add_hashes(hashed / "preprocessing.json")
+    added.write_bytes(content)
+    with pytest.raises(PublishedError, match=f"{name}: .*does not list it"):
+        Classifier.load(hashed)
+
+
+def test_it_is_said_whether_hashes_checked_the_files(copied, capsys):
+    def said():
+        assert main(["predict", "--model", str(folder), "examples/sample.png"]) == 0
+        return "Nothing checked the files beside the weights" in capsys.readouterr().out
+
+    folder = copied()
+    assert Classifier.load(folder).about["files_checked"] == "no" and said()
+    add_hashes(folder / "preprocessing.json")
+    assert Classifier.load(folder).about["files_checked"] == "hashes in the description" and not said()
+    listed = write_sums(folder.parent)
+    assert Classifier.load(folder).about["files_checked"] == "hashes of the run" and not said()
+    listed.unlink()
+
+
+def test_hashes_can_be_written_again(hashed):
+    path = hashed / "preprocessing.json"
+    before = path.read_bytes()
+    assert add_hashes(path).read_bytes() == before
+    flipped("novelty.safetensors")(hashed)
+    add_hashes(path)
+    assert path.read_bytes() != before
+    Classifier.load(hashed)

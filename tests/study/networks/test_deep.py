@@ -1,5 +1,6 @@
 """The deep study's split keeps linked groups together, and its jobs follow their recipes."""
 
+import json
 from dataclasses import replace
 from itertools import combinations
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from deferred import deferred
+from leakfree.base.files import write_json
 from leakfree.data.cohort import ingest
 from leakfree.data.tasks import TASKS
 from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS
@@ -17,6 +19,7 @@ with deferred:
     from leakfree.audit.gate import gate
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.predict.novelty import Novelty, NoveltyError
+    from leakfree.predict.weights import check_beside, read_description
     from leakfree.split.manifest import Manifest
     from leakfree_study.networks.deep import (
         TrainingSettings,
@@ -161,7 +164,7 @@ def test_an_unknown_task_or_recipe_is_refused_with_those_known(manifest):
     assert all(name in str(caught.value) for name in RECIPES)
 
 
-def test_a_novelty_score_learns_from_training_images_alone_and_is_published(run):
+def test_a_novelty_score_learns_from_training_images_alone_and_is_published(run, monkeypatch):
     manifest = five_parts(run, "binary")
     job = network_job("binary", "simple-cnn-32", manifest, 7, TrainingSettings(16, epochs=1))
     cache = run.pixels(16)
@@ -176,6 +179,21 @@ def test_a_novelty_score_learns_from_training_images_alone_and_is_published(run)
     kept = Novelty.load(run.folder / "models" / "novelty.safetensors", manifest.hash)
     assert np.array_equal(kept.components, expected.components)
     assert "models/novelty.safetensors" in read_outputs(run.folder, run.notebook)
+    description = run.folder / "models" / "preprocessing.json"
+    listed = read_description(description).files
+    assert set(listed) == {"calibration.json", "novelty.safetensors", "training_set.safetensors"}
+    check_beside(description, listed)
+    # Made again from its record, a description has hashes where it had them: a record stays as it is.
+    whole = description.read_bytes()
+    monkeypatch.setattr(type(run), "recorded", True)
+    publish_model(run, result)
+    assert description.read_bytes() == whole
+    content = json.loads(whole)
+    del content["files_sha256"], content["description_sha256"]
+    before = write_json(description, content).read_bytes()
+    publish_model(run, result)
+    assert description.read_bytes() == before
+    monkeypatch.undo()
     small = Cell(
         job.cell.task,
         "simple-cnn-32",

@@ -22,6 +22,7 @@ from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
 
 with deferred:
     from leakfree.ledger.ledger import Ledger, consumed_hash
+    from leakfree.predict.weights import add_hashes
     from leakfree.split.manifest import image_level, patient_level
     from leakfree_study.record.verify import NotARunError, verify_command, verify_run
 
@@ -518,6 +519,23 @@ def test_weights_that_are_not_those_described_are_found(run):
     (run / "models" / "resnet18_leakfree.safetensors").write_bytes(b"other")
     seal(run)
     only(run, "models/resnet18_leakfree.safetensors", "models/preprocessing.json has")
+
+
+def test_files_beside_the_weights_are_those_of_the_description(run, models):
+    for path in models.iterdir():
+        shutil.copy(path, run / "models")
+    described = run / "models" / "preprocessing.json"
+    manifest = json.loads((run / MANIFEST).read_text())["hash"]
+    change(run, "models/preprocessing.json", put("manifest_hash", manifest), sealed=False)
+    add_hashes(described)
+    seal(run)
+    assert not [line for line in problems(run) if "does not list it" in line or "SHA-256" in line]
+    calibration = run / "models" / "calibration.json"
+    calibration.write_text(calibration.read_text().replace("1.3", "1.4"))
+    seal(run)
+    only(run, "models/preprocessing.json", "calibration.json: SHA-256 is not the one in")
+    change(run, "models/preprocessing.json", put("mean", 0.46))
+    only(run, "models/preprocessing.json", "description_sha256 is not its own; the file was changed")
 
 
 def test_weights_that_no_cell_trained_are_found(run):

@@ -232,6 +232,7 @@ function facts({ novelty, in_training_set: trained, model, request_id: request }
     ["Trained on it", { "this image": "yes", "a copy": "yes, on a copy of it" }[trained] ?? trained ?? "nobody knows"],
     ["Model", model.name],
     ["Weights", model.weights_sha256.slice(0, 12), model.weights_sha256],
+    ["Files checked by", model.files_checked === "no" ? "nothing" : model.files_checked],
     ["Preprocessing", model.preprocessing],
     ["Precision", model.precision],
     ["Request", request],
