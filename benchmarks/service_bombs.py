@@ -32,7 +32,7 @@ from service_load import film, free_port
 from service_soak import CLOSED, Client, Kind, Record, chunks, encoded, http, predict, text, until_answered
 
 from leakfree.base.files import write_json
-from leakfree.predict.weights import default_model
+from leakfree.predict.description import default_model
 
 MOST, GROWTH = 3 << 30, 1.2
 

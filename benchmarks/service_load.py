@@ -42,7 +42,7 @@ from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 from leakfree.models.resnet import ResNet18
 from leakfree.predict.calibrated import Calibrated
 from leakfree.predict.classifier import Classifier
-from leakfree.predict.weights import default_model
+from leakfree.predict.description import default_model
 from leakfree.serving.settings import available_cores
 
 SIDE, GOAL_SAME, GOAL_SHIPPED, GOAL_P99 = 224, 2.0, 3.0, 120.0

@@ -40,7 +40,7 @@ from service_load import free_port
 
 from leakfree.base.files import write_json, write_text
 from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
-from leakfree.predict.weights import default_model
+from leakfree.predict.description import default_model
 
 #: What may be wrong: growth of memory in per cent.
 GROWTH = 5.0

@@ -290,7 +290,7 @@ def tiny_app():
 
     from leakfree.predict.calibrated import Calibrated
     from leakfree.predict.classifier import Classifier
-    from leakfree.predict.weights import Description
+    from leakfree.predict.description import Description
     from leakfree.serving.app import create_app
     from leakfree.serving.settings import ServiceSettings
 

@@ -696,6 +696,7 @@ def _predict(given: argparse.Namespace) -> int:
     from leakfree.base.files import writable, write_text
     from leakfree.base.parallel import available_cores
     from leakfree.predict.classifier import Classifier
+    from leakfree.predict.description import default_model
     from leakfree.predict.predict_files import (
         FORMATS,
         find_images,
@@ -703,7 +704,6 @@ def _predict(given: argparse.Namespace) -> int:
         refuse_input,
         report_unusable,
     )
-    from leakfree.predict.weights import default_model
 
     if given.jobs < 0:
         raise LeakfreeError(f"--jobs: must be 0 or more, not {given.jobs}")
@@ -781,7 +781,7 @@ def _score(given: argparse.Namespace) -> int:
 def _serve(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from leakfree.predict.weights import default_model
+    from leakfree.predict.description import default_model
     from leakfree.serving.server import serve
     from leakfree.serving.settings import ServiceSettings
 

@@ -296,7 +296,7 @@ class Model:
     """What writing answers asks of a model."""
 
     names = PRINTABLE
-    about: ClassVar = {"name": "net", "weights_sha256": "a" * 64, "preprocessing": "1"}
+    about: ClassVar = {"name": "net", "weights_sha256": "a" * 64, "preprocessing": "1", "files_checked": "no"}
     calibrated = SimpleNamespace(conformal=None)
 
 

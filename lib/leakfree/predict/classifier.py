@@ -25,18 +25,18 @@ from leakfree.data.bounded import to_square
 from leakfree.data.images import ImageError
 from leakfree.data.intake import Limits
 from leakfree.predict.calibrated import Calibrated
-from leakfree.predict.novelty import Novelty, NoveltyError
-from leakfree.predict.training_set import COPY, SAME, TrainingSet, TrainingSetError
-from leakfree.predict.weights import (
+from leakfree.predict.description import (
     DESCRIPTION,
     Description,
     PublishedError,
     beside,
     check_beside,
     described_in,
-    load_network,
     read_description,
 )
+from leakfree.predict.novelty import Novelty, NoveltyError
+from leakfree.predict.training_set import COPY, SAME, TrainingSet, TrainingSetError
+from leakfree.predict.weights import load_network
 from leakfree.scores.calibration import CalibrationError, scale
 
 #: By what the files of a model are known to be its own. Without such hashes the weights alone are checked: by
@@ -106,7 +106,7 @@ class Classifier:
     --------
     >>> from pathlib import Path
     >>> from leakfree import Classifier
-    >>> from leakfree.predict.weights import default_model
+    >>> from leakfree.predict.description import default_model
     >>> classifier = Classifier.load(default_model())
     >>> image = classifier.prepare(Path("examples/sample.png").read_bytes())
     >>> classifier.answer(image[None])[0].diagnosis
@@ -152,7 +152,7 @@ class Classifier:
 
         Raises
         ------
-        leakfree.predict.weights.PublishedError
+        leakfree.predict.description.PublishedError
             If a file is missing, damaged, or belongs to other weights.
         """
         path = Path(path)

@@ -29,7 +29,7 @@ def serve(settings: ServiceSettings, *, forks: bool | None = None) -> None:
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the model cannot be loaded; nothing listens then.
     OSError
         If the address cannot be listened on.

@@ -15,8 +15,8 @@ from leakfree.data.tasks import TASKS, Task
 from leakfree.data.vocabulary import words_of
 from leakfree.models.training import Budget
 from leakfree.predict.calibrated import FIVE_PARTS, LIMIT_PARTS, Calibrated
+from leakfree.predict.description import DESCRIPTION, add_hashes, has_hashes
 from leakfree.predict.novelty import Novelty, NoveltyError
-from leakfree.predict.weights import DESCRIPTION, add_hashes, has_hashes
 from leakfree.scores.metrics import evaluate
 from leakfree.split import manifest as splits
 from leakfree.split.manifest import Manifest
@@ -159,7 +159,7 @@ def publish_model(run: Run, result: Result, *, main: bool = True) -> Published:
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the weights are neither kept nor published already.
     """
     label = result.cell.label

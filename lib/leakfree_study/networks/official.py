@@ -15,8 +15,8 @@ from leakfree.data.cohort import SEALED_PART
 from leakfree.data.images import decode
 from leakfree.data.vocabulary import words_of
 from leakfree.predict.calibrated import Calibrated
+from leakfree.predict.description import DESCRIPTION, read_description
 from leakfree.predict.score_images import grey_hash
-from leakfree.predict.weights import DESCRIPTION, read_description
 from leakfree.scores.calibration import scale
 from leakfree.scores.metrics import evaluate
 from leakfree.scores.predictions import Predictions, read_predictions
@@ -121,7 +121,7 @@ def predict_sealed(run: Run, result: Result, temperature: float) -> pd.DataFrame
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the weights are gone or are others than the record says.
     """
     model, cell = load_trained(result), result.cell
@@ -174,7 +174,7 @@ def prepare_opening(run: Run) -> list[Path]:
 
     Raises
     ------
-    SealError, leakfree.predict.weights.PublishedError
+    SealError, leakfree.predict.description.PublishedError
         If anything that the plan names is missing.
     """
     opening = len(read_log(run.folder)) + 1
@@ -260,7 +260,7 @@ def published_before(run: Run) -> dict[Network, tuple[Result, Callable[[], Publi
 
     Raises
     ------
-    SealError, leakfree.predict.weights.PublishedError
+    SealError, leakfree.predict.description.PublishedError
         If a description cannot be read, or its network is on no record.
     """
     found = {}

@@ -14,7 +14,8 @@ from leakfree.base.files import file_hash, replacing, write_json
 from leakfree.data.pixels import PixelCache
 from leakfree.ledger.ledger import Ledger
 from leakfree.models.training import Normalisation, predict
-from leakfree.predict.weights import Description, PublishedError, load_network, read_description
+from leakfree.predict.description import Description, PublishedError, read_description
+from leakfree.predict.weights import load_network
 from leakfree_study.run.cells import Result
 from leakfree_study.run.run import Run
 
@@ -82,7 +83,7 @@ def load_published(preprocessing: Path) -> Published:
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the description or the weights are missing, damaged, or not of one another.
     """
     described = read_description(preprocessing)
@@ -97,7 +98,7 @@ def load_trained(result: Result) -> Published:
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the cell kept none, they are gone, or they are others.
     """
     if result.weights is None:
@@ -156,7 +157,7 @@ def publish(run: Run, result: Result, name: str, preprocessing: str = "preproces
 
     Raises
     ------
-    leakfree.predict.weights.PublishedError
+    leakfree.predict.description.PublishedError
         If the cell's weights are neither kept nor published already.
     """
     weights = run.folder / "models" / f"{name}.safetensors"

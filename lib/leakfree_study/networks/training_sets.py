@@ -19,8 +19,8 @@ from leakfree.base.files import file_hash, write_json
 from leakfree.base.sums import renew_sums
 from leakfree.data.pixels import PixelCache
 from leakfree.predict.calibrated import LIMIT_PARTS
+from leakfree.predict.description import DESCRIPTION, PublishedError, add_hashes, read_description
 from leakfree.predict.training_set import TrainingSet, TrainingSetError
-from leakfree.predict.weights import DESCRIPTION, PublishedError, add_hashes, read_description
 from leakfree.split.manifest import Manifest
 from leakfree_study.run.cells import Cell
 from leakfree_study.run.run import Run, open_run, read_outputs

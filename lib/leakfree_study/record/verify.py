@@ -20,7 +20,7 @@ from leakfree.base.files import file_hash
 from leakfree.base.sums import NAME as SUMS
 from leakfree.base.sums import check_sums, recorded_files
 from leakfree.ledger.ledger import consumed_hash, read_by_times
-from leakfree.predict.weights import PublishedError, check_beside, read_description
+from leakfree.predict.description import PublishedError, check_beside, read_description
 from leakfree.scores.predictions import PredictionsError, read_predictions
 from leakfree.split import protocols
 from leakfree.split.manifest import Manifest, ManifestError

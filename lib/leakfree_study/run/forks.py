@@ -18,11 +18,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from leakfree.base.errors import LeakfreeError
+
 #: How an IPython kernel shows figures; ipykernel says so itself, but after what is imported here.
 _FIGURES = "module://matplotlib_inline.backend_inline"
 
 
-class ForkError(OSError):
+class ForkError(LeakfreeError):
     """The process that is to be forked has ended."""
 
 

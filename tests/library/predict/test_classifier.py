@@ -26,8 +26,9 @@ with deferred:
     from leakfree.ledger.ledger import Ledger
     from leakfree.models.training import Normalisation, predict
     from leakfree.predict.classifier import Classifier
+    from leakfree.predict.description import PublishedError, add_hashes, read_description
     from leakfree.predict.novelty import Novelty
-    from leakfree.predict.weights import PublishedError, add_hashes, load_network, read_description
+    from leakfree.predict.weights import load_network
     from leakfree.serving.app import create_app
     from leakfree_study.networks import explain
     from leakfree_study.networks.published import load_published

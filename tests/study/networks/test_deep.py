@@ -18,8 +18,8 @@ from leakfree_study.models.recipes import RECIPES, Recipe
 with deferred:
     from leakfree.audit.gate import gate
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
+    from leakfree.predict.description import check_beside, read_description
     from leakfree.predict.novelty import Novelty, NoveltyError
-    from leakfree.predict.weights import check_beside, read_description
     from leakfree.split.manifest import Manifest
     from leakfree_study.networks.deep import (
         TrainingSettings,

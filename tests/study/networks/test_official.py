@@ -16,7 +16,7 @@ from leakfree.predict.calibrated import Calibrated
 
 with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
-    from leakfree.predict.weights import PublishedError
+    from leakfree.predict.description import PublishedError
     from leakfree_study.networks import official
     from leakfree_study.networks.deep import TrainingSettings, five_parts, network_job
     from leakfree_study.networks.official import open_official, predict_sealed, prepare_opening, trained

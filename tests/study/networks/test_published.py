@@ -23,7 +23,7 @@ with deferred:
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
     from leakfree.models.networks import build
     from leakfree.models.training import Budget
-    from leakfree.predict.weights import PublishedError
+    from leakfree.predict.description import PublishedError
     from leakfree.split import manifest as splits
     from leakfree_study.models import classical
     from leakfree_study.networks.published import load_published, load_trained, publish

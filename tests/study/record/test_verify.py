@@ -22,7 +22,7 @@ from leakfree.split.protocols import CLEAN, IMAGE_LEVEL
 
 with deferred:
     from leakfree.ledger.ledger import Ledger, consumed_hash
-    from leakfree.predict.weights import add_hashes
+    from leakfree.predict.description import add_hashes
     from leakfree.split.manifest import image_level, patient_level
     from leakfree_study.record.verify import NotARunError, verify_command, verify_run
 
