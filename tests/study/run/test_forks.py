@@ -1,6 +1,7 @@
 """Kernels are forked from a process that has imported what they import, and end with it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_two_notebooks_run_in_forks_of_one_process_that_imports_once(tmp_path, m
     work = tmp_path / "work"
     work.mkdir()
     look = (
-        "import counted_import, random\nimport os, sys, signal, numpy\n"
+        "import counted_import, random\nimport os, sys, signal, numpy.random\n"
         "print(os.getppid(), os.getcwd(), '' in sys.path, numpy.random.rand(), __name__,"
         " signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, os.getsid(0) == os.getpid())"
     )
@@ -105,14 +106,18 @@ def test_a_kernel_ends_when_whoever_ran_it_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from leakfree_study.run.kernels import Kernels\n"
         "kernels = Kernels(Path.cwd(), shared=True); kernel = kernels.take(Path(sys.argv[1]))\n"
-        "print(kernel.manager.provisioner.pid, kernels._forks._process.pid, flush=True); time.sleep(600)"
+        "kernel._client.get_shell_msg(timeout=120)\n"  # it answers, so it runs
+        "print('pids', kernel.manager.provisioner.pid, kernels._forks._process.pid, flush=True)\n"
+        "time.sleep(600)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True
-    ) as run:
-        pids = [int(pid) for pid in run.stdout.readline().split()]
+    command, out = [sys.executable, "-c", code, str(source)], tmp_path / "said.txt"
+    # Not a pipe: a kernel ends when it writes to one that nobody reads.
+    with out.open("w") as file, subprocess.Popen(command, stdout=file, cwd=tmp_path) as run:
+        while not (told := re.search(r"^pids (\d+) (\d+)\n", out.read_text(), re.MULTILINE)):
+            assert run.poll() is None
+            time.sleep(0.1)
         run.kill()
-    assert ended(*pids)
+    assert ended(*map(int, told.groups()))
 
 
 def test_a_kernel_that_is_closed_has_ended(tmp_path):
@@ -123,7 +128,7 @@ def test_a_kernel_that_is_closed_has_ended(tmp_path):
         assert kernel.alive() and not gone(pid)
         kernel.close(now=True)
         assert not kernel.alive()
-    assert ended(pid)
+        assert ended(pid)
 
 
 def test_a_forked_process_is_seen_to_run_and_to_end():
