@@ -31,6 +31,7 @@ from leakfree_study.inflation.memory import (
     epoch_of_least_loss,
     scored,
 )
+from leakfree_study.inflation.results import share_of_left
 from leakfree_study.inflation.training_noise import (
     Noisy,
     NoisyWorld,
@@ -301,7 +302,7 @@ def _row(
         "low": low,
         "high": high,
         "p": noisy.p,
-        "share": noisy.estimate / (1 - clean),
+        "share": share_of_left(noisy.estimate, clean),
         "sd_patients": of_patients.sd,
         "sd_training": noisy.sd_training,
         "low_patients": of_patients.low,

@@ -88,7 +88,7 @@ def test_components_are_found_again():
     labels = np.repeat([0, 1], [300, 200])
     of_patient = np.sqrt(0.4) * rng.standard_normal(500)
     arms = {"clean": [], "leaky": []}
-    for couple in range(5):
+    for _ in range(5):
         shuffled = [rng.permutation(np.flatnonzero(labels == c)) for c in (0, 1)]
         first = np.concatenate([rows[: len(rows) // 2] for rows in shuffled])
         for tested in (np.sort(first), np.setdiff1d(np.arange(500), first)):
@@ -98,7 +98,6 @@ def test_components_are_found_again():
                 scores = common + np.sqrt(0.4) * rng.standard_normal(len(tested)) + distance * labels[tested]
                 p = 1 / (1 + np.exp(-scores))
                 arms[arm].append(Scored(tested, labels[tested], np.stack([1 - p, p], axis=1)))
-        del couple
     found = measured_world(arms["clean"], arms["leaky"], range(10), n=20)
     assert found.pairs == (150, 100)
     assert found.patient == pytest.approx(0.4, abs=0.1)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from leakfree.data.bounded import is_address
 from leakfree.data.raw import Problem, RawImage, Source, SourceError
 
 __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_source"]
@@ -13,12 +14,12 @@ __all__ = ["HUB_ADDRESS", "Problem", "RawImage", "Source", "SourceError", "open_
 HUB_ADDRESS = "hub://activeloop/chest-xray-train"
 #: Ends of the file of a study.
 STUDY_FILES = (".yaml", ".yml")
-_PHANTOM, _ADDRESS = re.compile(r"phantom(?::(\d+))?"), re.compile(r"^[a-z][a-z0-9+.-]+://")
+_PHANTOM = re.compile(r"phantom(?::(\d+))?")
 
 
 def is_place(data: str) -> bool:
     """Tell whether ``--data`` is a file or folder that is there, and no word or address."""
-    return not (_PHANTOM.fullmatch(data) or data == "hub" or _ADDRESS.match(data)) and Path(data).exists()
+    return not (_PHANTOM.fullmatch(data) or data == "hub" or is_address(data)) and Path(data).exists()
 
 
 def open_source(data: str, **options: Any) -> Source:
@@ -48,7 +49,7 @@ def open_source(data: str, **options: Any) -> Source:
 
     if data == "hub":
         return HubSource(HUB_ADDRESS, **options)
-    if _ADDRESS.match(data):
+    if is_address(data):
         return HubSource(data, **options)
     path = Path(data)
     if not path.exists():
