@@ -263,7 +263,11 @@ def _note(folder: Path, project: Path, provenance: dict, records: dict[str, dict
     git = git_state(project)
     for name, record in records.items():
         path = folder / "outputs" / f"{name}.run.json"
-        shutil.copyfile(folder / SCRATCH / "run" / "outputs" / f"{name}.json", path.with_name(f"{name}.json"))
+        noted, listed = folder / SCRATCH / "run" / "outputs" / f"{name}.json", path.with_name(f"{name}.json")
+        if noted.is_file():
+            shutil.copyfile(noted, listed)
+        else:  # the notebook wrote no file
+            listed.unlink(missing_ok=True)
         # Of what stands in the run: a notebook that says the same was not taken over.
         outputs = output_hashes(folder, list(record["outputs"]))
         known = provenance["notebooks"][name]

@@ -180,8 +180,12 @@ def test_a_notebook_that_was_divided_gets_its_parts_from_the_record(short, tmp_p
     source = (project / "notebooks" / "01_exploration.ipynb").read_text(encoding="utf-8")
     part = project / "notebooks" / "01_part.ipynb"
     part.write_text(source.replace("01_exploration", "01_part"), encoding="utf-8")
-    monkeypatch.setattr(module, "NOTEBOOKS", ("01_exploration", "01_part"))
-    monkeypatch.setattr(module, "PART_OF", {"01_part": "01_exploration"})
+    # Another one writes no file: in a run it would have no list of files either.
+    silent = nbformat.reads(source, as_version=4)
+    silent.cells = [cell for cell in silent.cells if "parameters" in cell.metadata.get("tags", ())]
+    nbformat.write(silent, project / "notebooks" / "01_silent.ipynb")
+    monkeypatch.setattr(module, "NOTEBOOKS", ("01_exploration", "01_part", "01_silent"))
+    monkeypatch.setattr(module, "PART_OF", dict.fromkeys(("01_part", "01_silent"), "01_exploration"))
     assert "notebooks/01_part.ipynb: is new" in rebuild(short, project).changed
     assert not (short / "outputs" / "01_part.run.json").exists()
     rebuild(short, project, accept=True)
@@ -189,6 +193,8 @@ def test_a_notebook_that_was_divided_gets_its_parts_from_the_record(short, tmp_p
     assert notebooks["01_part"]["parameters"] == notebooks["01_exploration"]["parameters"]
     assert (notebooks["01_part"]["part_of"], notebooks["01_part"]["seconds"]) == ("01_exploration", 0)
     assert "notebooks/01_part.ipynb" in notebooks["01_part"]["outputs"]
+    assert [*notebooks["01_silent"]["outputs"]] == ["notebooks/01_silent.ipynb"]
+    assert not (short / "outputs" / "01_silent.json").exists()
     assert verify_run(short).problems == []
     assert rebuild(short, project).changed == []
 
