@@ -238,7 +238,8 @@ def table(all_cells: list[Cells], rules: Rule) -> pd.DataFrame:
         networks came to it), ``of_draws, networks, n_images`` (scored, over draws), ``n_patients``,
         ``clean, leaky`` (ROC AUC), ``estimate, low, high`` (both sources of noise), ``p, p_adjusted`` (the
         losses of base alone), ``verdict, share`` (of what was left), ``sd_patients, sd_training,
-        low_patients, high_patients, sd_over_draws, seconds`` (of all networks of the condition).
+        low_patients, high_patients, sd_over_draws, seconds`` (of all networks of the condition),
+        ``precision`` (of all of them).
     """
     rows = [row for cells in all_cells for row in _rows(cells, rules)]
     frame = pd.DataFrame(rows)
@@ -309,6 +310,7 @@ def _row(
         "high_patients": of_patients.high,
         "sd_over_draws": float(np.std(of_patients.by_draw, ddof=1)),
         "seconds": round(sum(seconds for _, seconds in networks)),
+        "precision": " and ".join(sorted({record["precision"] for record in cells.records.values()})),
     }
 
 

@@ -55,6 +55,7 @@ def shown_table(table: pd.DataFrame) -> pd.DataFrame:
                 "Share of what was left": f"{row['share']:+.0%}",
                 "Over patients alone": f"{row['low_patients']:+.3f} to {row['high_patients']:+.3f}",
                 "Verdict": row["verdict"] if isinstance(row["verdict"], str) else "",
+                "Precision": row["precision"],
             }
         )
     return pd.DataFrame(rows)
