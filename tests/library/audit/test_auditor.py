@@ -158,13 +158,20 @@ def test_no_check_passes_without_its_input(complete, tmp_path, name):
     assert not report.leaks
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_a_skipped_check_never_passes_and_stops_no_other(complete, tmp_path, name):
+@pytest.fixture(scope="module")
+def few(complete, tmp_path_factory):
+    """A CSV over 60 of the images, and what every check says of it."""
     table = pd.read_csv(complete / "films.csv", dtype=str)[:60]
     table["path"] = [str(complete / path) for path in table["path"]]
-    table.to_csv(tmp_path / "few.csv", index=False)
-    before = status(audit_images(tmp_path / "few.csv"))
-    after = status(audit_images(tmp_path / "few.csv", AuditSettings(skip=(name,))))
+    path = tmp_path_factory.mktemp("few") / "few.csv"
+    table.to_csv(path, index=False)
+    return path, status(audit_images(path))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_skipped_check_never_passes_and_stops_no_other(few, name):
+    path, before = few
+    after = status(audit_images(path, AuditSettings(skip=(name,))))
     assert after[name] == "NOT RUN"
     changed = {check for check in CHECKS if after[check] != before[check]} - {name}
     assert changed == ({"label_conflicts", "linked_groups"} if name == "near_duplicates" else set())
