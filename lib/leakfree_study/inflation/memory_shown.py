@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -105,6 +107,17 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
             f"**The epoch chosen on validation.** On other patients: {_interval(first)}. On images of tested "
             f"patients, as a split by image does: {_interval(second)}."
         )
+    others = table[(table["condition"] != "base") & (table["epoch"] == LAST)].to_dict("records")
+    if others:
+        told = [
+            f"{CONDITIONS[row['condition']]}: {_interval(row)} at a training loss of {row['train_loss']:.3f}"
+            for row in others
+        ]
+        lines.append(
+            f"**Other ways to train**, after the last epoch, {others[0]['draws']} draws each; described, not "
+            "tested. "
+            f"{'; '.join(told)}.{_other_precision(of_base['precision'].iloc[0], others)}"
+        )
     measured = coverage[coverage["world"].str.startswith("as measured")]
     both, alone = (measured[measured["interval"] == name]["share"] for name in ("both", "patients"))
     lines.append(
@@ -119,6 +132,12 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
+def _other_precision(of_base: str, others: list[dict[str, float]]) -> str:
+    if (told := " and ".join(sorted({str(row["precision"]) for row in others}))) == of_base:
+        return ""
+    return f" They were computed in {told}, the ten draws in {of_base}, since the processor was another one."
+
+
 def _draws_left_out(row: dict[str, float]) -> str:
     out = int(row["of_draws"] - row["draws"])
     if not out:
@@ -129,11 +148,11 @@ def _draws_left_out(row: dict[str, float]) -> str:
 def picture(curve: pd.DataFrame, table: pd.DataFrame, rules: Rule) -> Figure:
     """Draw inflation against training loss, and below it every condition after its last epoch."""
     rows = len(best_known(table))
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(6.8, 5 + 0.5 * rows), height_ratios=(4.2, 0.5 * rows), layout="constrained"
-    )
-    _against_loss(above, curve, table, rules)
-    _by_condition(below, table)
+    figure = plt.figure(figsize=(6.8, 5 + 0.6 * rows), layout="constrained")
+    # Each with a width of its own: the names of the ways to train are long.
+    above, below = figure.subfigures(2, 1, height_ratios=(4.2, 0.6 * rows))
+    _against_loss(above.subplots(), curve, table, rules)
+    _by_condition(below.subplots(), table)
     return figure
 
 
@@ -175,7 +194,7 @@ def _by_condition(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8)
         axes.plot(row["estimate"], y, "o", color=colour, ms=7)
     names = [
-        f"{CONDITIONS[row.condition]}\n{epoch_words(row.epoch)}, {row.draws} draws"
+        "\n".join(wrap(CONDITIONS[row.condition], 39)) + f"\n{epoch_words(row.epoch)}, {row.draws} draws"
         for row in rows.itertuples()
     ]
     axes.set_yticks(range(len(rows)), names, fontsize=9)

@@ -51,6 +51,7 @@ def write(folder, draws=6, gain=1.5):
             record = {
                 "condition": condition.model_dump(), "draw": seed, "arm": arm, "train_loss": LOSSES,
                 "seconds": 10.0 + seed, "consumed": f"{seed}-{arm}", "predictions_sha256": file_hash(path),
+                "precision": "float32",
             }  # fmt: skip
             path.with_suffix("").with_suffix(".json").write_text(json.dumps(record))
     return labels
