@@ -386,7 +386,8 @@ def main() -> None:
         raise SystemExit("no detector gave a result")
     kinds, detectors = pd.DataFrame(bench.kinds), pd.DataFrame(bench.detectors)
     if given.book:
-        write_book_tables(given.book, "phantom" if given.data == "phantom" else "real", kinds, detectors)
+        name = "phantom" if given.data == "phantom" else "real" if given.peers else "audit"
+        write_book_tables(given.book, name, kinds, detectors)
     table = kinds.pivot_table(
         index="kind", columns=["mode", "detector", "setting"], values="recall_pair", sort=False
     )
