@@ -89,7 +89,7 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
         if f"loss {loss:g}" in of_base.index:
             row = of_base.loc[f"loss {loss:g}"].to_dict()
             lines.append(
-                f"**At a training loss of {loss:g}** the networks gain {_interval(row)}, on "
+                f"**At a training loss of {loss:g} or below** the networks gain {_interval(row)}, on "
                 f"{row['n_images']:,d} images of {row['n_patients']:,d} patients. Verdict: {row['verdict']}."
                 + _draws_left_out(row)
             )
@@ -98,7 +98,7 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
         lines.append(
             f"**After the last epoch**, at a mean training loss of {row['train_loss']:.3f}, they gain "
             f"{_interval(row)} in all {row['draws']} draws. With the leak the ROC AUC is {row['leaky']:.3f}, "
-            f"without it {row['clean']:.3f}. That is {row['share']:.0%} of what was left to gain."
+            f"without it {row['clean']:.3f}. The difference is {row['share']:.0%} of what was left to gain."
         )
     chosen = of_base.loc[[name for name in (STRANGERS, AS_PAPERS) if name in of_base.index]]
     if len(chosen) == 2:
@@ -142,7 +142,7 @@ def _draws_left_out(row: dict[str, float]) -> str:
     out = int(row["of_draws"] - row["draws"])
     if not out:
         return ""
-    return f" In {out} of {row['of_draws']} draws a network did not come to this loss; it takes no part."
+    return f" In {out} of {row['of_draws']} draws a network did not reach this loss; the draw is left out."
 
 
 def picture(curve: pd.DataFrame, table: pd.DataFrame, rules: Rule) -> Figure:
