@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,14 @@ def encode_image(mode="L", size=(32, 24), format="JPEG", seed=0, **options):
 
 
 def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that is free, as the next one is, which the counters of a service take."""
+    while True:
+        with socket.socket() as probe, socket.socket() as following:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                following.bind(("127.0.0.1", port + 1))
+                return port
 
 
 @pytest.fixture(scope="session")
