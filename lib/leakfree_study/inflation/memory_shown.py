@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -115,8 +116,7 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
         ]
         lines.append(
             f"**Other ways to train**, after the last epoch, {others[0]['draws']} draws each; described, not "
-            "tested. "
-            f"{'; '.join(told)}.{_other_precision(of_base['precision'].iloc[0], others)}"
+            f"tested. {'; '.join(told)}.{_other_precision(of_base.iloc[0].to_dict(), others)}"
         )
     measured = coverage[coverage["world"].str.startswith("as measured")]
     both, alone = (measured[measured["interval"] == name]["share"] for name in ("both", "patients"))
@@ -132,10 +132,13 @@ def said(table: pd.DataFrame, coverage: pd.DataFrame, rules: Rule) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _other_precision(of_base: str, others: list[dict[str, float]]) -> str:
-    if (told := " and ".join(sorted({str(row["precision"]) for row in others}))) == of_base:
+def _other_precision(base: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    if (told := " and ".join(sorted({row["precision"] for row in others}))) == base["precision"]:
         return ""
-    return f" They were computed in {told}, the ten draws in {of_base}, since the processor was another one."
+    return (
+        f" They were computed in {told}, the {base['of_draws']} draws in {base['precision']}, since the "
+        "processor was another one."
+    )
 
 
 def _draws_left_out(row: dict[str, float]) -> str:
