@@ -79,18 +79,16 @@ def _read(path: Path) -> CodeFile:
 
 
 def _notebook(path: str, data: bytes) -> CodeFile:
-    import nbformat
+    from nbformat import convert, reader
 
     try:
-        book = nbformat.reads(data.decode("utf-8"), as_version=4)
+        # Not nbformat.reads: it logs what is invalid, on the terminal of whoever runs Jupyter.
+        book = convert(reader.reads(data.decode("utf-8")), 4)
+        code = [(number, cell) for number, cell in enumerate(book.cells, 1) if cell.cell_type == "code"]
     except Exception as error:  # nbformat raises what it likes, and a file may hold anything
         raise SourceUnreadable(f"{path}: not a notebook: {' '.join(str(error).split())[:200]}") from error
     unseen: list[str] = []
-    cells = [
-        (number, cell.source, cell.get("execution_count"))
-        for number, cell in enumerate(book.cells, 1)
-        if cell.cell_type == "code"
-    ]
+    cells = [(number, cell.get("source"), cell.get("execution_count")) for number, cell in code]
     if not all(isinstance(source, str) for _, source, _ in cells):
         raise SourceUnreadable(f"{path}: not a notebook: a cell whose source is no text")
     counts = [count for _, _, count in cells if isinstance(count, int)]

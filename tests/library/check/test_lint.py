@@ -195,6 +195,12 @@ def book_of(**cell):
         ("a.py", b"# coding: hex\n41\n", "not Python"),
         ("a.py", b"x = " + b"-" * 20_000 + b"1\n", "not Python that can be parsed: nested too deep"),
         ("a.ipynb", b"[" * 100_000, "not a notebook"),
+        ("a.ipynb", b'{"nbformat": 4, "nbformat_minor": 4, "cells": [3]}', "not a notebook"),
+        (
+            "a.ipynb",
+            b'{"nbformat": 4, "nbformat_minor": 4, "cells": [{"cell_type": "code", "source": "def ("}]}',
+            "not a notebook",
+        ),
         ("a.ipynb", book_of(source=3), "not a notebook: a cell whose source is no text"),
         ("a.ipynb", book_of(source="def ("), "no cell is Python that can be parsed: cell 1"),
         (
@@ -204,13 +210,14 @@ def book_of(**cell):
         ),
     ],
 )
-def test_what_is_no_program_is_one_line_and_code_2(tmp_path, capsys, name, content, reason):
+def test_what_is_no_program_is_one_line_and_code_2(tmp_path, capsys, caplog, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceUnreadable, match=reason):
         lint(tmp_path / name)
     assert main(["check", str(tmp_path / name)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and reason in err and "Traceback" not in err
+    assert not caplog.records
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
