@@ -131,4 +131,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Before Sphinx collects the headings of a page.
     app.connect("doctree-read", tell_first, priority=90)
     app.connect("doctree-resolved", link_notebooks)
+    # It does not say so, and Sphinx would read one page at a time: it works only after all were read.
+    if numbering := app.extensions.get("sphinx_multitoc_numbering"):
+        numbering.parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,12 +19,23 @@ from pathlib import Path
 from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
 from leakfree.base.errors import LeakfreeError
+from leakfree.base.parallel import available_cores
 from leakfree.data.study_file import kept_study
 
 logger = logging.getLogger(__name__)
 
-#: Jupyter Book has no ``python -m`` entry; this runs its command line in the current environment.
-JUPYTER_BOOK = (sys.executable, "-P", "-c", "from jupyter_book.cli.main import main; main()")
+#: Runs Jupyter Book's command line in the current environment: it has no ``python -m`` entry, and no option
+#: for Sphinx's processes. Pages are trees of many small objects that all live until the end: with Python's
+#: own threshold the garbage collector takes two fifths of a build, to find nothing.
+_RUN = """
+import functools, gc, sys
+gc.set_threshold(50_000, 20, 100)
+import jupyter_book.sphinx as book
+book.build_sphinx = functools.partial(book.build_sphinx, jobs=int(sys.argv.pop(1)))
+from jupyter_book.cli.main import main
+main()
+"""
+JUPYTER_BOOK = (sys.executable, "-P", "-c", _RUN, str(min(4, available_cores())))
 #: Warnings are errors, unknown references are warnings, and all of them are reported.
 OPTIONS = ("-W", "-n", "--keep-going")
 
