@@ -26,31 +26,24 @@ class Progress:
         self._expected = dict(expected)
         self._places = {name: place for place, name in enumerate(self._expected, start=1)}
         self._done = self._skipped = 0.0
-        self._running: str | None = None
-        self._spent, self._started = 0.0, time.monotonic()
+        self._started = time.monotonic()
 
     def line(self, name: str) -> str:
         """Begin a step; return a line that says its place, the share that is done and what is left."""
-        self._finish()
-        self._running, self._started = name, time.monotonic()
         total = sum(self._expected.values())
         left = total - self._done - self._skipped
         # The pace of this machine, once something was really run.
-        pace = self._spent / self._done if self._done else 1.0
+        pace = (time.monotonic() - self._started) / self._done if self._done else 1.0
         share = round(100 * (1 - left / total)) if total else 0
         place = f"[{self._places[name]}/{len(self._places)}]"
         return f"{place} {name} ({share} % done, about {_in_words(left * pace)} left)"
 
-    def skip(self) -> None:
-        """Say that the step that was begun had nothing to do: it tells nothing of the pace."""
-        self._skipped += self._expected[self._running]
-        self._running = None
-
-    def _finish(self) -> None:
-        if self._running is not None:
-            self._done += self._expected[self._running]
-            self._spent += time.monotonic() - self._started
-            self._running = None
+    def end(self, name: str, *, skipped: bool = False) -> None:
+        """Say that a step has ended; one that had nothing to do tells nothing of the pace."""
+        if skipped:
+            self._skipped += self._expected[name]
+        else:
+            self._done += self._expected[name]
 
 
 def _in_words(seconds: float) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from leakfree.data.open import needs_study, open_cohort
 from leakfree.data.record import is_record, save_cohort
 from leakfree.data.sources import SourceError
 from leakfree.data.study_file import StudyFileError
+from leakfree_study.compendium.order import followers, run_in_order
 from leakfree_study.compendium.own_runs import (
     adaptation,
     begin_study,
@@ -43,11 +45,13 @@ from leakfree_study.run import made_with
 from leakfree_study.run.config import (
     CHEST_ONLY,
     EXPECTED_SECONDS,
+    LANES,
     LEFT_OUT,
-    ONE_PROCESS,
+    NOTEBOOKS,
     PHANTOM_IMAGES,
     PROFILES,
     Settings,
+    needs,
     select_notebooks,
 )
 from leakfree_study.run.kernels import Kernels
@@ -106,8 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_progress(record: logging.LogRecord) -> bool:
-    """Keep what a notebook prints; drop papermill's own chatter and the names of displayed objects."""
+    """Keep what a notebook prints; drop papermill's own chatter and the names of displayed objects.
+
+    Where notebooks run side by side, each line begins with the notebook that it is of.
+    """
     message = record.getMessage().strip()
+    if threading.current_thread() is not threading.main_thread():
+        record.msg, record.args = f"{threading.current_thread().name}: {record.getMessage()}", ()
     return bool(message) and not message.startswith(
         ("Input Notebook", "Output Notebook", "Executing", "Ending", "<")
     )
@@ -273,16 +282,7 @@ def _run_in(
         log.info("profile %s: %s", settings.profile, LEFT_OUT[settings.profile])
     steps = [*names, "book"] if settings.book else names
     progress = Progress({step: EXPECTED_SECONDS[settings.profile][step] for step in steps})
-    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
-    # No kernel waits for hours, or for a notebook that is up to date.
-    soon = settings.profile != "full" and not settings.resume
-    with Kernels(Path.cwd(), shared=settings.profile != "full") as kernels:
-        for place, name in enumerate(names):
-            log.info(progress.line(name))
-            for source in sources[place : place + 2] if soon else ():
-                kernels.prepare(source)
-            if not _run_notebook(name, parameters[name], settings, cohort, folder, kernels, project):
-                progress.skip()
+    _run_notebooks(names, parameters, settings, cohort, folder, project, progress)
     save_cohort(folder, cohort)
     _write_provenance(settings, cohort, folder, project, names)
     write_sums(folder)
@@ -303,13 +303,43 @@ def _run_in(
     return folder
 
 
+def _run_notebooks(
+    names: Sequence[str],
+    parameters: dict[str, dict[str, Any]],
+    settings: Settings,
+    cohort: Cohort,
+    folder: Path,
+    project: Path,
+    progress: Progress,
+) -> None:
+    """Run the notebooks that are not up to date, as many side by side as the profile says."""
+    cores = settings.jobs or available_cores()
+    lanes = min(LANES[settings.profile], cores, len(names))
+    order, short = needs(names), settings.profile != "full"
+    after = followers(order)
+
+    def work(name: str) -> None:
+        log.info(progress.line(name))
+        # No kernel waits for hours, or for a notebook that is up to date.
+        if short and not settings.resume:
+            kernels.prepare(*(project / "notebooks" / f"{other}.ipynb" for other in after[name]))
+        ran = _run_notebook(name, parameters[name], settings, cohort, folder, kernels, project)
+        progress.end(name, skipped=not ran)
+
+    seconds = EXPECTED_SECONDS[settings.profile]
+    with Kernels(Path.cwd(), shared=short, threads=cores // lanes if lanes > 1 else 0) as kernels:
+        run_in_order(order, work, lanes=lanes, seconds=seconds, give_up=kernels.kill)
+
+
 def _parameters(settings: Settings, name: str, project: Path) -> dict[str, Any]:
     known = known_parameters(project / "notebooks" / f"{name}.ipynb")
+    # All others wait for what 02 finds.
+    lanes = 1 if name == NOTEBOOKS[1] else LANES[settings.profile]
     values = {
         **PROFILES[settings.profile][name],
         "data": settings.data,
         "profile": settings.profile,
-        "jobs": settings.jobs or int(name in ONE_PROCESS.get(settings.profile, ())),
+        "jobs": settings.jobs if lanes == 1 else max(1, (settings.jobs or available_cores()) // lanes),
         "scheduler": settings.scheduler,
         "allow_problems": settings.allow_problems,
         **settings.parameters,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,15 @@ NOTEBOOKS = (
     "06_reanalysis",
     "results",
 )
+#: Notebooks that a notebook reads tables of. All but the first search the copies that 02 keeps for them.
+NEEDS = {
+    "05_network_checks": ("05_leakfree_deep",),
+    # Its model card says how well the probabilities are calibrated.
+    "05_reframed": ("05_leakfree_deep", "05_network_checks"),
+    "06_checks": ("06_inflation",),
+    "06_reanalysis": ("03_leaky_cnn", "04_leakfree_classical"),
+    "results": NOTEBOOKS[:-1],
+}
 #: Notebooks that are about the chest X-rays alone; a study on own images does without them.
 CHEST_ONLY = ("06_reanalysis",)
 #: Notebooks that were a part of another one: the record of an older run has their parameters there.
@@ -138,13 +148,14 @@ LEFT_OUT = {
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
 PHANTOM_IMAGES = {"smoke": 360, "full": 1200}
-#: Notebooks that a profile runs in one process where no --jobs is given: starting others takes longer there.
-ONE_PROCESS = {"smoke": NOTEBOOKS[2:7]}
-#: Seconds of each step on two cores without bfloat16; for full, on the cohort of the published run. What is
-#: left of a run is told from their proportions and from the pace of the machine.
+#: How many notebooks a profile runs side by side; the long networks of full have all cores for themselves.
+LANES = {"smoke": 2, "quick": 2, "full": 1}
+#: Seconds that each step adds to a run on two cores without bfloat16: of notebooks side by side, half of what
+#: they take; for full, on the cohort of the published run. What is left of a run is told from their
+#: proportions and from the pace of the machine.
 EXPECTED_SECONDS: dict[str, dict[str, float]] = {
-    "smoke": dict(zip([*NOTEBOOKS, "book"], (12, 23, 17, 21, 54, 23, 15, 42, 20, 14, 5, 40), strict=True)),
-    "quick": dict(zip([*NOTEBOOKS, "book"], (10, 28, 25, 26, 49, 22, 20, 70, 30, 18, 8, 60), strict=True)),
+    "smoke": dict(zip([*NOTEBOOKS, "book"], (3, 15, 3, 3, 14, 5, 7, 12, 5, 6, 2, 20), strict=True)),
+    "quick": dict(zip([*NOTEBOOKS, "book"], (4, 30, 5, 5, 16, 5, 11, 23, 7, 11, 2, 28), strict=True)),
     "full": dict(
         zip(
             [*NOTEBOOKS, "book"],
@@ -176,6 +187,25 @@ class Settings(BaseModel):
     allow_problems: bool = False
     #: Values for parameters of the notebooks, such as seed or weights.
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def needs(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each notebook those of `names` that have to end before it begins.
+
+    Examples
+    --------
+    >>> needs(["02_leakage_analysis", "06_inflation", "06_checks"])["06_checks"]
+    ['06_inflation', '02_leakage_analysis']
+    """
+    copies = NOTEBOOKS[1]
+    return {
+        name: [
+            other
+            for other in (*NEEDS.get(name, ()), *((copies,) if name not in NOTEBOOKS[:2] else ()))
+            if other in names
+        ]
+        for name in names
+    }
 
 
 def select_notebooks(only: tuple[str, ...]) -> list[str]:

@@ -95,15 +95,23 @@ class Forked:
 
 
 class Forks:
-    """The process that kernels are forked from; it ends when this process does."""
+    """The process that kernels are forked from; it ends when this process does.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    environment : dict of str to str, optional
+        Variables beside those of this process. A number of threads has to be said here: packages read it when
+        they are imported.
+    """
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
         ours, theirs = socket.socketpair()
+        figures = os.environ.get("MPLBACKEND") or _FIGURES
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, "MPLBACKEND": os.environ.get("MPLBACKEND") or _FIGURES},
+                env={**os.environ, **(environment or {}), "MPLBACKEND": figures},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,13 +60,23 @@ class Kernel:
         Its working directory.
     forks : Forks, optional
         What it is forked from.
+    environment : dict of str to str, optional
+        Variables beside those of this process.
     """
 
-    def __init__(self, source: Path, cwd: Path, forks: Forks | None = None) -> None:
+    def __init__(
+        self,
+        source: Path,
+        cwd: Path,
+        forks: Forks | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         notebook = nbformat.read(source, as_version=4)
         name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
         self.manager = _Manager(kernel_name=name, forks=forks)
-        run_sync(self.manager.start_kernel)(cwd=str(cwd), extra_arguments=_QUIET)
+        run_sync(self.manager.start_kernel)(
+            cwd=str(cwd), extra_arguments=_QUIET, env={**os.environ, **(environment or {})}
+        )
         self._client = BlockingKernelClient()
         self._client.load_connection_info(self.manager.get_connection_info())
         self._client.start_channels(iopub=False, stdin=False, hb=False, control=False)
@@ -74,6 +87,11 @@ class Kernel:
         """Whether its process runs."""
         return run_sync(self.manager.is_alive)()
 
+    def kill(self) -> None:
+        """End its process, from whatever thread; who runs a notebook in it sees that the kernel died."""
+        with suppress(Exception):
+            self.manager.provisioner.process.kill()
+
     def close(self, *, now: bool = False) -> None:
         """End the kernel; with `now`, whatever it is doing."""
         for client in (self._client, *self.manager.clients):
@@ -82,7 +100,7 @@ class Kernel:
 
 
 class Kernels:
-    """Kernels of notebooks that run one after another; a context that ends those that were not taken.
+    """Kernels of the notebooks of a run; a context that ends those that were not taken.
 
     Importing takes a kernel several seconds, which is most of the time of a small notebook. So what the next
     one imports is imported while this one runs: by a kernel that waits for its turn or, where kernels share
@@ -94,24 +112,43 @@ class Kernels:
         Working directory of the kernels.
     shared : bool
         Fork the kernels from one process where the system can. Its memory is kept until the last one ends.
+    threads : int
+        Threads that the packages of a kernel take; 0 leaves that to them. Kernels side by side that take all
+        cores each wait for one another.
     """
 
-    def __init__(self, cwd: Path, *, shared: bool = False) -> None:
+    def __init__(self, cwd: Path, *, shared: bool = False, threads: int = 0) -> None:
         self._cwd = cwd
+        # A number that the user gave stands.
+        wanted = threads and "OMP_NUM_THREADS" not in os.environ
+        self._environment = {"OMP_NUM_THREADS": str(threads)} if wanted else {}
+        #: Notebooks may be run in several threads.
+        self._one = threading.Lock()
+        self._running: list[Kernel] = []
         self._waiting: dict[Path, Kernel] = {}
         self._shared = shared and can_fork()
         self._forks: Forks | None = None
         self._next: list[Path] = []
 
-    def prepare(self, source: Path) -> None:
-        """Have imported what the notebook `source` imports, unless that was begun before."""
-        if self._shared:
-            self._next.append(source)
-        elif source not in self._waiting:
-            self._waiting[source] = Kernel(source, self._cwd)
+    def prepare(self, *sources: Path) -> None:
+        """Have imported what notebooks import, unless that was begun before.
+
+        Where nothing is forked, that is a process each: only the first gets one, and only while none waits.
+        """
+        with self._one:
+            if self._shared:
+                self._next += sources
+            elif sources and not self._waiting:
+                self._waiting[sources[0]] = self._started(sources[0])
 
     def take(self, source: Path) -> Kernel:
         """Return the kernel that was prepared for a notebook, or a new one; who takes it closes it."""
+        with self._one:
+            kernel = self._take(source)
+            self._running.append(kernel)
+            return kernel
+
+    def _take(self, source: Path) -> Kernel:
         if self._shared:
             try:
                 return self._fork(source)
@@ -123,14 +160,17 @@ class Kernels:
             return kernel
         if kernel is not None:
             kernel.close(now=True)
-        return Kernel(source, self._cwd)
+        return self._started(source)
+
+    def _started(self, source: Path) -> Kernel:
+        return Kernel(source, self._cwd, environment=self._environment)
 
     def _fork(self, source: Path) -> Kernel:
         """Fork a kernel that has its imports, then have those of the next ones begun."""
         if self._forks is None:
-            self._forks = Forks()
+            self._forks = Forks(self._environment)
         self._forks.imports(imports_of(nbformat.read(source, as_version=4)))
-        kernel = Kernel(source, self._cwd, self._forks)
+        kernel = Kernel(source, self._cwd, self._forks, self._environment)
         for coming in self._next:
             self._forks.imports(imports_of(nbformat.read(coming, as_version=4)))
         self._next.clear()
@@ -140,6 +180,11 @@ class Kernels:
         if self._forks is not None:
             self._forks.close()
             self._forks = None
+
+    def kill(self) -> None:
+        """End the kernels that were taken, whatever they are doing."""
+        for kernel in self._running:
+            kernel.kill()
 
     def __enter__(self) -> Kernels:
         return self

@@ -102,7 +102,7 @@ def execute(
                 km=kernel.manager,
                 start_timeout=_START_SECONDS,
                 log_output=True,
-                progress_bar=True,
+                progress_bar={"desc": source.stem},
             )
     except papermill.PapermillExecutionError as error:
         os.replace(working, failed)

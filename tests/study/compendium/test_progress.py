@@ -25,18 +25,20 @@ def test_what_is_left_follows_the_pace_of_this_machine(clock, took, left):
     steps = Progress({"a": 30, "b": 60, "c": 30})
     steps.line("a")
     clock[0] += took
+    steps.end("a")
     assert steps.line("b") == f"[2/3] b (25 % done, {left})"
     clock[0] += 4 * took
+    steps.end("b")
     assert "75 % done" in steps.line("c")
 
 
 def test_a_step_that_is_skipped_is_done_and_tells_nothing_of_the_pace(clock):
     steps = Progress({"a": 30, "b": 60, "c": 30})
     steps.line("a")
-    clock[0] += 1
-    steps.skip()
+    steps.end("a", skipped=True)
     assert steps.line("b") == "[2/3] b (25 % done, about 2 min left)"
     clock[0] += 120
+    steps.end("b")
     assert steps.line("c") == "[3/3] c (75 % done, about 60 s left)"
 
 
