@@ -15,7 +15,7 @@ from leakfree.scores.calibration import (
     calibration_error,
     fit_temperature,
 )
-from leakfree.scores.conformal import Conformal, ConformalError, calibrate, coverage
+from leakfree.scores.conformal import COVERAGE, Conformal, ConformalError, calibrate, coverage
 
 if TYPE_CHECKING:  # the service reads calibrations without pandas
     import pandas as pd
@@ -132,10 +132,10 @@ class Calibrated:
         )
 
     def coverage(self, predictions: Predictions, *, n_resamples: int, seed: int) -> pd.DataFrame:
-        """Return `leakfree.scores.conformal.coverage` of the sets; empty where there are none."""
+        """Return `leakfree.scores.conformal.coverage` of the sets; no row where there are none."""
         import pandas as pd
 
         if self.conformal is None:
-            return pd.DataFrame()
+            return pd.DataFrame(columns=list(COVERAGE))
         scaled = self.scaled(predictions)
         return coverage(scaled, self.conformal.sets(scaled.probabilities), n_resamples=n_resamples, seed=seed)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from leakfree.scores.predictions import Predictions
 
 
+#: Columns of `coverage`.
+COVERAGE = ("group", "coverage", "low", "high", "mean_size", "single", "empty", "n_images", "n_patients")
+
+
 class ConformalError(LeakfreeError):
     """The calibration part cannot give such sets; the message is one line."""
 
@@ -163,5 +167,4 @@ def coverage(
                 "n_patients": len(names),
             }
         rows.append(row)
-    columns = ["group", "coverage", "low", "high", "mean_size", "single", "empty", "n_images", "n_patients"]
-    return pd.DataFrame(rows).reindex(columns=columns)
+    return pd.DataFrame(rows).reindex(columns=list(COVERAGE))

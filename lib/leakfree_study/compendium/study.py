@@ -30,7 +30,6 @@ from leakfree.data.open import needs_study, open_cohort
 from leakfree.data.record import is_record, save_cohort
 from leakfree.data.sources import SourceError
 from leakfree.data.study_file import StudyFileError
-from leakfree_study.compendium.order import followers, run_in_order
 from leakfree_study.compendium.own_runs import (
     adaptation,
     begin_study,
@@ -62,6 +61,7 @@ from leakfree_study.run.notebooks import (
     known_parameters,
     source_digest,
 )
+from leakfree_study.run.order import followers, run_in_order
 from leakfree_study.run.run import output_hashes, read_outputs
 
 log = logging.getLogger("leakfree")

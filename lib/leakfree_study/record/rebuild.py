@@ -20,15 +20,17 @@ import nbformat
 
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import replacing, write_json
+from leakfree.base.parallel import available_cores
 from leakfree.base.provenance import git_state
 from leakfree.base.sums import NAME as SUMS
 from leakfree.base.sums import check_sums, recorded_files, write_sums
 from leakfree.data.record import RecordedCohort, is_record
 from leakfree_study.compendium.own_runs import adaptation
 from leakfree_study.compendium.study import finish_notebook
-from leakfree_study.run.config import CHEST_ONLY, NOTEBOOKS, PART_OF
+from leakfree_study.run.config import CHEST_ONLY, EXPECTED_SECONDS, LANES, NOTEBOOKS, PART_OF, needs
 from leakfree_study.run.kernels import Kernels
 from leakfree_study.run.notebooks import execute, known_parameters
+from leakfree_study.run.order import followers, run_in_order
 from leakfree_study.run.run import output_hashes
 
 log = logging.getLogger("leakfree")
@@ -105,18 +107,22 @@ def rebuild(folder: Path, project: Path, *, accept: bool = False) -> Rebuilt:
     kept = _copy_record(folder, scratch)
     _divide(provenance["notebooks"], own=RecordedCohort(folder).study is not None)
     names = [name for name in NOTEBOOKS if name in provenance["notebooks"]]
-    records = {}
-    sources = [project / "notebooks" / f"{name}.ipynb" for name in names]
-    with Kernels(Path.cwd(), shared=True) as kernels:
-        for place, name in enumerate(names):
-            log.info("[%d/%d] %s, from the record", place + 1, len(names), name)
-            for source in sources[place : place + 2]:
-                kernels.prepare(source)
-            begun = time.perf_counter()
-            records[name] = {
-                "outputs": _execute(sources[place], scratch, folder, kernels, project, provenance)
-            }
-            records[name]["seconds"] = round(time.perf_counter() - begun, 1)
+    records: dict[str, dict] = {}
+    order = needs(names)
+    after = followers(order)
+    sources = {name: project / "notebooks" / f"{name}.ipynb" for name in names}
+
+    def work(name: str) -> None:
+        log.info("[%d/%d] %s, from the record", names.index(name) + 1, len(names), name)
+        kernels.prepare(*(sources[other] for other in after[name]))
+        begun = time.perf_counter()
+        outputs = _execute(sources[name], scratch, folder, kernels, project, provenance)
+        records[name] = {"outputs": outputs, "seconds": round(time.perf_counter() - begun, 1)}
+
+    cores = available_cores()
+    lanes = min(LANES["quick"], cores, len(names))
+    with Kernels(Path.cwd(), shared=True, threads=cores // lanes if lanes > 1 else 0) as kernels:
+        run_in_order(order, work, lanes=lanes, seconds=EXPECTED_SECONDS["quick"], give_up=kernels.kill)
     found = _compare(folder, scratch, kept)
     if not found.changed or accept:
         _take_over(folder, scratch, found)

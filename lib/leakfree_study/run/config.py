@@ -80,7 +80,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
             ["resnet18-long", "efficientnet-lite0-scratch", "resnet18-self-supervised"],
         ),
         "other_sizes": ([48], [], [64, 128]),
-        "max_images": (300, 480, 0),
+        "max_images": (280, 480, 0),
         "resamples": (200, 500, 2000),
     },
     "05_network_checks": {
@@ -95,7 +95,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
         "image_size": (32, 32, 0),
         "epochs": (1, 2, 0),
         "seeds": (1, 1, 0),
-        "max_images": (300, 480, 0),
+        "max_images": (280, 480, 0),
         "resamples": (200, 500, 2000),
     },
     "06_inflation": {
@@ -127,7 +127,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
     "06_reanalysis": {
         "reference_size": (32, 32, 128),
         "reference_epochs": (1, 1, 3),
-        "max_images": (240, 700, 0),
+        "max_images": (160, 700, 0),
         "resamples": (100, 300, 2000),
     },
     "results": {},
@@ -147,7 +147,7 @@ LEFT_OUT = {
     "compares no longer training, other sizes or other initial weights; --profile full has all",
 }
 #: Images of the synthetic cohort where a profile takes another number than its default.
-PHANTOM_IMAGES = {"smoke": 360, "full": 1200}
+PHANTOM_IMAGES = {"smoke": 300, "full": 1200}
 #: How many notebooks a profile runs side by side; the long networks of full have all cores for themselves.
 LANES = {"smoke": 2, "quick": 2, "full": 1}
 #: Seconds that each step adds to a run on two cores without bfloat16: of notebooks side by side, half of what
@@ -197,11 +197,11 @@ def needs(names: Sequence[str]) -> dict[str, list[str]]:
     >>> needs(["02_leakage_analysis", "06_inflation", "06_checks"])["06_checks"]
     ['06_inflation', '02_leakage_analysis']
     """
-    copies = NOTEBOOKS[1]
+    copies = NOTEBOOKS[1:2]
     return {
         name: [
             other
-            for other in (*NEEDS.get(name, ()), *((copies,) if name not in NOTEBOOKS[:2] else ()))
+            for other in dict.fromkeys([*NEEDS.get(name, ()), *(() if name in NOTEBOOKS[:2] else copies)])
             if other in names
         ]
         for name in names

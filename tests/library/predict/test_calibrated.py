@@ -42,7 +42,8 @@ def test_too_little_to_fit_is_said_and_changes_nothing():
     assert len(found.notes) == 2
     given["conformal"] = replace(few, path=Path("folder", "of", "a-run", "few.csv"))
     assert Calibrated.of(given).notes[1].startswith("few.csv: ")
-    assert found.coverage(given["test"], n_resamples=10, seed=0).empty
+    none = found.coverage(given["test"], n_resamples=10, seed=0)
+    assert none.empty and "group" in none
     assert found.scaled(given["test"]).probabilities == pytest.approx(given["test"].probabilities, abs=1e-6)
 
 

@@ -1,5 +1,6 @@
 """Kernels started before their turn: what they import, who gets them, and that none is left."""
 
+import threading
 import time
 
 import pytest
@@ -13,7 +14,7 @@ with deferred:
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
     from leakfree_study.run.kernels import Kernels, imports_of
-    from leakfree_study.run.notebooks import execute
+    from leakfree_study.run.notebooks import NotebookError, execute
 
 
 def running(kernel):
@@ -66,6 +67,45 @@ def test_an_import_that_fails_fails_in_its_cell(tmp_path):
             Exception, match=r"cell 3 failed: ModuleNotFoundError: No module named 'not_there_at_all'"
         ):
             execute(source, tmp_path / "out" / "a.ipynb", {"given": 2}, kernels=kernels)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_kernels_that_run_are_ended_from_another_thread(tmp_path, shared):
+    source = write(
+        tmp_path / "a.ipynb",
+        "from pathlib import Path\nimport time",
+        "Path('begun').touch(); time.sleep(300)",
+    )
+    failed = []
+
+    def run():
+        try:
+            execute(source, tmp_path / "out" / "a.ipynb", {"given": 2}, kernels=kernels)
+        except NotebookError as error:
+            failed.append(str(error))
+
+    with Kernels(tmp_path, shared=shared, threads=1) as kernels:
+        runner = threading.Thread(target=run)
+        runner.start()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        kernels.kill()
+        runner.join(60)
+    assert not runner.is_alive() and "could not be run" in failed[0]
+    assert not list((tmp_path / "out").glob("*a*.ipynb"))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("given", [None, "3"])
+def test_kernels_side_by_side_take_the_threads_that_they_are_given(tmp_path, monkeypatch, shared, given):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    source = write(tmp_path / "a.ipynb", "import os\nprint('threads', os.environ['OMP_NUM_THREADS'])")
+    with Kernels(tmp_path, shared=shared, threads=2) as kernels:
+        execute(source, tmp_path / "out" / "a.ipynb", {"given": 2}, kernels=kernels)
+    assert f"threads {given or 2}" in (tmp_path / "out" / "a.ipynb").read_text()
 
 
 def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path):
