@@ -24,7 +24,7 @@ def urgency(needs: Mapping[str, Sequence[str]], seconds: Mapping[str, float]) ->
     chain: dict[str, float] = {}
     after = followers(needs)
     for name in reversed(list(TopologicalSorter(needs).static_order())):
-        chain[name] = seconds[name] + max((chain[other] for other in after[name]), default=0.0)
+        chain[name] = seconds.get(name, 0.0) + max((chain[other] for other in after[name]), default=0.0)
     return chain
 
 
@@ -48,7 +48,7 @@ def run_in_order(
         How many run side by side. One takes them in the order of `needs`; several begin with the longest
         chain.
     seconds : mapping of str to float
-        What each is expected to take.
+        What each is expected to take; nothing where it is not told.
     give_up : callable
         Called once when one fails or the user interrupts, while others may run: it makes them end soon.
 

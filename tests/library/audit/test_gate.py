@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deferred import deferred
+from leakfree.base.paths import cache_folder
 from leakfree.data.cohort import ingest
 from leakfree.data.patients import patient_ids
 from leakfree.split import protocols
@@ -187,7 +188,7 @@ def test_an_image_in_two_parts_is_refused_unless_declared(table, copies):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_the_published_splits_pass_with_near_duplicates_joined(real_cohort, repository, tmp_path):
+def test_the_published_splits_pass_with_near_duplicates_joined(real_cohort, repository):
     """Each under the protocol that trained on it; the leaky ones under no other."""
     published = repository / "artifacts" / "chest_xray"
     known = {p.name: p for p in vars(protocols).values() if isinstance(p, protocols.Protocol)}
@@ -196,7 +197,8 @@ def test_the_published_splits_pass_with_near_duplicates_joined(real_cohort, repo
         ledger = json.loads(path.read_text(encoding="utf-8"))
         trained.setdefault(ledger["manifest"], set()).add(ledger["protocol"])
     trained.setdefault("patient-level-all", {"clean"})
-    copies = cohort_copies(real_cohort, tmp_path)
+    # A minute of searching; kept for the next time, until the code of the search or the images change.
+    copies = cohort_copies(real_cohort, cache_folder(repository))
     assert copies.groups == CohortCopies.load(published / "copies.json").groups
     table = real_cohort.development()
     seen = Counter()

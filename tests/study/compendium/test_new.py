@@ -273,13 +273,13 @@ def command(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(started, repository, tmp_path_factory):
-    """Run folder of the study, and what its second run said; the first was killed in its third notebook."""
+    """Run folder of the study, and what its second run said; the first was killed after two notebooks."""
     options = ["--data", started / "study.yaml", "--profile", "smoke"]
     cache = tmp_path_factory.mktemp("cache")
     place = {"cwd": repository, "env": {**os.environ, "LEAKFREE_CACHE": str(cache)}}
     with subprocess.Popen(command(*options), stderr=subprocess.PIPE, text=True, **place) as first:
         for line in first.stderr:
-            if line.startswith("[3/"):
+            if re.match(r"\[\d+/\d+\] 0[3-6]", line):
                 first.kill()
     second = subprocess.run(command(*options, "--resume"), capture_output=True, text=True, **place)
     assert second.returncode == 0, second.stderr[-3000:]
@@ -298,7 +298,7 @@ def test_a_run_that_was_killed_goes_on(finished):
     _, said = finished
     assert "01_exploration: up to date, skipped" in said
     assert "02_leakage_analysis: up to date, skipped" in said
-    assert "03_leaky_cnn: up to date" not in said
+    assert said.count(": up to date") == 2
 
 
 @pytest.mark.slow
