@@ -215,6 +215,9 @@ def _become(command: list[str], cwd: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+    if "pandas" in sys.modules:
+        # Imported before there was a kernel, it takes the process for a terminal and leaves columns out.
+        sys.modules["pandas"].set_option("display.max_columns", 20)
     sys.argv = command[command.index("-m") + 1 :]
     # It ends when the process does that it was forked from.
     IPKernelApp.launch_instance(parent_handle=os.getppid())

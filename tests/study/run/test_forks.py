@@ -80,6 +80,21 @@ def test_an_import_that_fails_fails_in_its_cell_and_the_next_is_imported(tmp_pat
     assert said(tmp_path / "out" / "b.ipynb") == "1\n"
 
 
+def test_a_table_is_written_as_in_a_kernel_that_is_started(tmp_path):
+    cells = (
+        "import pandas as pd",
+        "pd.DataFrame([[0] * 9], columns=[f'a column, number {n}' for n in range(9)])",
+    )
+    source = write(tmp_path / "a.ipynb", *cells)
+    texts = []
+    for shared in (False, True):
+        with Kernels(tmp_path, shared=shared) as kernels:
+            execute(source, tmp_path / str(shared) / "a.ipynb", {}, kernels=kernels)
+        (shown,) = nbformat.read(tmp_path / str(shared) / "a.ipynb", as_version=4).cells[-1].outputs
+        texts.append(shown["data"])
+    assert texts[0] == texts[1] and "number 8" in texts[0]["text/plain"]
+
+
 def test_where_the_process_to_fork_has_died_a_kernel_is_started(tmp_path):
     source = write(tmp_path / "a.ipynb", "import os\nprint(os.getppid())")
     with Kernels(tmp_path, shared=True) as kernels:
