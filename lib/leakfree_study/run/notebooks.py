@@ -121,13 +121,17 @@ def execute(
 
 
 def _finish(working: Path, target: Path) -> None:
-    """Drop progress bars, times, paths and random ids, then put notebook and HTML in place."""
+    """Drop progress bars, times, paths, pieces and random ids, then put notebook and HTML in place."""
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+    together = CoalesceStreamsPreprocessor()
     notebook = nbformat.read(working, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            # In how many pieces a kernel sends what is printed depends on how busy the machine is.
+            together.preprocess_cell(cell, {}, 0)
             tags = cell.metadata.setdefault("tags", [])
             if "injected-parameters" in tags:
                 tags.append("hide-input")

@@ -141,6 +141,17 @@ def test_executing_again_gives_the_same_copy(executed):
     assert cells(target) == cells(other)
 
 
+def test_what_is_printed_in_pieces_stands_as_one(tmp_path):
+    source = write(
+        tmp_path / "07_test.ipynb",
+        "import sys, time\nprint('a', flush=True)\ntime.sleep(0.5)",
+        "print('b', flush=True)\ntime.sleep(0.5)\nprint('c', file=sys.stderr, flush=True)\nprint('d')",
+    )
+    execute(source, tmp_path / "out" / "a.ipynb", {}, kernels=Kernels(tmp_path))
+    outputs = nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1].outputs
+    assert [(one.name, one.text) for one in outputs] == [("stdout", "b\nd\n")]
+
+
 def test_a_failing_cell_is_one_line_and_leaves_no_result(tmp_path):
     source = write(
         tmp_path / "08_fails.ipynb",
