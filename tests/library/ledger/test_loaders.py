@@ -41,15 +41,11 @@ with deferred:
         Images,
         ImageStream,
         N,
+        scaled,
     )
 
 #: What some rows have for pixels while nothing is imported yet.
 FILM = np.zeros((8, 8), dtype=np.uint8)
-
-
-def scaled(pixels):
-    """Augmentation: what comes out is no longer what was decoded."""
-    return torch.as_tensor(np.asarray(pixels)[:, ::-1].copy(), dtype=torch.float32).unsqueeze(0) / 255
 
 
 @pytest.fixture
@@ -408,11 +404,13 @@ def train_two_epochs(folder, reached=None):
     book.save_state(folder / "done.json")
 
 
-def test_a_killed_epoch_goes_on_from_its_checkpoint(manifest, tmp_path):
+def test_a_killed_epoch_goes_on_from_its_checkpoint(manifest, tmp_path, monkeypatch):
     """The batch in hand when the process dies was entered and led to nothing: it must not count."""
     manifest.save(tmp_path / "manifest.json")
     processes = multiprocessing.get_context("fork")
     reached = processes.Event()
+    # The process of its loader looks this often whether it is an orphan; until then it keeps `join` waiting.
+    monkeypatch.setattr("torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL", 0.1)
     first = processes.Process(target=train_two_epochs, args=(tmp_path, reached))
     first.start()
     assert reached.wait(60)
