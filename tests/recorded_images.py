@@ -39,6 +39,17 @@ class ImageDicts(Images):
         return {"label": label, "image_id": image_id, "pixels": torch.from_numpy(pixels.copy())}
 
 
+class Both(IterableDataset):
+    """The rows of a stream, then those of a data set: both go to a worker's process in one parcel."""
+
+    def __init__(self, stream, rows):
+        self.stream, self.rows = stream, rows
+
+    def __iter__(self):
+        yield from self.stream
+        yield from self.rows.__getitems__(range(len(self.rows)))
+
+
 class ImageStream(IterableDataset):
     def __init__(self, sharded=True):
         self.sharded = sharded
