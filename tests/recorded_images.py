@@ -14,6 +14,11 @@ DIGESTS = digests_of(IDS, PIXELS)
 GROUPS = {image_id: row // 3 for row, image_id in enumerate(IDS)}
 
 
+def scaled(pixels):
+    """Augmentation: what comes out is no longer what was decoded."""
+    return torch.as_tensor(np.asarray(pixels)[:, ::-1].copy(), dtype=torch.float32).unsqueeze(0) / 255
+
+
 class Images(Dataset):
     """A data set as anybody writes it: image id, pixels, class."""
 
@@ -32,6 +37,17 @@ class ImageDicts(Images):
     def __getitem__(self, index):
         image_id, pixels, label = super().__getitem__(index)
         return {"label": label, "image_id": image_id, "pixels": torch.from_numpy(pixels.copy())}
+
+
+class Both(IterableDataset):
+    """The rows of a stream, then those of a data set: both go to a worker's process in one parcel."""
+
+    def __init__(self, stream, rows):
+        self.stream, self.rows = stream, rows
+
+    def __iter__(self):
+        yield from self.stream
+        yield from self.rows.__getitems__(range(len(self.rows)))
 
 
 class ImageStream(IterableDataset):

@@ -9,6 +9,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from email import message_from_string
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,9 +48,17 @@ def versions() -> dict[str, str]:
 
 def _version(name: str) -> str:
     try:
-        return metadata.version(name) or "unknown"
+        package = metadata.distribution(name)
+        text = package.read_text("METADATA")  # an old egg has its version elsewhere
+        return (package.version if text is None else _stated(text)) or "unknown"
     except Exception:  # not installed, half removed, or read through another package's finder
         return "unknown"
+
+
+@lru_cache(maxsize=128)
+def _stated(text: str) -> str:
+    """Return the version in a package's metadata: reading the file is quick, taking it apart is not."""
+    return message_from_string(text)["Version"]
 
 
 def git_state(project: Path) -> dict[str, Any]:

@@ -189,12 +189,15 @@ def _impostors(
     if labels is not None:
         named = np.unique(np.asarray(labels).astype(str), return_inverse=True)[1].reshape(-1)
         apart &= named[one] == named[two]
-    one, two = one[apart], two[apart]
+    # Of few images the same pair is drawn often: it is measured once.
+    drawn = np.minimum(one, two)[apart] * len(codes) + np.maximum(one, two)[apart]
+    pairs, place = np.unique(drawn, return_inverse=True)
+    one, two = np.divmod(pairs, len(codes))
     found = [
         ((values[one[at : at + 20_000]] - values[two[at : at + 20_000]]) ** 2).sum(axis=1)
         for at in range(0, len(one), 20_000)
     ]
-    return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.float32)
+    return np.sort(np.concatenate(found)[place]) if found else np.empty(0, dtype=np.float32)
 
 
 def _further(impostors: np.ndarray, distance: np.ndarray) -> float:

@@ -315,15 +315,12 @@ def test_thousands_of_images_in_one_folder(tmp_path):
     folder = tmp_path / "films/train/A"
     folder.mkdir(parents=True)
     stream = io.BytesIO()
-    for number in range(3_000):
-        stream.seek(0)
-        stream.truncate()
-        pixels = np.random.default_rng(number // 2 if number < 20 else number).integers(
-            0, 256, (8, 8), np.uint8
-        )
-        Image.fromarray(pixels).save(stream, "BMP")
-        (folder / f"{number}.bmp").write_bytes(stream.getvalue())
+    Image.new("L", (8, 8)).save(stream, "BMP")
+    head = stream.getvalue()[:-64]  # the pixels come last
+    for number in range(2_000):
+        pixels = np.random.default_rng(number // 2 if number < 20 else number).bytes(64)
+        (folder / f"{number}.bmp").write_bytes(head + pixels)
     code, report, _, _ = run(tmp_path / "films", "--quiet")
-    assert code == 0 and report.images == {"train": 3_000} and not report.problems
+    assert code == 0 and report.images == {"train": 2_000} and not report.problems
     exact = report.checks["exact_duplicates"]
     assert exact.count == 10 and exact.files == tuple(sorted(f"train/A/{i}.bmp" for i in range(20)))

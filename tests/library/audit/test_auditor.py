@@ -1,6 +1,6 @@
 import io
 import json
-import shutil
+import os
 
 import numpy as np
 import pandas as pd
@@ -104,6 +104,7 @@ def blank(column, rows=slice(100, 140)):
 
 def broken(data):
     def change(table, folder):
+        (folder / "person7_virus_1.jpeg").unlink()
         (folder / "person7_virus_1.jpeg").write_bytes(data)
         return table
 
@@ -145,10 +146,16 @@ INPUTS = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_no_check_passes_without_its_input(complete, tmp_path, name):
     change, needing = INPUTS[name]
-    folder = shutil.copytree(complete, tmp_path / "films", copy_function=lambda s, d: shutil.copyfile(s, d))
-    table = change(pd.read_csv(folder / "films.csv", dtype=str), folder)
+    folder = tmp_path / "films"
+    folder.mkdir()
+    # What is broken or renamed is a name of the image here: the image itself is the same for all tests.
+    for image in complete.glob("*.jpeg"):
+        os.link(image, folder / image.name)
+    table = change(pd.read_csv(complete / "films.csv", dtype=str), folder)
     table.to_csv(folder / "films.csv", index=False)
-    report = audit_images(folder / "films.csv")
+    # What is measured, but not asked for here, is spared: no other check needs it.
+    spared = {"shortcuts", "framing", "metadata", "shift"} - needing
+    report = audit_images(folder / "films.csv", AuditSettings(skip=tuple(spared)))
     found = status(report)
     passing = {check for check in needing if found[check] == "PASS"}
     assert not passing, {check: report.checks[check].summary for check in passing}
@@ -200,9 +207,9 @@ def faulty(write_folder, encode):
 def test_results_do_not_depend_on_threads_and_repeat_for_a_seed(faulty, tmp_path):
     texts = [
         content(audit_images(faulty, AuditSettings(jobs=jobs, thorough=True)), tmp_path / f"{n}.json")
-        for n, jobs in enumerate((1, 2, 7))
+        for n, jobs in enumerate((1, 7))
     ]
-    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] == texts[1]
     told = json.loads(texts[0])
     assert told["leaks"] and told["checks"]["near_duplicates"]["count"]
     assert {"jobs", "scheduler"}.isdisjoint(told["settings"])

@@ -15,6 +15,7 @@ from leakfree.audit.target import open_target
 
 with deferred:
     from leakfree.audit.checks.copy_checks import copies_checks
+    from leakfree.audit.copies import duplicates as module
     from leakfree.audit.copies.duplicates import CANDIDATE_COLUMNS, find_copies
     from leakfree.data.sources.phantom import PhantomSettings, PhantomSource
 
@@ -149,17 +150,9 @@ def test_candidates_tell_how_they_were_found(planted, thorough):
     assert thorough.stages["compared on pixels"] == len(table)
 
 
-def test_the_number_of_threads_changes_nothing(planted, thorough):
-    target, read, _ = planted
-    again = find_copies(
-        read, target.reader, thorough=True, jobs=5, run=lambda f, tasks: [f(*t) for t in tasks]
-    )
-    assert again.near == thorough.near and again.candidates.equals(thorough.candidates)
-    assert (again.group == thorough.group).all() and again.stages == thorough.stages
-
-
-def test_a_chain_of_copies_is_one_cluster(originals, tmp_path):
-    """A and B by hash, B and C by keypoints; D is a byte copy of C and is not compared at all."""
+@pytest.fixture(scope="module")
+def chain(originals, tmp_path_factory):
+    """Twenty images and a chain of copies: target, its thorough scan, and what was found there."""
     rng = np.random.default_rng(2)
     moved = alter(originals[1], "turned_5", rng)
     files = {
@@ -169,8 +162,24 @@ def test_a_chain_of_copies_is_one_cluster(originals, tmp_path):
         "d.jpeg": moved,
         **{f"other{i}.jpeg": originals[i] for i in range(30, 50)},
     }
-    target, read = write(tmp_path, files)
-    copies = find_copies(read, target.reader, thorough=True)
+    target, read = write(tmp_path_factory.mktemp("chain"), files)
+    return target, read, find_copies(read, target.reader, thorough=True)
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_number_of_threads_changes_nothing(chain, monkeypatch, few):
+    """Nor does it where a few hashes are searched in threads, too."""
+    target, read, first = chain
+    monkeypatch.setattr(module, "_FEW", few)
+    again = find_copies(read, target.reader, thorough=True, jobs=5)
+    assert len(first.candidates) > 20
+    assert again.near == first.near and again.candidates.equals(first.candidates)
+    assert (again.group == first.group).all() and again.stages == first.stages
+
+
+def test_a_chain_of_copies_is_one_cluster(chain):
+    """A and B by hash, B and C by keypoints; D is a byte copy of C and is not compared at all."""
+    _, read, copies = chain
     assert names(read, copies.near) == [["a.jpeg", "b.jpeg", "c.jpeg", "d.jpeg"]]
     assert names(read, copies.exact) == [["c.jpeg", "d.jpeg"]]
     found_by = copies.candidates[copies.candidates["verified"]]["found_by"].tolist()

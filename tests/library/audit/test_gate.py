@@ -134,11 +134,18 @@ def test_images_that_are_not_there_and_empty_parts_are_refused(table, copies):
         gate(table, copies, replace(manifest, parts={**manifest.parts, "val": ()}), CLEAN)
 
 
-def test_copies_are_kept_and_read_back(phantom_cohort, copies, tmp_path):
+def test_copies_are_kept_and_read_back(phantom_cohort, searched, copies, tmp_path, monkeypatch):
     def never():
         raise AssertionError("searched again")
 
-    first = cohort_copies(phantom_cohort, tmp_path, jobs=2)
+    asked = []
+    with monkeypatch.context() as patched:
+        # Who is not given a search makes one: this one, which has been made.
+        patched.setattr(
+            linked, "CohortAudit", lambda *given, **more: (asked.append((given, more)), searched)[1]
+        )
+        first = cohort_copies(phantom_cohort, tmp_path, jobs=2)
+    assert asked == [((phantom_cohort,), {"jobs": 2})]
     again = cohort_copies(phantom_cohort, tmp_path, search=never)
     assert first.groups == again.groups == copies.groups
     assert first.pairs.equals(again.pairs)

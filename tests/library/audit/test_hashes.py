@@ -234,6 +234,17 @@ def test_bits_spread_over_all_bands_but_one_hide_no_pair(left_out):
     assert near_pairs(hashes).tolist() == [[0, 150, 24]]
 
 
+@pytest.mark.parametrize("width", [1, 10, 32, 40])
+def test_keys_of_few_hashes_are_those_of_many(monkeypatch, width):
+    rng = np.random.default_rng(width)
+    hashes, bits = rng.integers(0, 2**63, (50, 4), dtype=np.uint64), rng.permutation(256)[:width]
+    at_once = module._keys(hashes, bits)
+    assert len(np.unique(at_once)) > (30 if width > 1 else 1)
+    monkeypatch.setattr(module, "_AT_ONCE", 0)
+    one_by_one = module._keys(hashes, bits)
+    assert one_by_one.dtype == at_once.dtype and (one_by_one == at_once).all()
+
+
 def test_thousands_in_one_band_take_bounded_work(monkeypatch):
     """Thousands agree on half of all bits, as on all bands but the few that the other half reaches."""
     rng = np.random.default_rng(7)

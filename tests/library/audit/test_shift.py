@@ -52,17 +52,19 @@ def test_parts_dealt_at_random_pass():
 
 
 def test_rate_of_false_alarms():
-    runs = 30
+    runs = 16
     checks = [run(*simulate(300, seed), seed=seed, resamples=50) for seed in range(runs)]
-    assert sum(check.status == "WARN" for check in checks) <= 3
+    assert sum(check.status == "WARN" for check in checks) <= 2
     pairs = [check.details["pairs"][0] for check in checks]
-    assert sum(pair["auc"] > pair["permutation"]["high"] for pair in pairs) <= 6
+    assert (
+        sum(pair["auc"] > pair["permutation"]["high"] for pair in pairs) <= 4
+    )  # of which each is so by chance in one of twenty: P(more) < 0.1 %
     for p in (
         [pair["labels"]["p"] for pair in pairs],
         [pair["identifiers"]["prefixes"][0]["p"] for pair in pairs],
     ):
-        # Uniform under no difference: about half lie below one half.
-        assert 6 <= sum(value < 0.5 for value in p) <= 24
+        # Uniform under no difference: about half lie below one half. P(fewer or more) < 0.1 %
+        assert 2 <= sum(value < 0.5 for value in p) <= 14
 
 
 def test_a_planted_size_is_found():

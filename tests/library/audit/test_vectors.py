@@ -24,8 +24,8 @@ def plant(rng, vectors, cosines):
 
 def test_pairs_are_those_of_brute_force():
     rng = np.random.default_rng(0)
-    vectors = unit(rng, 6000)
-    rows = plant(rng, vectors, rng.uniform(0.3, 0.95, 1500))
+    vectors = unit(rng, 4000)
+    rows = plant(rng, vectors, rng.uniform(0.3, 0.95, 1000))
     cosines = vectors @ vectors.T
     found = near_vectors(vectors, 10)
     assert (found[:, 0] < found[:, 1]).all() and len(np.unique(found, axis=0)) == len(found)
@@ -84,9 +84,9 @@ def test_opposite_vectors_share_no_cell():
 @pytest.mark.parametrize("d", [1, 3, 20, 100])
 def test_narrow_vectors(d, monkeypatch):
     monkeypatch.setattr(module, "TABLES", 20)
-    vectors = unit(np.random.default_rng(4), 2200, d)
+    vectors = unit(np.random.default_rng(4), 1100, d)
     vectors[1] = vectors[0]
-    assert [0, 1] in near_vectors(vectors, 3000).tolist()
+    assert [0, 1] in near_vectors(vectors, 1500).tolist()
 
 
 def test_many_vectors_go_through_the_index(monkeypatch):

@@ -287,7 +287,10 @@ def test_what_a_cache_was_made_by_follows_modules_and_packages(package, monkeypa
     (package / "splits.py").write_text("# splits.pY\n")
     changed = made_by(["leakfree/splits"], ["pillow"])
     assert changed != before
-    monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1")
+    another = package.parent / "pillow-0.0.1.dist-info"
+    another.mkdir()
+    (another / "METADATA").write_text("Metadata-Version: 2.1\nName: pillow\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(another.parent)
     assert made_by(["leakfree/splits"], ["pillow"]) != changed
 
 

@@ -175,10 +175,8 @@ def another_module(monkeypatch, module):
 
 
 def another_package(monkeypatch, package):
-    kept = provenance.metadata.version
-    monkeypatch.setattr(
-        provenance.metadata, "version", lambda name: "0.0.1" if name == package else kept(name)
-    )
+    kept = provenance._version
+    monkeypatch.setattr(provenance, "_version", lambda name: "0.0.1" if name == package else kept(name))
 
 
 @pytest.mark.parametrize(

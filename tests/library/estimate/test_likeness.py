@@ -6,6 +6,7 @@ import pytest
 from deferred import deferred
 
 with deferred:
+    from leakfree.estimate import likeness as module
     from leakfree.estimate.likeness import MOST_QUERIES, likeness
 
 
@@ -103,3 +104,16 @@ def test_where_nobody_has_two_images_nothing_is_measured():
 def test_what_cannot_be_compared_is_refused(groups, vectors):
     with pytest.raises(ValueError, match=r"images|finite"):
         likeness(np.array(groups), np.array(vectors))
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(12) % 2])
+def test_a_pair_that_is_drawn_often_counts_as_often(labels):
+    values = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    codes = np.arange(12) // 3
+    one, two = np.random.default_rng(1).integers(12, size=(2, module._PAIRS))
+    apart = codes[one] != codes[two]
+    if labels is not None:
+        apart &= labels[one] == labels[two]
+    expected = np.sort(((values[one] - values[two]) ** 2).sum(axis=1)[apart])
+    found = module._impostors(values, codes, labels, np.random.default_rng(1))
+    assert len(expected) > 10_000 and np.array_equal(found, expected)

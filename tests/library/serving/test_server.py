@@ -32,21 +32,34 @@ def most_bytes_of_a_file(most):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
+#: `leakfree serve` as a command starts it, and with less patience for those who send nothing.
+COMMAND = ("-m", "leakfree.cli")
+IMPATIENT = (
+    "-c",
+    """
+import sys
+from leakfree.cli import main
+from leakfree.serving import server
+
+make = server._application
+
+def impatient(settings):
+    from leakfree.serving.worker import DeadlineWorker  # not before the folder of the counters is known
+
+    DeadlineWorker.idle_seconds = 1.0
+    return make(settings)
+
+server._application = impatient
+sys.exit(main())
+""",
+)
+
+
 @contextmanager
-def serving(models, log, *options, before=None):
+def serving(models, log, *options, before=None, start=COMMAND):
     """Start `leakfree serve` and wait until it is healthy."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "leakfree.cli",
-        "serve",
-        "--model",
-        str(models),
-        "--port",
-        str(port),
-        *options,
-    ]
+    command = [sys.executable, *start, "serve", "--model", str(models), "--port", str(port), *options]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, stdout=subprocess.DEVNULL, preexec_fn=before)
     try:
@@ -92,6 +105,15 @@ def body(films):
 def server(models, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log"
     with serving(models, log, "--workers", "2") as (port, process):
+        yield port, process, log
+
+
+@pytest.fixture(scope="module")
+def hurried(models, tmp_path_factory):
+    """One worker that waits a second for a request; the last test that uses it stops it."""
+    log = tmp_path_factory.mktemp("hurried") / "log"
+    options = ("--threads", "4", "--receive-seconds", "1", "--inference-threads", "1", "--batch", "1")
+    with serving(models, log, *options, start=IMPATIENT) as (port, process):
         yield port, process, log
 
 
@@ -249,61 +271,74 @@ def test_a_body_in_chunks_is_taken_and_limited(server, body):
     connection.close()
 
 
-def test_slow_senders_hold_no_thread_for_longer_than_the_deadline(models, body, tmp_path):
-    log = tmp_path / "log"
+def test_slow_senders_hold_no_thread_for_longer_than_the_deadline(hurried, body):
+    port, _, log = hurried
     head = (
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
     )
-    with serving(models, log, "--threads", "2", "--receive-seconds", "1") as (port, _):
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(4)]
-        for connection, start in zip(slow, (head + b"{", head, b"POST /pre", head + b"{"), strict=True):
-            connection.sendall(start)
-        stop = threading.Event()
+    # As many as there are threads, and two more.
+    begun = (head + b"{", head, b"POST /pre", *[head + b"{"] * 3)
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in begun]
+    for connection, start in zip(slow, begun, strict=True):
+        connection.sendall(start)
+    stop = threading.Event()
 
-        def drip():
-            while not stop.wait(0.2):
-                for connection in slow:
-                    with suppress(OSError):
-                        connection.sendall(b" ")
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
-            started = time.monotonic()
-            assert call(port, "POST", "/predict", body)[0] == 200
-            assert time.monotonic() - started < 15
-            refused = slow[0].recv(4096)
-        finally:
-            stop.set()
-            dripping.join()
+    def drip():
+        while not stop.wait(0.2):
             for connection in slow:
-                connection.close()
+                with suppress(OSError):
+                    connection.sendall(b" ")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        started = time.monotonic()
+        assert call(port, "POST", "/predict", body)[0] == 200
+        assert time.monotonic() - started < 15
+        refused = slow[0].recv(4096)
+    finally:
+        stop.set()
+        dripping.join()
+        for connection in slow:
+            connection.close()
     assert refused.startswith(b"HTTP/1.1 408 "), refused
     assert not any(line.get("status", 0) >= 500 for line in lines(log))
 
 
-def test_a_stop_finishes_what_it_began(models, films, tmp_path):
-    log = tmp_path / "log"
+def test_an_idle_connection_is_closed(hurried):
+    from leakfree.serving.worker import DeadlineWorker
+
+    assert DeadlineWorker.idle_seconds == 5, "which this server has less of"
+    with socket.create_connection(("127.0.0.1", hurried[0]), timeout=30) as idle:
+        assert idle.recv(1) == b""
+
+
+def test_a_stop_finishes_what_it_began(hurried, films):
+    port, process, _ = hurried
     many = json.dumps(
-        {"images": [base64.b64encode(image).decode() for image in films], "overlay": True}
+        {"images": [base64.b64encode(image).decode() for image in films[:8]], "overlay": True}
     ).encode()
-    with serving(models, log, "--inference-threads", "1", "--batch", "1") as (port, process):
-        found = []
-        callers = [
-            threading.Thread(target=lambda: found.append(call(port, "POST", "/predict", many)[0]))
-            for _ in range(4)
-        ]
-        for caller in callers:
-            caller.start()
-        deadline = time.monotonic() + 20
-        while b"leakfree_batch_films_count" not in (text := call(port + 1, "GET", "/metrics")[1]) or (
-            float(text.split(b"leakfree_batch_films_count ")[1].split()[0]) < 4
-        ):
-            assert time.monotonic() < deadline
-        process.send_signal(signal.SIGTERM)
-        for caller in callers:
-            caller.join()
-        assert process.wait(30) == 0
+
+    def batches():
+        text = call(port + 1, "GET", "/metrics")[1]
+        counted = text.partition(b"\nleakfree_batch_films_count ")[2].split()
+        return float(counted[0]) if counted else 0
+
+    before, found = batches(), []
+    callers = [
+        threading.Thread(target=lambda: found.append(call(port, "POST", "/predict", many)[0]))
+        for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    deadline = time.monotonic() + 20
+    while batches() < before + 4:
+        assert time.monotonic() < deadline
+    assert len(found) < 4, "something is left to finish"
+    process.send_signal(signal.SIGTERM)
+    for caller in callers:
+        caller.join()
+    assert process.wait(30) == 0
     assert found == [200] * 4
     with pytest.raises(OSError):
         call(port, "GET", "/health")
@@ -379,9 +414,3 @@ def test_who_sends_nothing_or_half_does_not_keep_health_waiting(server, sent):
     finally:
         for connection in held:
             connection.close()
-
-
-def test_an_idle_connection_is_closed(server):
-    port, *_ = server
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as idle:
-        assert idle.recv(1) == b""

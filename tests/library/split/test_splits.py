@@ -32,7 +32,7 @@ FRACTIONS = (
     {"train": 0.6, "val": 0.2, "test": 0.2},
     {"a": 0.4, "b": 0.3, "c": 0.2, "d": 0.1},
 )
-quickly = settings(deadline=None, max_examples=60, derandomize=True)
+quickly = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 def cohort(sizes, strata, seed=0):

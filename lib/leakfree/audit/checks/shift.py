@@ -14,6 +14,7 @@ samples are from the same population", Annals of Mathematical Statistics 11, 194
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import combinations
 from math import comb, erf, sqrt
 from typing import Any
@@ -218,12 +219,15 @@ def components(thumbnails: np.ndarray, folds: np.ndarray) -> list[np.ndarray]:
         [pixels[rows].T @ pixels[rows] for rows in held],
         [pixels[rows].sum(axis=0) for rows in held],
     )
-    gram, total = np.sum(grams, axis=0), np.sum(sums, axis=0)
+    # One after the other: np.sum copies all of them into one array first, which takes longer than adding.
+    gram, total = reduce(np.add, grams), reduce(np.add, sums)
     result = []
     for rows, less, fewer in zip(held, grams, sums, strict=True):
         kept = max(1, int((~rows).sum()))
         mean = (total - fewer) / kept
-        covariance = (gram - less) / kept - np.outer(mean, mean)
+        covariance = gram - less
+        covariance /= kept
+        covariance -= np.outer(mean, mean)
         values, vectors = _leading(covariance)
         scores = (pixels - mean) @ (vectors / np.sqrt(values))
         # Far outside the training rows a square would drown all else.

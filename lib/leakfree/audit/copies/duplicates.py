@@ -24,6 +24,8 @@ from leakfree.data.images import ImageError
 _QUARTERS = ("turned by 90", "turned by 270")
 #: Pairs verified at a time.
 _BATCH = 256
+#: Hashes below which one thread searches them all.
+_FEW = 1000
 #: Images of one size whose mean tells what they have in common, and how many there must be for that.
 _SAMPLE, _LEAST = 64, 16
 #: Images in memory while pairs are verified, 50 kB each.
@@ -226,6 +228,9 @@ def _groups(group: np.ndarray) -> list[list[int]]:
 
 def _threads(jobs: int) -> Callable[[Callable, list[tuple]], list[np.ndarray]]:
     def run(function: Callable, tasks: list[tuple]) -> list[np.ndarray]:
+        # Of few hashes a band takes less time than handing it to a thread.
+        if len(tasks[0][0]) < _FEW:
+            return [function(*task) for task in tasks]
         with ThreadPoolExecutor(max(jobs, 1)) as pool:
             return list(pool.map(lambda task: function(*task), tasks))
 
