@@ -28,6 +28,8 @@ _BATCH = 256
 _SAMPLE, _LEAST = 64, 16
 #: Images in memory while pairs are verified, 50 kB each.
 _KEPT = 8192
+#: So many images are compared by hash in less time than it takes to start threads.
+_FEW = 1000
 CANDIDATE_COLUMNS = (
     "first", "second", "found_by", "symmetry", "inverted", "distance", "keypoints", "agreement", "verified",
 )  # fmt: skip
@@ -226,6 +228,8 @@ def _groups(group: np.ndarray) -> list[list[int]]:
 
 def _threads(jobs: int) -> Callable[[Callable, list[tuple]], list[np.ndarray]]:
     def run(function: Callable, tasks: list[tuple]) -> list[np.ndarray]:
+        if len(tasks[0][0]) < _FEW:
+            return [function(*task) for task in tasks]
         with ThreadPoolExecutor(max(jobs, 1)) as pool:
             return list(pool.map(lambda task: function(*task), tasks))
 
