@@ -8,7 +8,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,18 @@ def versions() -> dict[str, str]:
 
 def _version(name: str) -> str:
     try:
-        return metadata.version(name) or "unknown"
+        return _read_once(name, metadata.version) or "unknown"
     except Exception:  # not installed, half removed, or read through another package's finder
         return "unknown"
+
+
+@cache
+def _read_once(name: str, read: Callable[[str], str]) -> str:
+    """Read the version of a package; what is imported does not change while a process runs.
+
+    Each reading parses the package's whole description, and every audit and every cell asks for all.
+    """
+    return read(name)
 
 
 def git_state(project: Path) -> dict[str, Any]:
