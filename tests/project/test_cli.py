@@ -443,7 +443,7 @@ def trained(tmp_path_factory):
     numbers = {"image-size": 16, "epochs": 1, "seed": 5, "split-seed": 3}
     options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
     options += ["--model", "simple-cnn-32", "--data", str(folder / "store")]
-    ingest(PhantomSource(PhantomSettings(n_images=200, size=32)), folder / "store")
+    ingest(PhantomSource(PhantomSettings(n_images=120, size=32)), folder / "store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
         for name in ("one", "two"):
@@ -497,7 +497,7 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
     assert calibration["weights_sha256"] == described["weights_sha256"]
     assert main(["verify", str(folder / "one")]) == 0
     provenance = json.loads((folder / "one" / "provenance.json").read_text())
-    assert provenance["data"]["images"] == 200
+    assert provenance["data"]["images"] == 120
     (training,) = provenance["trainings"].values()
     assert training["budget"]["epochs"] == 1
     assert "models/preprocessing.json" in training["outputs"]
