@@ -53,14 +53,14 @@ def cohort(patients=66, images=(1, 2, 3, 4)):
             )
 
 
-def write_parts(root):
+def write_parts(root, patients=66):
     """Write ``part/label/eye_<patient>_<side>_<number>.png`` with planted leaks; return these.
 
     One patient stands in both parts, one photograph is copied into the test part under another patient's
     name, one file is no image, and one is no image by its name.
     """
     files, planted = {}, {}
-    for patient, side, number, label, data in cohort():
+    for patient, side, number, label, data in cohort(patients):
         part = "testing" if patient % 8 == 0 else "training"
         files[f"{part}/{label}/eye_{patient:04d}_{side}_{number}.png"] = data
     moved = next(f for f in sorted(files) if f.startswith("training/") and f.endswith("_1.png"))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from deferred import deferred
 from leakfree.audit.checks.findings import CHECKS, SCHEMA
 from leakfree.base.errors import LeakfreeError
 from leakfree.base.files import file_hash
+from leakfree.base.parallel import workers
 from leakfree.cli import main
 from leakfree.data.cohort import ingest
 from leakfree.data.patients import patient_ids
@@ -322,7 +324,9 @@ def test_no_readable_image_at_all_is_unusable(run, write_folder):
         (("--scheduler", "tcp://127.0.0.1:9"), "cannot reach a Dask scheduler at tcp://127.0.0.1:9"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_one_line(run, clean, options, said):
+def test_an_option_that_cannot_be_used_is_one_line(run, clean, monkeypatch, options, said):
+    # A scheduler that is not there is waited for, here no longer than it takes to see that.
+    monkeypatch.setattr("leakfree.base.parallel.workers", partial(workers, timeout=0.2))
     code, report, err = run(clean, *options)
     line = err.splitlines()[-1]
     assert code == 2 and report is None and line.startswith("leakfree audit: ") and said in line
@@ -436,21 +440,10 @@ def test_a_check_and_a_comparison_of_runs_load_what_they_use(tmp_path):
 def trained(tmp_path_factory):
     """Two trainings by the command, of one seed, each in a folder of its own."""
     folder = tmp_path_factory.mktemp("train")
-    options = [
-        "--model",
-        "simple-cnn-32",
-        "--image-size",
-        "16",
-        "--epochs",
-        "1",
-        "--seed",
-        "5",
-        "--split-seed",
-        "3",
-        "--data",
-        str(folder / "store"),
-    ]
-    ingest(PhantomSource(PhantomSettings(n_images=200, size=32)), folder / "store")
+    numbers = {"image-size": 16, "epochs": 1, "seed": 5, "split-seed": 3}
+    options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
+    options += ["--model", "simple-cnn-32", "--data", str(folder / "store")]
+    ingest(PhantomSource(PhantomSettings(n_images=120, size=32)), folder / "store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAKFREE_CACHE", str(folder / "cache"))
         for name in ("one", "two"):
@@ -504,7 +497,7 @@ def test_a_training_leaves_everything_that_its_use_needs(trained):
     assert calibration["weights_sha256"] == described["weights_sha256"]
     assert main(["verify", str(folder / "one")]) == 0
     provenance = json.loads((folder / "one" / "provenance.json").read_text())
-    assert provenance["data"]["images"] == 200
+    assert provenance["data"]["images"] == 120
     (training,) = provenance["trainings"].values()
     assert training["budget"]["epochs"] == 1
     assert "models/preprocessing.json" in training["outputs"]

@@ -191,7 +191,7 @@ def test_the_health_check_tells_a_ready_service_from_others(stages, status, heal
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
     code = stages[-1].healthcheck.command[-1].replace("9696", str(server.server_port))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     if status is None:
         server.shutdown()
         server.server_close()

@@ -166,7 +166,7 @@ def test_another_service_s_answer_is_one_line(examples, status, body, said):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Other)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
         done = client(examples, examples / "sample.png", "--url", address)
@@ -199,7 +199,7 @@ def test_the_plain_contract_is_all_that_the_client_needs(examples):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Reference)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         done = client(examples, examples / "sample.png", "--url", f"http://127.0.0.1:{server.server_port}")
     finally:

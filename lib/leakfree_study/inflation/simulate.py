@@ -103,8 +103,12 @@ def study(world: World, seed: int, *, n_resamples: int = 300) -> Study:
     k = len(world.patients)
     clean, leaky = [], []
     first = 2 * int(rng.integers(2**30))
+    drawn: dict[int, Arms] = {}
     for d in range(world.draws):
-        arms = Arms(draw(labels, groups, first + (d % 2 if world.seeds else d)), labels)
+        number = first + (d % 2 if world.seeds else d)
+        if number not in drawn:  # a draw and its mirror are all that seeds of the model share
+            drawn[number] = Arms(draw(labels, groups, number), labels)
+        arms = drawn[number]
         test = arms.rows("test")
         seen = np.arange(world.dimensions)
         if world.seeds:

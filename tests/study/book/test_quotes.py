@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -195,8 +194,14 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
 
 
 @pytest.fixture
-def build(tmp_path):
-    """Return a function that builds one page as the book does, for a run of one table; (output, html)."""
+def build(tmp_path, monkeypatch, capsys):
+    """Return a function that builds one page as the book does, for a run of one table; (output, html).
+
+    In this process, since importing Sphinx takes longer than building a page.
+    """
+    from sphinx.cmd.build import build_main
+
+    monkeypatch.delenv("LEAKFREE_REPOSITORY", raising=False)
     run = tmp_path / "run"
     (run / "tables").mkdir(parents=True)
     (run / "tables" / "01_scopes.csv").write_text(
@@ -215,10 +220,10 @@ def build(tmp_path):
     def _build(text: str | None = None):
         if text is not None:
             (source / "sub" / "page.md").write_text(f"# Page\n\n{text}\n")
-        command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", source, tmp_path / "o"]
-        done = subprocess.run(
-            command, env={"LEAKFREE_RUN": str(run)}, capture_output=True, text=True, check=False
-        )
+        monkeypatch.setenv("LEAKFREE_RUN", str(run))
+        capsys.readouterr()
+        code = build_main(["-W", "-n", "--keep-going", "--no-color", str(source), str(tmp_path / "o")])
+        done = SimpleNamespace(returncode=code, stderr=capsys.readouterr().err)
         page = tmp_path / "o" / "sub" / "page.html"
         return done, page.read_text(encoding="utf-8") if page.is_file() else ""
 

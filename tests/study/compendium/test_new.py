@@ -25,21 +25,33 @@ from leakfree_study.run.config import CHEST_ONLY, NOTEBOOKS
 PATTERN = r"eye_(\d+)_"
 
 
+def begin(root, out):
+    """Run ``leakfree new`` on images."""
+    words = ["--image", "photo", "--title", "Eyes of one clinic"]
+    options = ["--patient-pattern", PATTERN, "--allow-problems", *words]
+    assert main(["new", str(root), "--out", str(out), *options]) == 0
+    return out
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Folder of images with planted leaks, and what was planted."""
+    """Folder of images with planted leaks, and what was planted; few patients, as each audit reads all."""
     root = tmp_path_factory.mktemp("cohort") / "eyes"
-    return root, eyes.write_parts(root)
+    return root, eyes.write_parts(root, patients=16)
 
 
 @pytest.fixture(scope="module")
 def started(cohort, tmp_path_factory):
     """Folder of the study that ``leakfree new`` made of the cohort."""
-    out = tmp_path_factory.mktemp("started") / "study"
-    words = ["--image", "photo", "--title", "Eyes of one clinic"]
-    options = ["--patient-pattern", PATTERN, "--allow-problems", *words]
-    assert main(["new", str(cohort[0]), "--out", str(out), *options]) == 0
-    return out
+    return begin(cohort[0], tmp_path_factory.mktemp("started") / "study")
+
+
+@pytest.fixture(scope="module")
+def eyes_to_learn_from(tmp_path_factory):
+    """Folder of as many images as networks need to learn from."""
+    root = tmp_path_factory.mktemp("whole") / "eyes"
+    eyes.write_parts(root)
+    return root
 
 
 @pytest.fixture
@@ -272,8 +284,9 @@ def command(*arguments):
 
 
 @pytest.fixture(scope="module")
-def finished(started, repository, tmp_path_factory):
-    """Run folder of the study, and what its second run said; the first was killed after two notebooks."""
+def finished(eyes_to_learn_from, repository, tmp_path_factory):
+    """Run folder of a study, and what its second run said; the first was killed after two notebooks."""
+    started = begin(eyes_to_learn_from, tmp_path_factory.mktemp("finished") / "study")
     options = ["--data", started / "study.yaml", "--profile", "smoke"]
     cache = tmp_path_factory.mktemp("cache")
     place = {"cwd": repository, "env": {**os.environ, "LEAKFREE_CACHE": str(cache)}}
@@ -357,8 +370,8 @@ def test_the_run_verifies_and_its_splits_share_no_patient(finished):
 
 
 @pytest.mark.slow
-def test_a_study_without_patients_says_so_and_does_not_fail(cohort, repository, tmp_path):
-    assert main(["new", str(cohort[0]), "--out", str(tmp_path / "study"), "--allow-problems"]) == 0
+def test_a_study_without_patients_says_so_and_does_not_fail(eyes_to_learn_from, repository, tmp_path):
+    assert main(["new", str(eyes_to_learn_from), "--out", str(tmp_path / "study"), "--allow-problems"]) == 0
     options = [
         "--data",
         tmp_path / "study" / "study.yaml",

@@ -15,7 +15,7 @@ with deferred:
     from leakfree_study.inflation.material import VARIANTS
     from leakfree_study.inflation.plans import DOSES
 
-quickly = settings(deadline=None, max_examples=100, derandomize=True)
+quickly = settings(deadline=None, max_examples=60, derandomize=True)
 #: Classes of the labels 0, 1, 2 in tasks such as those of the study.
 TASKS = ((0, 1, 1), (-1, 0, 1), (0, 1, 2))
 

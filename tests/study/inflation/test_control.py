@@ -61,7 +61,7 @@ def test_identity_is_found_where_it_is(cache, tmp_path):
             diseases=(0.0,),
             doses=(1.0,),
             heads=("1-nn",),
-            images=500,
+            images=400,
             seeds=range(4),
             n_resamples=100,
         ),

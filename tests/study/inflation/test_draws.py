@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from leakfree_study.inflation.draws import ROLES, SINGLES, draw
 
-quickly = settings(deadline=None, max_examples=150, derandomize=True)
+quickly = settings(deadline=None, max_examples=80, derandomize=True)
 LABELS = (0, 1, 2)
 seeds = st.integers(0, 2**32 - 1)
 

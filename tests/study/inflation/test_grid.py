@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,15 +58,17 @@ def slow_jobs(seeds):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with two_workers() as running:
+    """One process that computes two jobs at a time: each further process would import for seconds."""
+    with processes(1, threads=2) as running:
         yield running
 
 
-def two_workers():
+def processes(count, threads=1):
+    """A cluster of so many workers, each a process."""
     from distributed import LocalCluster
 
     return LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        n_workers=count, threads_per_worker=threads, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     )
 
 
@@ -118,16 +121,17 @@ def never(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_place_changes_nothing(material, cluster, tmp_path):
+def test_the_place_changes_nothing(material, tmp_path):
     jobs = [
         *some_jobs(2, "1-nn", tasks=["binary", "three-class"]),
         *some_jobs(2, "random-forest", trees=8),
         *some_jobs(1, "xgboost", trees=4),
     ]
     expected = {job: compute(material, job) for job in jobs}
-    places = {"one": {}, "two": {"workers": 2}, "cluster": {"scheduler": cluster.scheduler_address}}
-    for name, place in places.items():
-        assert_same(gathered(run(material, jobs, tmp_path / name, **place)), expected)
+    with processes(2) as cluster:
+        places = {"one": {}, "two": {"workers": 2}, "cluster": {"scheduler": cluster.scheduler_address}}
+        for name, place in places.items():
+            assert_same(gathered(run(material, jobs, tmp_path / name, **place)), expected)
     assert kept(tmp_path / "one") == kept(tmp_path / "two") == kept(tmp_path / "cluster")
     assert len(kept(tmp_path / "one")) == len(jobs)
     # The leak that the material was made for is there: the arms did get different rows.
@@ -341,7 +345,7 @@ def test_a_run_that_is_killed_among_local_processes_goes_on(material, tmp_path, 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_takes_nothing_with_it(material, tmp_path):
     jobs = slow_jobs(6)
-    with two_workers() as cluster:
+    with processes(2) as cluster:
         nanny = next(iter(cluster.workers.values()))
         lost = nanny.pid
         results = run(material, jobs, tmp_path, scheduler=cluster.scheduler_address)
@@ -353,22 +357,6 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(material, tmp_path):
     assert len(rest) == len(jobs) - 1
     assert_same(gathered([first, *rest]), {job: compute(material, job) for job in jobs})
     assert len(kept(tmp_path)) == len(jobs)
-
-
-def test_a_cluster_that_loses_all_workers_is_one_line_and_what_was_finished_is_kept(material, tmp_path):
-    from distributed import LocalCluster
-
-    jobs = slow_jobs(4)
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as cluster:
-        results = run(material, jobs, tmp_path, scheduler=cluster.scheduler_address)
-        next(results)
-        os.kill(cluster.workers[0].pid, signal.SIGKILL)
-        with pytest.raises(GridError, match="workers were lost") as caught:
-            list(results)
-    assert "\n" not in str(caught.value)
-    assert 1 <= len(kept(tmp_path)) < len(jobs)
 
 
 @pytest.mark.parametrize("place", ["one", "two", "cluster"])
@@ -392,6 +380,20 @@ def test_a_job_that_fails_is_said_and_the_others_are_kept(material, cluster, tmp
     assert set(counted) == set(jobs) - set(found)
 
 
+def test_a_cluster_that_loses_all_workers_is_one_line_and_what_was_finished_is_kept(
+    material, cluster, tmp_path
+):
+    """The last test on this cluster, which then has to start its worker again."""
+    jobs = slow_jobs(4)
+    results = run(material, jobs, tmp_path, scheduler=cluster.scheduler_address)
+    next(results)
+    os.kill(cluster.workers[0].pid, signal.SIGKILL)
+    with pytest.raises(GridError, match="workers were lost") as caught:
+        list(results)
+    assert "\n" not in str(caught.value)
+    assert 1 <= len(kept(tmp_path)) < len(jobs)
+
+
 def test_features_that_are_not_what_was_digested_are_refused(material, tmp_path):
     """The key comes of the digests: values that differ from them must not get into a result."""
     values = {name: array + np.float32(1) for name, array in material.features["embeddings"].values.items()}
@@ -404,7 +406,8 @@ def test_features_that_are_not_what_was_digested_are_refused(material, tmp_path)
     assert kept(tmp_path) == []
 
 
-def test_a_cluster_that_is_not_there_is_said(material, tmp_path):
+def test_a_cluster_that_is_not_there_is_said(material, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "connect", partial(grid.connect, timeout=0.2))
     with pytest.raises(SchedulerError, match="cannot reach a Dask scheduler"):
         list(run(material, some_jobs(1), tmp_path, scheduler="tcp://127.0.0.1:9"))
 

@@ -23,6 +23,12 @@ def tables(data):
     return {name: pd.read_csv(data / f"memory{name}.csv") for name in ("", "_curve", "_coverage")}
 
 
+@pytest.fixture(scope="module")
+def cells(data):
+    """The committed cells of every condition."""
+    return read_cells(data / "memory", rule())
+
+
 def test_the_page_shows_the_committed_tables(data, tables):
     for name, made in (
         ("memory_shown", memory_shown.shown_table(tables[""])),
@@ -33,33 +39,32 @@ def test_the_page_shows_the_committed_tables(data, tables):
     assert (data / "memory_said.txt").read_text() == said
 
 
-def test_the_committed_table_is_what_the_cells_give(data, tables):
+def test_the_committed_table_is_what_the_cells_give(cells, tables):
     """The estimates again from the predictions; intervals are held by other tests."""
-    for cells in read_cells(data / "memory", rule()):
-        ones = np.ones((1, int(cells.groups.max()) + 1))
+    for of_condition in cells:
+        ones = np.ones((1, int(of_condition.groups.max()) + 1))
         gains = []
-        for seed in cells.seeds:
+        for seed in of_condition.seeds:
             values = [
                 scored(
-                    cells.predictions[NetworkSide(seed, arm)],
-                    cells.condition.epochs,
-                    cells.labels,
-                    cells.groups,
+                    of_condition.predictions[NetworkSide(seed, arm)],
+                    of_condition.condition.epochs,
+                    of_condition.labels,
+                    of_condition.groups,
                 ).values("roc_auc", ones)[0]
                 for arm in ("clean", "leaky")
             ]
             gains.append(values[1] - values[0])
-        row = tables[""].query("condition == @cells.condition.name and epoch == @LAST").iloc[0]
+        row = tables[""].query("condition == @of_condition.condition.name and epoch == @LAST").iloc[0]
         assert row["estimate"] == pytest.approx(np.mean(gains), abs=2e-5)
         assert row["draws"] == len(gains)
 
 
-def test_ten_draws_at_three_losses_and_cells_that_agree_with_their_ledgers(data, tables):
+def test_ten_draws_at_three_losses_and_cells_that_agree_with_their_ledgers(cells, tables):
     base = tables[""].query("condition == 'base'").set_index("epoch")
     assert base.loc[LAST, "draws"] == 10
     assert {f"loss {loss:g}" for loss in rule().losses} <= set(base.index)
-    cells = read_cells(data / "memory", rule())[0]
-    for view, record in cells.records.items():
+    for view, record in cells[0].records.items():
         shared = record["shared_groups"]
         assert (shared == 0) if view.arm == "clean" else (shared > 200)
         assert record["shared_images"] == 0

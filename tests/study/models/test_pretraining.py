@@ -1,6 +1,8 @@
 """Pretraining without labels: its loss, its views, and that it learns from the training part alone."""
 
+import functools
 import hashlib
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -174,9 +176,15 @@ def images(n=80, seed=0):
     return PixelCache(ids, pixels, {i: pixel_digest(p) for i, p in zip(ids, pixels, strict=True)})
 
 
-def network():
+@functools.cache
+def untrained():
     torch.manual_seed(5)
     return build("resnet18", 2, SIZE)[0]
+
+
+def network():
+    """A copy: drawing the weights takes longer than that."""
+    return deepcopy(untrained())
 
 
 def weights_hash(net):
@@ -195,9 +203,18 @@ def pretrained(epochs=1, seed=7, net=None, cache=None, ledger=None, train=TRAIN)
     return net, pretrain(net, TrainingImages(cache, labels, train), epochs, seed=seed, ledger=ledger)
 
 
-def test_equal_seeds_give_equal_weights_and_others_others():
-    found = []
-    for seed, state in ((7, 1), (7, 2), (8, 1)):
+@pytest.fixture(scope="module")
+def usual():
+    """A network that was pretrained for an epoch, its losses, and what its ledger noted."""
+    cache = images()
+    ledger = Ledger(cache.digests)
+    torch.manual_seed(1)
+    return *pretrained(net=network(), cache=cache, ledger=ledger), ledger
+
+
+def test_equal_seeds_give_equal_weights_and_others_others(usual):
+    found = [weights_hash(usual[0])]
+    for seed, state in ((7, 2), (8, 1)):
         net = network()
         torch.manual_seed(state)  # what was drawn before is no matter
         torch.rand(state)
@@ -218,24 +235,27 @@ def test_the_head_is_left_alone():
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_the_ledger_has_the_training_part_and_nothing_else(epochs):
+def test_the_ledger_has_the_training_part_and_nothing_else(usual, epochs):
     cache = images()
-    ledger = Ledger(cache.digests)
-    _, losses = pretrained(epochs, cache=cache, ledger=ledger)
+    if epochs == 1:
+        _, losses, ledger = usual
+    else:
+        ledger = Ledger(cache.digests)
+        _, losses = pretrained(epochs, cache=cache, ledger=ledger)
     assert ledger.state()["stages"].keys() == {"train"}
     assert ledger.consumed("train") == dict.fromkeys(cache.ids[TRAIN], epochs)
     assert len(losses) == epochs
     assert all(0 < loss < np.inf for loss in losses)
 
 
-def test_other_images_do_not_change_the_weights():
+def test_other_images_do_not_change_the_weights(usual):
     cache = images()
     rest = np.setdiff1d(np.arange(len(cache)), TRAIN)
     pixels = cache.pixels.copy()
     pixels[rest] = 0
     digests = {i: pixel_digest(p) for i, p in zip(cache.ids, pixels, strict=True)}
     other = PixelCache(cache.ids, pixels, digests)
-    assert weights_hash(pretrained(cache=cache)[0]) == weights_hash(pretrained(cache=other)[0])
+    assert weights_hash(usual[0]) == weights_hash(pretrained(cache=other)[0])
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_variance_within_classes_is_what_counts():
 def test_padding_shows_the_shape(monkeypatch, tmp_path):
     """Images of noise, of a shape that the class knows nothing of: bars tell it, the squash does not."""
     monkeypatch.setenv("LEAKFREE_CACHE", str(tmp_path / "cache"))
-    ingest(PhantomSource(PhantomSettings(n_images=480, size=32)), tmp_path / "store")
+    ingest(PhantomSource(PhantomSettings(n_images=240, size=32)), tmp_path / "store")
     run = open_run("05_leakfree_deep", data=str(tmp_path / "store"), run_dir=str(tmp_path / "run"), jobs=1)
     rng = np.random.default_rng(1)
 
@@ -88,8 +88,8 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
 
     monkeypatch.setattr(aspect, "original_sizes", sizes)
     monkeypatch.setattr(aspect, "embed", bars)
-    found = aspect_study(run, 32, max_images=400, n_resamples=100, seed=0)
-    images = len(run.development(TASKS["binary"], 400))
+    found = aspect_study(run, 32, max_images=150, n_resamples=50, seed=0)
+    images = len(run.development(TASKS["binary"], 150))
     assert set(found["n_images"]) == {images - len(range(0, images, 5))}
     read = found[found["reads"] == "shape"].set_index("handling")["estimate"]
     assert read["padded"] > 0.8
@@ -98,7 +98,7 @@ def test_padding_shows_the_shape(monkeypatch, tmp_path):
     told = found[found["reads"] == "class"].set_index("handling")
     assert told.loc["shape alone", "estimate"] == pytest.approx(0.5, abs=0.12)
     monkeypatch.setattr(aspect, "original_sizes", lambda table, data: None)
-    nothing = aspect_study(run, 32, max_images=400)
+    nothing = aspect_study(run, 32, max_images=150)
     assert nothing.empty and nothing.columns.tolist() == found.columns.tolist()
 
 

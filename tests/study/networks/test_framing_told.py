@@ -45,8 +45,8 @@ def run_on(folder, source, monkeypatch):
 
 
 def test_a_crop_of_the_ill_is_told_by_the_ring_and_by_the_pairs(tmp_path, monkeypatch):
-    run = run_on(tmp_path, phantom(lambda raw: raw.label != "normal", n_images=400), monkeypatch)
-    told = framing_told(run, n_resamples=50)
+    run = run_on(tmp_path, phantom(lambda raw: raw.label != "normal", n_images=240), monkeypatch)
+    told = framing_told(run, n_resamples=20)
     ring = told[(told["question"] == "normal or pneumonia") & (told["looked_at"] == "ring")].iloc[0]
     assert ring["tells"] and ring["low"] > 0.6 and ring["low"] <= ring["estimate"] <= ring["high"]
     assert ring["shuffled_high"] < ring["low"]
@@ -60,9 +60,9 @@ def test_a_crop_of_the_ill_is_told_by_the_ring_and_by_the_pairs(tmp_path, monkey
 
 
 def test_parts_inside_a_class_are_compared_once_the_seal_was_opened(tmp_path, monkeypatch):
-    source = phantom(lambda raw: raw.part == "test", n_images=400, test_share=0.4)
+    source = phantom(lambda raw: raw.part == "test", n_images=240, test_share=0.4)
     run = run_on(tmp_path, source, monkeypatch)
-    told = framing_told(run, n_resamples=50)
+    told = framing_told(run, n_resamples=20)
     assert not told[told["looked_at"] == "ring"]["tells"].iloc[0]
     sealed = run.cohort.table[run.cohort.table["part"] == "test"]
     ill = np.array(["PNEUMONIA" in name for name in sealed["image_id"]])
@@ -81,7 +81,7 @@ def test_parts_inside_a_class_are_compared_once_the_seal_was_opened(tmp_path, mo
     save_predictions(run.folder / name, frame)
     line = {"opening": 1, "results": [1], "predictions": {name: "0"}}
     (run.folder / SEALED_LOG).write_text(json.dumps(line) + "\n", encoding="utf-8")
-    inside = framing_told(run, n_resamples=50)
+    inside = framing_told(run, n_resamples=20)
     inside = inside[inside["question"].str.contains("among")].set_index("question")
     assert len(inside) == 2 and inside["tells"].all()
     row = inside.loc["train or test, among normal images"]
