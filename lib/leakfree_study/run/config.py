@@ -127,7 +127,7 @@ _PARAMETERS: dict[str, dict[str, tuple[Any, Any, Any]]] = {
     "06_reanalysis": {
         "reference_size": (32, 32, 128),
         "reference_epochs": (1, 1, 3),
-        "max_images": (160, 700, 0),
+        "max_images": (240, 700, 0),
         "resamples": (100, 300, 2000),
     },
     "results": {},
