@@ -174,7 +174,8 @@ def test_a_failed_notebook_leaves_with_code_1(store, tmp_path, monkeypatch, capf
         raise study.NotebookError(f"{source.name}: cell 3 failed: ValueError: no")
 
     monkeypatch.setattr(study, "execute", fail)
-    assert study.main(["--data", str(store), "--out", str(tmp_path / "out"), "--no-book"]) == 1
+    options = ["--no-book", "--jobs", "1"]  # side by side, either of two would be told
+    assert study.main(["--data", str(store), "--out", str(tmp_path / "out"), *options]) == 1
     err = capfd.readouterr().err
     assert err.endswith("run_all: 01_exploration.ipynb: cell 3 failed: ValueError: no\n")
     assert not (tmp_path / "out" / "provenance.json").exists()
