@@ -164,12 +164,16 @@ def _here(
         yield from batch
 
 
+#: A job that was cancelled has no error: no worker is left that has the material.
+_LOST = "its workers were lost"
+
+
 def _on_cluster(
     material: Material, jobs: Sequence[Job], scheduler: str
 ) -> Iterator[tuple[Job, dict[str, Outcome], float]]:
     if not jobs:
         return
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
 
     client = connect(scheduler)
     try:
@@ -178,11 +182,14 @@ def _on_cluster(
         futures = [client.submit(_timed, shared, job, pure=False, retries=2) for job in jobs]
         waiting = as_completed(futures, loop=client.loop)  # the client is nobody's default
         for future in waiting:
-            if future.status != "finished":
-                # Without an error it was cancelled: no worker is left that has the material.
-                error = future.exception() or "its workers were lost"
+            try:
+                error = None if future.status == "finished" else future.exception() or _LOST
+                found = future.result() if error is None else None
+            except CancelledError:  # while it was asked for
+                error = _LOST
+            if error is not None:
                 raise GridError(f"a job failed on the cluster: {' '.join(str(error).split())}")
-            yield future.result()
+            yield found
             future.release()
     finally:
         client.close()

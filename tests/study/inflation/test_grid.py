@@ -394,6 +394,30 @@ def test_a_cluster_that_loses_all_workers_is_one_line_and_what_was_finished_is_k
     assert 1 <= len(kept(tmp_path)) < len(jobs)
 
 
+def test_a_result_that_is_lost_while_it_is_asked_for_is_one_line(material, tmp_path, monkeypatch):
+    from distributed import CancelledError
+
+    class Client:
+        loop, status = None, "finished"
+
+        def scatter(self, *_, **__):
+            return None
+
+        def submit(self, *_, **__):
+            return self
+
+        def result(self):
+            raise CancelledError("already forgotten")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(grid, "connect", lambda _: Client())
+    monkeypatch.setattr("distributed.as_completed", lambda futures, loop: futures)
+    with pytest.raises(GridError, match=r"^a job failed on the cluster: its workers were lost$"):
+        list(run(material, some_jobs(1), tmp_path, scheduler="tcp://127.0.0.1:9"))
+
+
 def test_features_that_are_not_what_was_digested_are_refused(material, tmp_path):
     """The key comes of the digests: values that differ from them must not get into a result."""
     values = {name: array + np.float32(1) for name, array in material.features["embeddings"].values.items()}
