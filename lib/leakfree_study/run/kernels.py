@@ -15,10 +15,15 @@ from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_core.utils import run_sync
 
+from leakfree.base.errors import LeakfreeError
 from leakfree_study.run.forks import ForkError, Forks, can_fork
 
 #: Kernels say at their start that TCP is not encrypted; these listen on this machine alone.
 _QUIET = ["--IPKernelApp.log_level=ERROR"]
+
+
+class KernelError(LeakfreeError):
+    """No kernel is given any more: the run has ended."""
 
 
 class _Manager(AsyncKernelManager):
@@ -125,6 +130,7 @@ class Kernels:
         #: Notebooks may be run in several threads.
         self._one = threading.Lock()
         self._running: list[Kernel] = []
+        self._over = False
         self._waiting: dict[Path, Kernel] = {}
         self._shared = shared and can_fork()
         self._forks: Forks | None = None
@@ -142,8 +148,16 @@ class Kernels:
                 self._waiting[sources[0]] = self._started(sources[0])
 
     def take(self, source: Path) -> Kernel:
-        """Return the kernel that was prepared for a notebook, or a new one; who takes it closes it."""
+        """Return the kernel that was prepared for a notebook, or a new one; who takes it closes it.
+
+        Raises
+        ------
+        KernelError
+            After `kill`.
+        """
         with self._one:
+            if self._over:
+                raise KernelError(f"{source.name}: the run has ended")
             kernel = self._take(source)
             self._running.append(kernel)
             return kernel
@@ -182,9 +196,11 @@ class Kernels:
             self._forks = None
 
     def kill(self) -> None:
-        """End the kernels that were taken, whatever they are doing."""
-        for kernel in self._running:
-            kernel.kill()
+        """End the kernels that were taken, whatever they are doing, and give no other."""
+        with self._one:
+            self._over = True
+            for kernel in self._running:
+                kernel.kill()
 
     def __enter__(self) -> Kernels:
         return self

@@ -57,7 +57,7 @@ def run_in_order(
     Exception
         Of the work that failed first; nothing is begun after it.
     """
-    if lanes == 1:
+    if lanes <= 1:  # none where there is nothing to do
         for name in needs:
             work(name)
         return

@@ -13,7 +13,7 @@ with deferred:
     from jupyter_core.utils import run_sync
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-    from leakfree_study.run.kernels import Kernels, imports_of
+    from leakfree_study.run.kernels import KernelError, Kernels, imports_of
     from leakfree_study.run.notebooks import NotebookError, execute
 
 
@@ -92,6 +92,8 @@ def test_kernels_that_run_are_ended_from_another_thread(tmp_path, shared):
             time.sleep(0.05)
         kernels.kill()
         runner.join(60)
+        with pytest.raises(KernelError, match=r"a\.ipynb: the run has ended"):
+            kernels.take(source)  # as a notebook that was about to begin would
     assert not runner.is_alive() and "could not be run" in failed[0]
     assert not list((tmp_path / "out").glob("*a*.ipynb"))
 

@@ -87,6 +87,10 @@ def test_after_a_failure_the_others_are_told_to_end_and_nothing_begins(error):
     assert sorted(begun) == ["bad", "beside"]
 
 
+def test_nothing_to_do_is_done():
+    run_in_order({}, pytest.fail, lanes=0, seconds={}, give_up=pytest.fail)
+
+
 def test_who_waits_for_each():
     assert followers({"a": [], "b": ["a"], "c": ["a", "b"]}) == {"a": ["b", "c"], "b": ["c"], "c": []}
 
