@@ -93,7 +93,7 @@ def test_kernels_that_run_are_ended_from_another_thread(tmp_path, shared):
         kernels.kill()
         runner.join(60)
         with pytest.raises(KernelError, match=r"a\.ipynb: the run has ended"):
-            kernels.take(source)  # as a notebook that was about to begin would
+            kernels.take(source).close(now=True)  # as a notebook that was about to begin would
     assert not runner.is_alive() and "could not be run" in failed[0]
     assert not list((tmp_path / "out").glob("*a*.ipynb"))
 
